@@ -128,7 +128,8 @@ class Process:
 class Sample:
     """One sample to read: its files (paths, globs or lists of paths), tree and processes.
 
-    `factor` multiplies the physics weight. `group` names the set of samples that share events.
+    `weight` is the expression of the physics weight (None: 1) and `factor` multiplies it. `group`
+    names the set of samples that share events.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Sample:
     tree: str
     processes: tuple[Process, ...]
     factor: float = 1.0
+    weight: str | None = None
     group: str = ""
     never_trained: bool = False
 
@@ -196,13 +198,27 @@ class MissingConfig(Closed):
 
 
 class SampleInfo(Closed):
-    """What is special about a sample: its files, tree, weight factor and event identity."""
+    """What is special about a sample: its files, tree, weight and event identity.
+
+    `files` are relative to `input_path`: a path, a glob, a `.txt` list of paths, or several.
+    `factor` (a number, or a product such as `11467 * 19.6 / 3e7`: cross-section, luminosity and
+    generated events) multiplies the physics weight; `weight` replaces its expression. Samples with
+    the same `group` share events. `never_trained` declares a sample that no model may train on.
+    """
 
     files: str | list[str] | None = None
     tree: str | None = None
     factor: float | str = 1.0
+    weight: str | None = None
     group: str | None = None
     never_trained: bool = False
+
+
+class SampleEntry(SampleInfo):
+    """A sample in long form: its name, processes (for training) and what is special about it."""
+
+    sample: Text
+    processes: dict[str, Any] = {}
 
 
 class ProcessConfig(Closed):
@@ -258,7 +274,7 @@ class AnalysisConfig(Closed):
     input_tree_name: str = ""
     samples: dict[str, SampleInfo] = {}
     training_samples: list[Any] = []
-    prediction_samples: list[Text] = []
+    prediction_samples: list[Any] = []
     cuts: dict[str, str] = {}
     common_cut: str | None = None
 
@@ -446,50 +462,69 @@ class PreprocessConfig(AnalysisConfig):
 
     def _all_sample_names(self) -> Iterator[str]:
         for item in [*self.training_samples, *self.prediction_samples]:
-            yield from item if isinstance(item, Mapping) else [str(item)]
+            yield _entry(self, item).sample
 
 
 def _sample(config: PreprocessConfig, item: Any) -> Sample:
+    entry = _entry(config, item)
+    where = f"input_samples.{entry.sample}"
     if config.for_training:
-        if not (isinstance(item, Mapping) and len(item) == 1):
-            raise ConfigError(
-                f"input_samples: '{item}' is not '{{sample: {{process: {{cut: ..., class: ...}}}}}}'"
-                ", the form that training needs"
-            )
-        [(name, described)] = item.items()
-        if not (isinstance(described, Mapping) and described):
-            raise ConfigError(f"input_samples.{name} names no process: give 'process: {{class: 0}}'")
+        if not entry.processes:
+            raise ConfigError(f"{where} names no process: give 'process: {{cut: ..., class: 0}}'")
         processes = tuple(
-            _process(config, f"input_samples.{name}.{process}", str(process), raw)
-            for process, raw in described.items()
+            _process(config, f"{where}.{name}", str(name), raw)
+            for name, raw in entry.processes.items()
         )
     else:
-        if isinstance(item, Mapping):
+        if entry.processes:
             raise ConfigError(
-                f"input_samples: '{next(iter(item), '')}' has processes, but for_training is false: "
+                f"{where} has processes, but for_training is false: "
                 "prediction takes a list of sample names"
             )
-        name = item
-        processes = (Process(str(name), None, FILLER_CLASS),)
-    name = str(name)
-    info = config.samples.get(name, SampleInfo())
-    files = info.files
+        processes = (Process(entry.sample, None, FILLER_CLASS),)
+    if config.for_training and entry.never_trained:
+        raise ConfigError(f"{where} is declared never_trained: it can't be a training sample")
+    files = entry.files
     if files is None:
-        if not config.input_path:
-            raise ConfigError("input_path is not set: name the folder of the ntuples")
-        template = config.input_filename_template.format(sample_name=name)
-        files = [str(Path(config.input_path) / template)]
-    elif isinstance(files, str):
-        files = [files]
+        files = config.input_filename_template.format(sample_name=entry.sample)
+    files = [files] if isinstance(files, str) else files
+    if not config.input_path and not all(Path(f).is_absolute() for f in files):
+        raise ConfigError("input_path is not set: name the folder of the ntuples")
     return Sample(
-        name=name,
-        files=tuple(str(project_path(f)) for f in files),
-        tree=info.tree or config.tree_name,
+        name=entry.sample,
+        files=tuple(str(project_path(config.input_path) / Path(f).expanduser()) for f in files),
+        tree=entry.tree or config.tree_name,
         processes=processes,
-        factor=_number(info.factor, f"samples.{name}.factor"),
-        group=info.group or name,
-        never_trained=info.never_trained,
+        factor=_number(entry.factor, f"{where}.factor"),
+        weight=entry.weight or config.weight,
+        group=entry.group or entry.sample,
+        never_trained=entry.never_trained,
     )
+
+
+def _entry(config: PreprocessConfig, item: Any) -> SampleEntry:
+    """Return one item of `input_samples` in its long form, joined with what `samples` says."""
+    if isinstance(item, Mapping) and isinstance(item.get("sample"), str | int):
+        raw = dict(item)
+    elif isinstance(item, Mapping) and len(item) == 1:
+        [(name, processes)] = item.items()
+        if not isinstance(processes, Mapping | None):
+            raise ConfigError(f"input_samples.{name} is not '{{process: {{cut: ..., class: 0}}}}'")
+        raw = {"sample": name, "processes": processes or {}}
+    elif isinstance(item, Mapping):
+        raise ConfigError(
+            f"input_samples: {sorted(map(str, item))} is not one sample: start each with its own '-'"
+        )
+    else:
+        raw = {"sample": item}
+    described = config.samples.get(str(raw["sample"]))
+    if described is not None:
+        raw = {**described.model_dump(exclude_unset=True), **raw}
+    try:
+        return SampleEntry.model_validate(raw)
+    except ValidationError as error:
+        where = f"input_samples.{raw['sample']}"
+        raise ConfigError(_one_line(error, SampleEntry, prefix=where)) from None
 
 
 def _number(value: float | str, where: str) -> float:

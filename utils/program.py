@@ -1,0 +1,202 @@
+"""How the four scripts start: Hydra's command line, logging, and errors in one line.
+
+What users may type goes beyond plain Hydra in three ways. Any `key=value` can be given on any
+configuration file, also where the file does not name the key (an undeclared key is still refused,
+by the schema). The groups `analysis` and `engine` are found from every primary file. An analysis may
+be named by the path of its file: `analysis=/home/me/my_channel.yaml`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException, MissingConfigException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel
+
+from utils.schema import PROJECT, ConfigError, PipelineError, load, nearest
+
+log = logging.getLogger(__name__)
+
+CONFIGS = PROJECT / "configs"
+C = TypeVar("C", bound=BaseModel)
+
+
+class ProjectConfigs(SearchPathPlugin):
+    """Lets every primary file use the groups of the project's `configs` folder."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="project", path=f"file://{CONFIGS}")
+
+
+def run(main: Callable[[], None], primaries: Path | str) -> int:
+    """Run a script's Hydra `main` and return its exit status.
+
+    `primaries` is the folder of the script's own primary files, relative to `configs`. A mistake
+    of the user ends as one line on standard error and status 1; anything else is a bug of ours and
+    keeps its traceback.
+    """
+    # OpenMP threads that spin while they wait starve each other on shared cores; the variable is
+    # read when LightGBM or scikit-learn are first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that the one line can be ours
+    Plugins.instance().register(ProjectConfigs)
+    try:
+        sys.argv[1:] = command_line(sys.argv[1:], CONFIGS / primaries)
+        main()
+    except PipelineError as error:
+        return fail(str(error))
+    except MissingConfigException as error:
+        return fail(_missing_config(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        return fail(" ".join(str(error).split()))
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        return fail(f"{error.strerror or error}: {error.filename or 'while reading or writing'}")
+    except KeyboardInterrupt:
+        return fail("interrupted; no incomplete output was left", status=130)
+    return 0
+
+
+def fail(message: str, status: int = 1) -> int:
+    """Write `message` as the one line that explains a failure, and return the exit status."""
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.stderr.flush()
+    return status
+
+
+def typed(cfg: DictConfig, model: type[C]) -> C:
+    """Return the composed configuration `cfg` as a typed `model`.
+
+    Raises ConfigError where a mandatory value is missing, an interpolation leads nowhere, a key is
+    unknown or a value has the wrong type.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise ConfigError(f"{missing[0]} is not set: add {missing[0]}=... to the command")
+    raw = OmegaConf.to_container(cfg, resolve=False)
+    referred = {name.split(".")[0] for name in _interpolated(raw)}
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    if not isinstance(resolved, dict) or not resolved:
+        raise ConfigError("no configuration is named: add --config-name NAME.yaml")
+    return load(model, {str(k): v for k, v in resolved.items()}, referred)
+
+
+def command_line(arguments: list[str], primaries: Path) -> list[str]:
+    """Return what the user typed in the form Hydra takes."""
+    primary = _primary_file(arguments, primaries)
+    folders = [CONFIGS, primaries, *([primary.parent] if primary else [])]
+    groups = {p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_dir()}
+    declared = _groups_in_defaults(primary)
+    rewritten = [_override(a, groups, declared) for a in arguments]
+    given = {a.split("=", 1)[0] for a in arguments}
+    stamp = "${now:%Y-%m-%d_%H-%M-%S}" + f"_{os.getpid()}"
+    defaults = {
+        "hydra/job_logging": "pipeline",
+        "hydra.run.dir": f"'{PROJECT}/outputs/${{hydra.job.name}}/{stamp}'",
+        "hydra.sweep.dir": f"'{PROJECT}/outputs/${{hydra.job.name}}/{stamp}'",
+    }
+    if any(a in ("--help", "-h", "--hydra-help", "--version") for a in arguments):
+        return rewritten
+    return rewritten + [f"{k}={v}" for k, v in defaults.items() if k not in given]
+
+
+def _override(argument: str, groups: set[str], declared: set[str]) -> str:
+    key, equals, value = argument.partition("=")
+    if not equals or key[:1] in "-+~" or key.split(".")[0].split("/")[0] == "hydra":
+        return argument
+    if key == "analysis" and value.endswith((".yaml", ".yml")):
+        value = _register_analysis(Path(value).expanduser())
+        argument = f"{key}={value}"
+    if key in groups:
+        return argument if key in declared else f"+{argument}"
+    if not re.fullmatch(r"[\w.$/@-]+", key):
+        return argument
+    return f"++{argument}"
+
+
+def _register_analysis(path: Path) -> str:
+    """Make the analysis file at `path` a choice of the group `analysis`, and return its name."""
+    path = path if path.is_absolute() else Path.cwd() / path
+    if not path.is_file():
+        raise ConfigError(f"there is no analysis file {path}")
+    name = path.stem
+    own = CONFIGS / "analysis" / f"{name}.yaml"
+    if own.is_file():
+        if own.samefile(path):
+            return name
+        name = f"{name}_external"  # the file was named by its path, so it is the one meant
+    ConfigStore.instance().store(
+        group="analysis", name=name, node=OmegaConf.load(path), package="_global_"
+    )
+    return name
+
+
+def _primary_file(arguments: list[str], primaries: Path) -> Path | None:
+    name = _option(arguments, "--config-name", "-cn")
+    folder = _option(arguments, "--config-path", "-cp")
+    if folder:
+        primaries = PROJECT / folder
+    if not name:
+        return None
+    path = primaries / (name if name.endswith(".yaml") else f"{name}.yaml")
+    return path if path.is_file() else None
+
+
+def _option(arguments: list[str], *names: str) -> str | None:
+    for position, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option in names:
+            if equals:
+                return value
+            return arguments[position + 1] if position + 1 < len(arguments) else None
+    return None
+
+
+def _groups_in_defaults(primary: Path | None) -> set[str]:
+    """Return the groups that a primary file's defaults list names; all where it is unknown."""
+    if primary is None:
+        return {"analysis", "model", "features"}
+    content = OmegaConf.load(primary)
+    defaults = content.get("defaults") if isinstance(content, DictConfig) else None
+    entries: Iterable[Any] = defaults or []
+    return {
+        re.sub(r"^(optional |override )?/?", "", str(key)).split("@")[0]
+        for entry in entries
+        if isinstance(entry, DictConfig)
+        for key in entry
+    }
+
+
+def _interpolated(value: Any) -> Iterable[str]:
+    """Yield the names that `${...}` refers to anywhere inside `value`."""
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _interpolated(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _interpolated(item)
+    elif isinstance(value, str):
+        yield from re.findall(r"\$\{\s*([A-Za-z_][\w.]*)\s*\}", value)
+
+
+def _missing_config(error: MissingConfigException) -> str:
+    wanted = str(error.missing_cfg_file or "").removesuffix(".yaml")
+    if error.options is not None:
+        return f"there is no '{wanted}'; {nearest(wanted.split('/')[-1], error.options)}"
+    folder = _option(sys.argv[1:], "--config-path", "-cp")
+    places = [PROJECT / folder] if folder else list(CONFIGS.rglob("*.yaml"))
+    names = {p.stem for place in places for p in ([place] if place.is_file() else place.glob("*.yaml"))}
+    return f"there is no configuration '{wanted}'{f' in {folder}' if folder else ''}; {nearest(wanted, names)}"
