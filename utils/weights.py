@@ -197,7 +197,8 @@ def _count(target: Array) -> npt.NDArray[np.int64]:
 
 
 def _sum(weight: Array, target: Array) -> FloatArray:
-    return np.bincount(target, weights=np.asarray(weight, np.float64))
+    # An empty bincount is of integers, whatever the weights are.
+    return np.bincount(target, weights=np.asarray(weight, np.float64)).astype(np.float64)
 
 
 def _positive_sums(
@@ -215,8 +216,9 @@ def _positive_sums(
 
 def _over(numerator: Any, denominator: FloatArray) -> FloatArray:
     """Return the quotient where the denominator is positive, 1 elsewhere (classes not present)."""
-    ones = np.ones_like(denominator)
-    return np.divide(numerator, denominator, out=ones, where=denominator > 0)
+    quotient = np.ones(len(denominator))
+    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+    return quotient
 
 
 def _per_event(by_class: FloatArray, target: Array) -> FloatArray:
@@ -241,5 +243,5 @@ def _row(
     )
 
 
-def _name(class_id: int, names: Sequence[str] | None) -> str:
+def _name(class_id: int | np.integer[Any], names: Sequence[str] | None) -> str:
     return f"'{names[class_id]}'" if names and class_id < len(names) else str(int(class_id))
