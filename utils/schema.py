@@ -11,7 +11,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -140,6 +140,55 @@ class Sample:
     weight: str | None = None
     group: str = ""
     never_trained: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All a run needs to be used again: what its models are, and what they were made from.
+
+    analysis: the resolved configuration of the preprocessing. training: that of the training.
+    classes: id, name, color, ... in order of ids. features: training features in order.
+    pipeline: numbers and fingerprint of the feature pipeline. fold: the fold rule. weight: the
+    training weight. models: index, fingerprint, best_iteration. samples: name, group, processes.
+    files: fingerprints of the training ntuples. skims: fingerprints and paths of train and test.
+    audit: rows of the leak audit; `audit_passed` sums them up.
+    """
+
+    analysis: dict[str, Any]
+    training: dict[str, Any]
+    classes: tuple[dict[str, Any], ...]
+    features: tuple[str, ...]
+    pipeline: dict[str, Any]
+    fold: FoldRule
+    weight: str
+    objective: str
+    models: tuple[dict[str, Any], ...]
+    samples: tuple[dict[str, Any], ...]
+    files: tuple[dict[str, Any], ...]
+    skims: dict[str, Any]
+    audit: tuple[dict[str, Any], ...]
+    audit_passed: bool
+    format: str = "recipe-1"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        raw = json.loads(text)
+        raw["fold"] = FoldRule(
+            raw["fold"]["kind"], tuple(raw["fold"]["columns"]), raw["fold"]["n_splits"]
+        )
+        tuples = ("classes", "features", "models", "samples", "files", "audit")
+        return cls(**{**raw, **{name: tuple(raw[name]) for name in tuples}})
+
+    @property
+    def class_infos(self) -> tuple[ClassInfo, ...]:
+        """The classes in order of their ids."""
+        return tuple(
+            ClassInfo.model_validate({k: v for k, v in c.items() if k != "id"})
+            for c in self.classes
+        )
 
 
 # --- what users write ----------------------------------------------------------------------------

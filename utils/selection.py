@@ -1,0 +1,327 @@
+"""One range of one ntuple -> selected events with their columns by role.
+
+This is the unit of work of preprocessing, and of predicting straight from ntuples: both paths get
+their columns here, so a feature means the same in training and in prediction.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils import ntuples
+from utils.expressions import parse
+from utils.processing import apply_missing, check_finite, clip_columns
+from utils.schema import (
+    COMPUTED_COLUMNS,
+    TARGET,
+    AnalysisConfig,
+    InputError,
+    Missing,
+    PreprocessConfig,
+    Sample,
+    nearest,
+)
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[Any]
+Columns = dict[str, Array]
+
+PHYSICS_WEIGHT = "weight"
+"""Column of the physics weight in a skim's `weights` group."""
+
+_WEIGHT_KEY = "(physics weight)"
+"""The physics weight among the definitions; no branch can be called so."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which columns an analysis reads, by role, and what is done to the features.
+
+    `kept` are further columns stored with the weights, because the training weight names them.
+    `definitions` are derived features and named cuts.
+    """
+
+    cont: tuple[str, ...]
+    cat: tuple[str, ...]
+    misc: tuple[str, ...]
+    identity: tuple[str, ...]
+    kept: tuple[str, ...]
+    definitions: Mapping[str, str]
+    missing: Mapping[str, Missing]
+    clip: Mapping[str, tuple[float | None, float | None]]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return (*self.cont, *self.cat)
+
+    def columns(self) -> tuple[str, ...]:
+        """Every column to read, each once; computed ones are not read."""
+        return tuple(dict.fromkeys([*self.features, *self.misc, *self.identity, *self.kept]))
+
+
+def roles_of(config: AnalysisConfig, misc: Sequence[str] | None = None) -> Roles:
+    """Return the roles an analysis gives its columns; `misc` replaces its `misc_features`."""
+    features = [*config.cont_features, *config.cat_features]
+    chosen = config.misc_features if misc is None else misc
+    misc_read = tuple(name for name in chosen if name not in COMPUTED_COLUMNS)
+    return Roles(
+        cont=tuple(config.cont_features),
+        cat=tuple(config.cat_features),
+        misc=misc_read,
+        identity=config.identity_columns,
+        kept=_kept(config),
+        definitions={**config.derived_features, **config.cuts},
+        missing=config.missing_values(features),
+        clip=config.clip,
+    )
+
+
+def physics_weight(config: AnalysisConfig) -> str | None:
+    """Return the expression of the physics weight; a branch `weight` where only its use is named."""
+    uses_branch = config.compute_w_CP or PHYSICS_WEIGHT in _weight_names(config)
+    return config.weight or (PHYSICS_WEIGHT if uses_branch else None)
+
+
+def _weight_names(config: AnalysisConfig) -> frozenset[str]:
+    return parse(config.weight_name).names if config.weight_name else frozenset()
+
+
+def _kept(config: AnalysisConfig) -> tuple[str, ...]:
+    known = {*COMPUTED_COLUMNS, PHYSICS_WEIGHT, *config.misc_features}
+    return tuple(sorted(_weight_names(config) - known))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A range of entries of one file, to be read in one pass for all processes of its sample."""
+
+    info: ntuples.TreeInfo
+    sample: Sample
+    roles: Roles
+    common_cut: str | None
+    weight: str | None
+    start: int
+    stop: int
+    file_code: int
+    sample_code: int
+    process_codes: tuple[int, ...]
+    chunk_size: int
+
+    def __str__(self) -> str:
+        return f"sample {self.sample.name}, {self.info.path.name}, entries {self.start}-{self.stop}"
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Selected events of a unit: columns by group of the skim, and how many survived where.
+
+    `features` are untransformed, float32; `n_common` passed the common cut, `n_selected[p]` the cut
+    of process p. `n_missing` counts cells of declared missing values by feature.
+    """
+
+    n_read: int
+    n_common: int
+    n_selected: tuple[int, ...]
+    n_missing: Mapping[str, int]
+    groups: dict[str, Columns]
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.groups["targets"][TARGET])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything to be read: open trees, units of work in input order, and the names of codes."""
+
+    samples: tuple[Sample, ...]
+    processes: tuple[str, ...]
+    trees: tuple[ntuples.TreeInfo, ...]
+    units: tuple[Unit, ...]
+
+    @property
+    def n_entries(self) -> int:
+        return sum(t.n_entries for t in self.trees)
+
+
+def plan(
+    config: PreprocessConfig, samples: Sequence[Sample], unit_size: int | None = None
+) -> Plan:
+    """Open every input file, check its branches, and cut it into units of work.
+
+    Raises InputError, naming file and branch, before anything is read.
+    """
+    roles = roles_of(config)
+    processes: list[str] = []
+    trees: list[ntuples.TreeInfo] = []
+    units: list[Unit] = []
+    for sample_code, sample in enumerate(samples):
+        codes = []
+        for process in sample.processes:
+            if process.name not in processes:
+                processes.append(process.name)
+            codes.append(processes.index(process.name))
+        for path in ntuples.find_files(sample):
+            info = ntuples.open_tree(path, sample.tree)
+            _check_branches(config.input_branches or [], info)
+            trees.append(info)
+            size = unit_size or max(info.n_entries, 1)
+            for start in range(0, max(info.n_entries, 1), size):
+                units.append(
+                    Unit(
+                        info=info,
+                        sample=sample,
+                        roles=roles,
+                        common_cut=config.common_cut,
+                        weight=_sample_weight(config, sample),
+                        start=start,
+                        stop=min(start + size, info.n_entries),
+                        file_code=len(trees) - 1,
+                        sample_code=sample_code,
+                        process_codes=tuple(codes),
+                        chunk_size=config.chunk_size,
+                    )
+                )
+    return Plan(tuple(samples), tuple(processes), tuple(trees), tuple(units))
+
+
+def _sample_weight(config: PreprocessConfig, sample: Sample) -> str | None:
+    return sample.weight or physics_weight(config)
+
+
+def _check_branches(names: Sequence[str], info: ntuples.TreeInfo) -> None:
+    for name in names:
+        if name not in info.branches:
+            raise InputError(
+                f"input_branches names '{name}', which is not in tree '{info.tree}' of {info.path}; "
+                f"{nearest(name, info.branches)}"
+            )
+
+
+def read(unit: Unit) -> Selected:
+    """Read a whole unit and return its selected events, process by process."""
+    return join(list(stream(unit)), unit)
+
+
+def stream(unit: Unit) -> Iterator[Selected]:
+    """Yield the selected events of a unit chunk by chunk, in input order within a process.
+
+    Raises InputError where a feature has NaN or infinite values that were not declared missing.
+    """
+    definitions = dict(unit.roles.definitions)
+    columns = list(unit.roles.columns())
+    if unit.weight is not None:
+        definitions[_WEIGHT_KEY] = unit.weight
+        columns.append(_WEIGHT_KEY)
+    chunks = ntuples.stream(
+        unit.info,
+        columns=columns,
+        cuts=[process.cut for process in unit.sample.processes],
+        common_cut=unit.common_cut,
+        definitions=definitions,
+        start=unit.start,
+        stop=unit.stop,
+        chunk_entries=unit.chunk_size,
+    )
+    for chunk in chunks:
+        parts = [
+            _by_role(unit, position, rows.entry, dict(rows.columns))
+            for position, rows in enumerate(chunk.selections)
+        ]
+        counts = tuple(len(rows.entry) for rows in chunk.selections)
+        missing = {n: sum(c.get(n, 0) for _, c in parts) for n in {n for _, c in parts for n in c}}
+        groups = _concatenated([groups for groups, _ in parts])
+        yield Selected(chunk.stop - chunk.start, chunk.n_common, counts, missing, groups)
+
+
+def _by_role(
+    unit: Unit, position: int, entry: Array, columns: Columns
+) -> tuple[dict[str, Columns], dict[str, int]]:
+    """Return the rows of one process by group of the skim, and the counts of missing cells."""
+    roles, n_rows = unit.roles, len(entry)
+    process = unit.sample.processes[position]
+    features, counts = apply_missing({n: columns[n] for n in roles.features}, roles.missing)
+    features = clip_columns(features, {n: roles.clip[n] for n in features if n in roles.clip})
+    features = {name: _float32(values) for name, values in features.items()}
+    where = f"{unit.info.path} (process {process.name})"
+    replaced = [n for n, m in roles.missing.items() if np.isnan(m.replace)]
+    check_finite(features, roles.features, where, replaced)
+    only_misc = {n: c for n, c in roles.clip.items() if n in roles.misc and n not in features}
+    misc = clip_columns({n: columns[n] for n in roles.misc}, only_misc)
+    weight = np.asarray(columns.get(_WEIGHT_KEY, np.ones(n_rows)), np.float64) * unit.sample.factor
+    kept = {n: np.asarray(columns[n], np.float64) for n in roles.kept}
+    check_finite({PHYSICS_WEIGHT: weight, **kept}, [PHYSICS_WEIGHT, *kept], where)
+    code = unit.process_codes[position]
+    return {
+        "cont_features": {n: features[n] for n in roles.cont},
+        "cat_features": {n: features[n] for n in roles.cat},
+        "misc_features": misc,
+        "targets": {TARGET: np.full(n_rows, process.class_id, np.int32)},
+        "weights": {PHYSICS_WEIGHT: weight, **kept},
+        "identity": {n: columns[n] for n in roles.identity},
+        "provenance": {
+            "sample": np.full(n_rows, unit.sample_code, np.int64),
+            "process": np.full(n_rows, code, np.int64),
+            "file": np.full(n_rows, unit.file_code, np.int64),
+            "entry": entry.astype(np.int64, copy=False),
+        },
+    }, counts
+
+
+def _float32(values: Array) -> Array:
+    # A value too large for float32 becomes infinite here, and check_finite then names it.
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
+
+
+def join(parts: Sequence[Selected], unit: Unit | None = None) -> Selected:
+    """Return the events of several parts as one; with `unit`, all its processes even if empty."""
+    if not parts and unit is not None:
+        empty = [_by_role(unit, 0, np.empty(0, np.int64), _no_rows(unit))[0]]
+        return Selected(0, 0, (0,) * len(unit.sample.processes), {}, _concatenated(empty))
+    names = {name for part in parts for name in part.n_missing}
+    return Selected(
+        n_read=sum(p.n_read for p in parts),
+        n_common=sum(p.n_common for p in parts),
+        n_selected=tuple(map(sum, zip(*(p.n_selected for p in parts), strict=False))),
+        n_missing={n: sum(p.n_missing.get(n, 0) for p in parts) for n in sorted(names)},
+        groups=_concatenated([p.groups for p in parts]),
+    )
+
+
+def _no_rows(unit: Unit) -> Columns:
+    branches = unit.info.branches
+    return {n: np.empty(0, branches.get(n, np.dtype(np.float64))) for n in unit.roles.columns()}
+
+
+def _concatenated(parts: Sequence[dict[str, Columns]]) -> dict[str, Columns]:
+    if len(parts) == 1:
+        return parts[0]
+    return {
+        group: {name: _concatenate([p[group][name] for p in parts], name) for name in columns}
+        for group, columns in parts[0].items()
+    }
+
+
+def _concatenate(arrays: list[Array], name: str) -> Array:
+    """Join one column of several inputs; integers of different signedness stay integers.
+
+    numpy would make float64 of int64 and uint64 and round event numbers above 2^53.
+    """
+    types = {a.dtype for a in arrays if len(a)} or {arrays[0].dtype}
+    common = np.result_type(*types)
+    if common.kind == "f" and all(t.kind in "iub" for t in types):
+        if any(a.dtype.kind == "i" and len(a) and a.min() < 0 for a in arrays):
+            raise InputError(
+                f"column '{name}' is unsigned 64-bit in one input and negative in another: "
+                "no integer type holds both"
+            )
+        common = np.dtype(np.uint64)
+    return np.concatenate([a.astype(common, copy=False) for a in arrays])
