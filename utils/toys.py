@@ -1,0 +1,644 @@
+"""Toy ntuples: seeded H -> tau tau kinematics in ROOT files, for the demo, tests and benchmarks.
+
+The physics is a cartoon that gives a classifier honest work. A resonance (or a continuum) decays
+isotropically and is boosted; of each tau (or lepton) a part stays visible, neutrinos and fakes make
+missing momentum, jets recoil. Masses and angles are computed from the resulting four-vectors, so
+features are correlated as in data. Energies are in GeV; quantities of an absent jet are -10.
+
+`python -m utils.toys --help` writes the files that an analysis file names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from utils.schema import PROJECT, ConfigError, PreprocessConfig, nearest
+
+Array = npt.NDArray[Any]
+Columns = dict[str, Array]
+Channel = Literal["tt", "em"]
+
+ABSENT = -10.0
+MAX_JETS = 7
+ELECTRON_MASS, MUON_MASS, PION_MASS = 0.000511, 0.10566, 0.13957
+
+CANDIDATES = 16_384
+"""Decays generated at a time, before the preselection."""
+
+DISTINCT = 50_000
+"""Events of a file generated in full; a larger file repeats them with their energies varied."""
+
+
+@dataclass(frozen=True)
+class Physics:
+    """How one process looks.
+
+    `mass`: mean and width of the pair's mass. `pt`: mean transverse momentum of the pair.
+    `visible`: beta distribution of the visible momentum fraction of each leg. `jets`, `bjets`: mean
+    numbers of light and b jets. `genuine`: probability that a leg is what it is identified as.
+    `opposite`: probability of opposite charges. `forward`: fraction with two forward jets.
+    """
+
+    mass: tuple[float, float]
+    pt: float
+    visible: tuple[float, float] = (4.0, 2.2)
+    jets: float = 0.8
+    bjets: float = 0.03
+    genuine: float = 1.0
+    opposite: float = 0.995
+    forward: float = 0.0
+
+
+PHYSICS = {
+    "ggH": Physics((125.0, 0.1), 60.0, bjets=0.12),
+    "bbH": Physics((125.0, 0.1), 55.0, jets=0.5, bjets=1.1),
+    "VBF": Physics((125.0, 0.1), 80.0, jets=0.4, forward=0.75),
+    "VH": Physics((125.0, 0.1), 85.0, jets=1.0, bjets=0.25),
+    "Ztt": Physics((91.2, 2.5), 48.0, bjets=0.05),
+    "Zll": Physics((91.2, 2.5), 40.0, visible=(9.0, 1.5), genuine=0.3),
+    "TT": Physics((170.0, 80.0), 85.0, visible=(2.2, 1.6), jets=1.4, bjets=1.7, genuine=0.7),
+    "ST": Physics((150.0, 70.0), 70.0, visible=(2.4, 1.6), jets=1.0, bjets=1.1, genuine=0.7),
+    "W": Physics((115.0, 55.0), 50.0, (3.0, 1.5), 1.1, 0.05, genuine=0.5, opposite=0.7),
+    "VV": Physics((120.0, 45.0), 60.0, visible=(3.5, 1.8), jets=0.9, bjets=0.08, genuine=0.85),
+    "QCD": Physics((105.0, 45.0), 40.0, (6.0, 1.5), 1.2, 0.08, genuine=0.0, opposite=0.52),
+}
+
+
+@dataclass(frozen=True)
+class Toy:
+    """What a sample is made of: fractions of processes, where it comes from, how large it is.
+
+    `share` is its part of all events written; `expected` the number of events it stands for in
+    60 fb^-1, the sum of its weights; `negative` the fraction of negative generator weights.
+    """
+
+    mixture: Mapping[str, float]
+    share: float
+    expected: float
+    origin: Literal["simulation", "embedded", "data"] = "simulation"
+    negative: float = 0.0
+
+
+_DATA = {"QCD": 0.82, "Ztt": 0.11, "TT": 0.05, "W": 0.02}
+TOYS: tuple[tuple[tuple[str, ...], Toy], ...] = (
+    (("SUSYGluGluToBBHToTauTau", "bbHToTauTau", "BBHToTauTau"), Toy({"bbH": 1}, 9, 60)),
+    (("GluGluHToTauTau",), Toy({"ggH": 1}, 10, 1500)),
+    (("VBFHToTauTau",), Toy({"VBF": 1}, 6, 250)),
+    (("ZHToTauTau", "WplusHToTauTau", "WminusHToTauTau"), Toy({"VH": 1}, 2, 60)),
+    (
+        ("DYJetsToLL", "DY1Jets", "DY2Jets", "DY3Jets", "DY4Jets"),
+        Toy({"Ztt": 0.8, "Zll": 0.2}, 1.2, 9000, negative=0.05),
+    ),
+    (("TTTo",), Toy({"TT": 1}, 1.2, 3000)),
+    (("ST_t-channel", "ST_tW"), Toy({"ST": 1}, 0.8, 300)),
+    (
+        ("WJetsToLNu", "W1Jets", "W2Jets", "W3Jets", "W4Jets"),
+        Toy({"W": 1}, 0.8, 1500, negative=0.05),
+    ),
+    (("VVTo", "WZTo", "ZZTo"), Toy({"VV": 1}, 0.8, 200, negative=0.02)),
+    (("EmbeddedTauTau_Run",), Toy({"Ztt": 1}, 4, 12000, "embedded")),
+    (("Tau_Run", "MuonEG_Run"), Toy(_DATA, 9, 0, "data")),
+)
+"""The toys by how the names of their samples begin."""
+
+# First and last run of a year or period; a period that is not listed is a quarter of its year.
+RUNS = {
+    "2016": (272007, 284044),
+    "2017": (297020, 306462),
+    "2018A": (315252, 316995),
+    "2018B": (317080, 319310),
+    "2018C": (319337, 320065),
+    "2018D": (320673, 325175),
+}
+
+
+def write_ntuples(
+    folder: Path | str,
+    samples: Sequence[str] | Mapping[str, float],
+    n_events: int,
+    *,
+    seed: int = 1,
+    channel: Channel = "tt",
+    tree: str = "TauCheck",
+    n_baskets: int = 4,
+    n_branches: int | None = None,
+    n_workers: int = 1,
+) -> dict[str, Path]:
+    """Write `{sample}.root` for each of `samples` into `folder` and return the files by sample.
+
+    `n_events` is divided among the samples in proportion to the values of `samples`, where it is a
+    mapping, else to the toys' own shares. Each branch gets at least `n_baskets` baskets. Branches
+    `spare_0`, ... fill up to `n_branches`. A file's content follows from `seed`, its name and its
+    number of events alone. `n_workers` processes share the files. Raises ConfigError, before
+    anything is written, where there is no toy for a sample's name.
+    """
+    toys = {name: toy_of(name) for name in samples}
+    shares = {n: samples[n] if isinstance(samples, Mapping) else t.share for n, t in toys.items()}
+    total = sum(shares.values())
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [
+        (folder / f"{name}.root", toy, max(1, round(n_events * shares[name] / total)))
+        for name, toy in toys.items()
+    ]
+    write = partial(
+        _write, seed=seed, channel=channel, tree=tree, n_baskets=n_baskets, n_branches=n_branches
+    )
+    if n_workers == 1:
+        return {path.stem: write((path, toy, n)) for path, toy, n in files}
+    # uproot declares a tree of 100 branches in a quarter of a second: processes, not threads.
+    with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:
+        largest_first = sorted(files, key=lambda file: -file[2])
+        paths = {path.stem: path for path in pool.map(write, largest_first)}
+    return {name: paths[name] for name in toys}
+
+
+def _write(
+    file: tuple[Path, Toy, int],
+    *,
+    seed: int,
+    channel: Channel,
+    tree: str,
+    n_baskets: int,
+    n_branches: int | None,
+) -> Path:
+    """Write one file; it has its name only when it is complete."""
+    import uproot
+
+    path, toy, n = file
+    size = max(1, min(DISTINCT, -(-n // n_baskets)))
+    incomplete = path.with_suffix(".root.tmp")
+    try:
+        with uproot.recreate(incomplete, compression=uproot.ZLIB(1)) as root_file:
+            output = None
+            for columns in blocks(path.stem, toy, n, size, seed, channel, n_branches):
+                if output is None:
+                    output = root_file.mktree(tree, {k: v.dtype for k, v in columns.items()})
+                output.extend(columns)
+        incomplete.replace(path)
+    finally:
+        incomplete.unlink(missing_ok=True)
+    return path
+
+
+def toy_of(sample: str) -> Toy:
+    """Return the toy for a sample's name; raises ConfigError where none fits."""
+    for prefixes, toy in TOYS:
+        if sample.startswith(prefixes):
+            return toy
+    known = [prefix for prefixes, _ in TOYS for prefix in prefixes]
+    raise ConfigError(f"there are no toys for the sample '{sample}'; {nearest(sample, known)}")
+
+
+def blocks(
+    name: str,
+    toy: Toy,
+    n: int,
+    size: int,
+    seed: int,
+    channel: Channel = "tt",
+    n_branches: int | None = None,
+) -> Iterator[Columns]:
+    """Yield the columns of a sample's `n` events, `size` at a time."""
+    rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
+    distinct = _events(rng, toy, min(n, DISTINCT), channel)
+    if toy.origin != "data":
+        distinct["weight"] *= toy.expected / max(float(distinct["weight"].sum()), 1e-9)
+        distinct["weight"] *= min(n, DISTINCT) / n
+    for k in range((n_branches or 0) - len(distinct) - 3):
+        distinct[f"spare_{k}"] = rng.standard_normal(min(n, DISTINCT), dtype=np.float32)
+    last_event = 0
+    for start in range(0, n, size):
+        stop = min(start + size, n)
+        if stop <= DISTINCT:
+            columns = {k: v[start:stop] for k, v in distinct.items()}
+        else:
+            columns = _varied(rng, distinct, stop - start)
+        identity = _identity(rng, name, toy, start, stop, n, last_event)
+        last_event = int(identity["evt"][-1])
+        yield {**identity, **columns}
+
+
+def _identity(
+    rng: np.random.Generator, name: str, toy: Toy, start: int, stop: int, n: int, last_event: int
+) -> Columns:
+    """Return run, lumi and evt: 1, 1.. for simulation; ascending runs and events for the rest."""
+    number = np.arange(start, stop)
+    if toy.origin == "simulation":
+        run, lumi, evt = np.ones_like(number), 1 + number // 100, number + 1
+    else:
+        first, last = _run_range(name)
+        run = first + number * (last - first) // n
+        lumi = 1 + number % 1500
+        # Collision event numbers pass 2^32, so steps are drawn that do so in any file.
+        step = 5_000_000_000 // n
+        evt = last_event + np.cumsum(rng.integers(1, max(2, 2 * step), stop - start))
+    return {"run": run.astype("i4"), "lumi": lumi.astype("i4"), "evt": evt.astype("u8")}
+
+
+def _run_range(name: str) -> tuple[int, int]:
+    period = name.partition("_Run")[2]
+    if period in RUNS:
+        return RUNS[period]
+    first, last = RUNS.get(period[:4], (272007, 325175))
+    if period[4:5] in tuple("ABCD"):
+        part = (last - first) // 4
+        first += part * "ABCD".index(period[4])
+        last = first + part
+    return first, last
+
+
+def _varied(rng: np.random.Generator, columns: Columns, n: int) -> Columns:
+    """Return `n` of the events in another order, their energies scaled by a few percent."""
+    order = rng.permutation(len(columns["pt_1"]))[:n]
+    scale = rng.normal(1.0, 0.03, n).astype(np.float32)
+    varied = {name: column[order] for name, column in columns.items()}
+    for name in varied.keys() & _ENERGIES:
+        energy = varied[name]
+        np.multiply(energy, scale, out=energy, where=energy > 0)
+    return varied
+
+
+_ENERGIES = frozenset(
+    {"pt_1", "pt_2", "m_sv", "m_vis", "pt_tt", "pt_vis", "pt_sv", "mt_sv", "puppimet", "met"}
+    | {"mt_1", "mt_2", "mt_tot", "puppimt_1", "puppimt_2", "jpt_1", "jpt_2", "bpt_1", "bpt_2"}
+    | {"dijetpt", "mjj", "mbb"}
+)
+
+
+# --- one sample's events --------------------------------------------------------------------------
+
+
+def _events(rng: np.random.Generator, toy: Toy, n: int, channel: Channel) -> Columns:
+    """Return all columns but the identity of `n` preselected events, float32 and int32."""
+    processes = [PHYSICS[name] for name in toy.mixture]
+    fractions = np.array(list(toy.mixture.values()), dtype=float)
+    kept: list[Columns] = []
+    while sum(len(k["of"]) for k in kept) < n:
+        of = rng.choice(len(processes), CANDIDATES, p=fractions / fractions.sum())
+        decays = _decays(rng, processes, of, channel)
+        accepted = _preselected(decays, channel)
+        kept.append({name: values[accepted] for name, values in decays.items()})
+    decays = {name: np.concatenate([k[name] for k in kept])[:n] for name in kept[0]}
+    columns = _pair(rng, decays, channel)
+    columns |= _jets(rng, processes, decays, columns)
+    columns |= _flags(rng, processes, decays, columns, channel)
+    columns |= _generator(rng, toy, decays, columns)
+    return {k: v.astype("i4" if v.dtype.kind in "bi" else "f4") for k, v in columns.items()}
+
+
+def _each(processes: Sequence[Physics], of: Array, value: str) -> Array:
+    """Return a quantity of the process of each event; (n,), or (n, 2) for a pair of numbers."""
+    return np.array([getattr(p, value) for p in processes], dtype=float)[of]
+
+
+def _decays(
+    rng: np.random.Generator, processes: Sequence[Physics], of: Array, channel: Channel
+) -> Columns:
+    """Return both legs (visible px py pz), the pair and the missing momentum of each candidate."""
+    n = len(of)
+    mass_mean, mass_width = _each(processes, of, "mass").T
+    mass = np.maximum(rng.normal(mass_mean, mass_width), 40.0)
+    pt = rng.gamma(1.6, _each(processes, of, "pt") / 1.6)
+    phi = rng.uniform(-np.pi, np.pi, n)
+    rapidity = rng.normal(0.0, 1.0, n)
+    transverse = np.hypot(mass, pt)
+    energy = transverse * np.cosh(rapidity)
+    pair = np.stack([pt * np.cos(phi), pt * np.sin(phi), transverse * np.sinh(rapidity)])
+    # Isotropic decay into two massless legs, boosted from the pair's rest frame.
+    cosine, azimuth = rng.uniform(-1, 1, n), rng.uniform(-np.pi, np.pi, n)
+    sine = np.sqrt(1 - cosine**2)
+    at_rest = mass / 2 * np.stack([sine * np.cos(azimuth), sine * np.sin(azimuth), cosine])
+    along = (pair * at_rest).sum(axis=0) / (energy + mass) / mass + 0.5
+    first = at_rest + pair * along
+    second = pair - first
+    visible = _each(processes, of, "visible")
+    genuine = rng.random((2, n)) < _each(processes, of, "genuine")
+    # A tau's decay to a lepton has two neutrinos: less stays visible.
+    softer = np.where(genuine & (channel == "em"), 0.62, 1.0)
+    fraction = rng.beta(visible[:, 0], visible[:, 1], (2, n)) * softer
+    response = rng.normal(1.0, 0.03, (2, n))
+    missing = ((1 - fraction) * genuine)[0] * first[:2] + ((1 - fraction) * genuine)[1] * second[:2]
+    return {
+        "of": of,
+        "mass": mass,
+        "genuine_1": genuine[0],
+        "genuine_2": genuine[1],
+        **_named("leg1_{}", first * fraction[0] * response[0]),
+        **_named("leg2_{}", second * fraction[1] * response[1]),
+        **_named("pair_{}", pair),
+        **_named("missing_{}", missing),
+    }
+
+
+def _named(template: str, vector: Array) -> Columns:
+    return {template.format(axis): part for axis, part in zip("xyz", vector, strict=False)}
+
+
+def _preselected(decays: Columns, channel: Channel) -> Array:
+    pt_1, pt_2 = (np.hypot(decays[f"leg{i}_x"], decays[f"leg{i}_y"]) for i in (1, 2))
+    eta_1, eta_2 = (np.arcsinh(decays[f"leg{i}_z"] / pt) for i, pt in ((1, pt_1), (2, pt_2)))
+    low, high, eta = (30.0, 30.0, 2.1) if channel == "tt" else (13.0, 22.0, 2.4)
+    hard = (np.minimum(pt_1, pt_2) > low) & (np.maximum(pt_1, pt_2) > high)
+    accepted: Array = hard & (abs(eta_1) < eta) & (abs(eta_2) < eta)
+    return accepted
+
+
+def _pair(rng: np.random.Generator, decays: Columns, channel: Channel) -> Columns:
+    """Return the legs, missing momentum, and the masses and angles made of them."""
+    n = len(decays["of"])
+    legs = [np.stack([decays[f"leg{i}_{a}"] for a in "xyz"]) for i in (1, 2)]
+    genuine = np.stack([decays["genuine_1"], decays["genuine_2"]])
+    if channel == "tt":  # the taus are ordered by transverse momentum; e and mu are what they are
+        swap = np.hypot(*legs[0][:2]) < np.hypot(*legs[1][:2])
+        legs = [np.where(swap, legs[1], legs[0]), np.where(swap, legs[0], legs[1])]
+        genuine = np.where(swap, genuine[::-1], genuine)
+    both = legs[0] + legs[1]
+    energy = np.linalg.norm(legs[0], axis=0) + np.linalg.norm(legs[1], axis=0)
+    m_vis = np.sqrt(np.maximum(energy**2 - (both**2).sum(axis=0), 0.0))
+    missing = np.stack([decays["missing_x"], decays["missing_y"]])
+    puppi = missing + rng.normal(0.0, 10.0, (2, n))
+    pf = missing + rng.normal(0.0, 15.0, (2, n))
+    # The mass estimate sees the true mass only where there are neutrinos to reconstruct.
+    estimate = np.where(genuine.all(axis=0), decays["mass"], 1.35 * m_vis)
+    m_sv = estimate * np.exp(rng.normal(0.0, 0.14, n))
+    columns: Columns = {}
+    for i, leg in enumerate(legs, start=1):
+        columns[f"pt_{i}"] = np.hypot(leg[0], leg[1])
+        columns[f"eta_{i}"] = np.arcsinh(leg[2] / columns[f"pt_{i}"])
+        columns[f"phi_{i}"] = np.arctan2(leg[1], leg[0])
+        columns[f"genuine_{i}"] = genuine[i - 1]
+    columns["puppimet"], columns["puppimetphi"] = np.hypot(*puppi), np.arctan2(puppi[1], puppi[0])
+    columns["met"], columns["metphi"] = np.hypot(*pf), np.arctan2(pf[1], pf[0])
+    for i, leg in enumerate(legs, start=1):
+        columns[f"puppimt_{i}"] = _transverse_mass(leg, puppi)
+        columns[f"mt_{i}"] = _transverse_mass(leg, pf)
+    mt_pair = _transverse_mass(legs[0], legs[1])
+    columns["mt_tot"] = np.sqrt(columns["mt_1"] ** 2 + columns["mt_2"] ** 2 + mt_pair**2)
+    # D_zeta = p_zeta(miss) - 0.85 p_zeta(vis), along the bisector of the legs' directions.
+    bisector = sum(leg[:2] / np.hypot(leg[0], leg[1]) for leg in legs)
+    bisector = bisector / np.maximum(np.hypot(*bisector), 1e-6)
+    columns["pzetavis"] = (both[:2] * bisector).sum(axis=0)
+    columns["pzeta"] = (puppi * bisector).sum(axis=0) - 0.85 * columns["pzetavis"]
+    columns["m_vis"], columns["m_sv"] = m_vis, m_sv
+    columns["pt_vis"] = np.hypot(both[0], both[1])
+    columns["pt_tt"] = np.hypot(*(both[:2] + puppi))
+    columns["pt_sv"] = columns["pt_tt"] * np.exp(rng.normal(0.0, 0.05, n))
+    columns["mt_sv"] = np.hypot(m_sv, columns["pt_sv"])
+    columns["dphi_tt"] = abs(_wrapped(columns["phi_1"] - columns["phi_2"]))
+    columns["dr_tt"] = np.hypot(columns["eta_1"] - columns["eta_2"], columns["dphi_tt"])
+    return columns
+
+
+def _transverse_mass(one: Array, other: Array) -> Array:
+    squared = np.hypot(one[0], one[1]) * np.hypot(other[0], other[1])
+    squared = squared - one[0] * other[0] - one[1] * other[1]
+    mass: Array = np.sqrt(np.maximum(2 * squared, 0.0))
+    return mass
+
+
+def _wrapped(angle: Array) -> Array:
+    wrapped: Array = np.mod(angle + np.pi, 2 * np.pi) - np.pi
+    return wrapped
+
+
+def _jets(
+    rng: np.random.Generator, processes: Sequence[Physics], decays: Columns, pair: Columns
+) -> Columns:
+    """Return the jets, b jets and dijet quantities; the leading jet recoils against the pair."""
+    of = decays["of"]
+    n = len(of)
+    n_b = np.minimum(rng.poisson(_each(processes, of, "bjets")), 3)
+    forward = rng.random(n) < _each(processes, of, "forward")
+    n_light = rng.poisson(_each(processes, of, "jets")) + 2 * forward
+    slot = np.arange(MAX_JETS)
+    present = slot < np.minimum(n_b + n_light, MAX_JETS)[:, None]
+    is_b = slot < n_b[:, None]
+    pt = 20 + rng.exponential(np.where(is_b, 38.0, 32.0) + 12.0 * forward[:, None])
+    pt[:, 0] += 0.5 * np.hypot(decays["pair_x"], decays["pair_y"]) * rng.random(n)
+    eta = np.clip(rng.normal(0.0, np.where(is_b, 1.1, 1.7)), -4.7, 4.7)
+    phi = rng.uniform(-np.pi, np.pi, (n, MAX_JETS))
+    phi[:, 0] = _wrapped(np.arctan2(-decays["pair_y"], -decays["pair_x"]) + rng.normal(0, 0.6, n))
+    side = rng.choice([-1.0, 1.0], n)
+    for jet, sign in ((0, side), (1, -side)):
+        tagging = sign * abs(rng.normal(2.4, 0.8, n))
+        eta[:, jet] = np.where(forward, np.clip(tagging, -4.7, 4.7), eta[:, jet])
+    csv = np.where(is_b, rng.beta(4.0, 1.3, (n, MAX_JETS)), rng.beta(1.1, 7.0, (n, MAX_JETS)))
+    order = np.argsort(-np.where(present, pt, 0.0), axis=1, kind="stable")
+    pt, eta, phi, csv, present = (
+        np.take_along_axis(values, order, axis=1) for values in (pt, eta, phi, csv, present)
+    )
+    tagged = present & (csv > 0.42) & (abs(eta) < 2.5)
+    columns: Columns = {
+        "njets": (present & (pt > 30)).sum(axis=1),
+        "njetspt20": present.sum(axis=1),
+        "nbtag": tagged.sum(axis=1),
+        "gen_nbjets": n_b,
+    }
+    quantities = {"pt": pt, "eta": eta, "phi": phi, "csv": csv}
+    for jet in range(2):
+        for name, values in quantities.items():
+            columns[f"j{name}_{jet + 1}"] = np.where(present[:, jet], values[:, jet], ABSENT)
+    b_order = np.argsort(~tagged, axis=1, kind="stable")[:, :2]
+    b_there = np.take_along_axis(tagged, b_order, axis=1)
+    b_jets = {q: np.take_along_axis(v, b_order, axis=1) for q, v in quantities.items()}
+    for jet in range(2):
+        for name, values in b_jets.items():
+            column = "beta" if name == "eta" else f"b{name}"
+            columns[f"{column}_{jet + 1}"] = np.where(b_there[:, jet], values[:, jet], ABSENT)
+    two, two_b = present[:, 1], b_there[:, 1]
+    dijet = _two_jets({name: values[:, :2] for name, values in quantities.items()})
+    for name in ("mjj", "jdeta", "dijetpt", "dijeteta"):
+        columns[name] = np.where(two, dijet[name], ABSENT)
+    bb = _two_jets(b_jets)
+    columns["mbb"] = np.where(two_b, bb["mjj"], ABSENT)
+    columns["dRbb"] = np.where(two_b, bb["dr"], ABSENT)
+    return columns
+
+
+def _two_jets(jets: Columns) -> Columns:
+    """Return mass, angles and the sum's pt and eta of two massless jets; each (n, 2)."""
+    px, py = jets["pt"] * np.cos(jets["phi"]), jets["pt"] * np.sin(jets["phi"])
+    pz = jets["pt"] * np.sinh(jets["eta"])
+    x, y, z = px.sum(axis=1), py.sum(axis=1), pz.sum(axis=1)
+    jdeta = abs(jets["eta"][:, 0] - jets["eta"][:, 1])
+    dphi = _wrapped(jets["phi"][:, 0] - jets["phi"][:, 1])
+    squared = 2 * jets["pt"].prod(axis=1) * (np.cosh(jdeta) - np.cos(dphi))
+    pt = np.hypot(x, y)
+    return {
+        "mjj": np.sqrt(np.maximum(squared, 0.0)),
+        "jdeta": jdeta,
+        "dr": np.hypot(jdeta, dphi),
+        "dijetpt": pt,
+        "dijeteta": np.arcsinh(z / np.maximum(pt, 1e-6)),
+    }
+
+
+TAU_IDS = {
+    # Thresholds on the raw score for DeepTau's working points.
+    "VSjet": {"VVVLoose": 0.15, "VLoose": 0.35, "Loose": 0.46, "Medium": 0.58, "Tight": 0.7},
+    "VSe": {"VVVLoose": 0.03, "VVLoose": 0.06, "VLoose": 0.15, "Tight": 0.6},
+    "VSmu": {"VLoose": 0.04, "Tight": 0.4},
+}
+
+
+def _flags(
+    rng: np.random.Generator,
+    processes: Sequence[Physics],
+    decays: Columns,
+    pair: Columns,
+    channel: Channel,
+) -> Columns:
+    """Return charges, identification, isolation, impact parameters, vetoes and triggers."""
+    n = len(decays["of"])
+    opposite = rng.random(n) < _each(processes, decays["of"], "opposite")
+    charge = rng.choice([-1, 1], n)
+    columns: Columns = {"os": opposite, "q_1": charge, "q_2": np.where(opposite, -charge, charge)}
+    for i in (1, 2):
+        genuine = pair[f"genuine_{i}"]
+        columns[f"iso_{i}"] = rng.exponential(np.where(genuine, 0.05, 0.18))
+        columns[f"d0_{i}"] = rng.normal(0.0, np.where(genuine, 0.006, 0.003))
+        columns[f"dZ_{i}"] = rng.normal(0.0, 0.01, n)
+        if channel == "em":
+            columns[f"m_{i}"] = np.full(n, ELECTRON_MASS if i == 1 else MUON_MASS)
+            continue
+        mode = rng.choice([0, 1, 10, 11], n, p=[0.2, 0.5, 0.2, 0.1])
+        columns[f"tau_decay_mode_{i}"] = mode
+        columns[f"m_{i}"] = np.where(mode == 0, PION_MASS, rng.normal(0.95, 0.2, n).clip(0.3, 1.7))
+        for against, points in TAU_IDS.items():
+            low = 1.6 if against == "VSjet" else 3.0
+            score = np.where(genuine, rng.beta(5.0, 1.4, n), rng.beta(low, 1.5, n))
+            columns[f"byDeepTau2017v2p1{against}raw_{i}"] = score
+            for point, threshold in points.items():
+                columns[f"by{point}DeepTau2017v2p1{against}_{i}"] = score > threshold
+    columns["extraelec_veto"] = rng.random(n) < 0.02
+    columns["extramuon_veto"] = rng.random(n) < 0.02
+    columns["dilepton_veto"] = rng.random(n) < 0.01
+    if channel == "tt":
+        columns["trg_doubletau"] = rng.random(n) < _turn_on(pair["pt_2"], 36.0)
+        return columns
+    high, low = rng.random(n), rng.random(n)
+    hard, soft = _turn_on(pair["pt_1"], 23.0), _turn_on(pair["pt_2"], 12.0)
+    columns["trg_ehigh_mulow"] = (high < hard) & (low < soft)
+    hard, soft = _turn_on(pair["pt_2"], 23.0), _turn_on(pair["pt_1"], 12.0)
+    columns["trg_muhigh_elow"] = (high < hard) & (low < soft)
+    columns["trg_singleelectron"] = rng.random(n) < _turn_on(pair["pt_1"], 33.0)
+    columns["trg_singlemuon"] = rng.random(n) < _turn_on(pair["pt_2"], 25.0)
+    return columns
+
+
+def _turn_on(pt: Array, threshold: float) -> Array:
+    """Return a trigger's efficiency: a plateau of 95 % above `threshold`, 2 GeV wide."""
+    efficiency: Array = 0.95 / (1 + np.exp(np.clip((threshold - pt) / 2.0, -50, 50)))
+    return efficiency
+
+
+def _generator(rng: np.random.Generator, toy: Toy, decays: Columns, columns: Columns) -> Columns:
+    """Return weights, pile-up and, for simulation only, what the generator knows.
+
+    Intermediate quantities that no real ntuple holds are taken out of `columns`.
+    """
+    n = len(decays["of"])
+    gen_nbjets = columns.pop("gen_nbjets")
+    genuine = [columns.pop(f"genuine_{i}") for i in (1, 2)]
+    vertices = np.maximum(rng.poisson(33.0, n), 1)
+    found: Columns = {"npv": vertices, "rho": 0.6 * vertices + rng.normal(0.0, 2.0, n)}
+    found["weight"] = np.ones(n)
+    if toy.origin == "data":
+        return found
+    found["effweight"] = rng.normal(0.95, 0.03, n)
+    found["trigweight"] = rng.normal(0.97, 0.02, n)
+    found["gen_match_1"], found["gen_match_2"] = (np.where(g, 5, 6) for g in genuine)
+    found["weight"] = found["effweight"] * found["trigweight"]
+    if toy.origin == "embedded":
+        found["embweight"] = rng.beta(2.0, 6.0, n)
+        found["weight"] = found["weight"] * found["embweight"]
+        return found
+    found["npu"] = vertices * 1.3 + rng.normal(0.0, 4.0, n)
+    found["puweight"] = np.exp(rng.normal(0.0, 0.2, n))
+    found["btagweight"] = rng.normal(1.0, 0.05, n)
+    found["prefiringweight"] = 1 - rng.beta(1.0, 60.0, n)
+    found["mcweight"] = np.where(rng.random(n) < toy.negative, -1.0, 1.0)
+    for factor in ("puweight", "btagweight", "prefiringweight", "mcweight"):
+        found["weight"] = found["weight"] * found[factor]
+    found["gen_nbjets_cut"] = gen_nbjets
+    found["genbosonmass"] = decays["mass"]
+    found["genbosonpt"] = np.hypot(decays["pair_x"], decays["pair_y"])
+    return found
+
+
+# --- command line ---------------------------------------------------------------------------------
+
+
+def analysis_files(analysis: str, year: str, data_root: str | None = None) -> tuple[Path, ...]:
+    """Return the input files that an analysis file names, for training and for prediction.
+
+    `analysis` is a name in `configs/analysis` or a path. Raises ConfigError.
+    """
+    from omegaconf import OmegaConf
+
+    from utils.program import typed
+
+    folder = PROJECT / "configs" / "analysis"
+    path = Path(analysis) if analysis.endswith((".yaml", ".yml")) else folder / f"{analysis}.yaml"
+    if not path.is_file():
+        names = [p.stem for p in folder.glob("*.yaml")]
+        raise ConfigError(f"there is no analysis '{analysis}'; {nearest(analysis, names)}")
+    files: dict[Path, None] = {}
+    for for_training in (True, False):
+        given = {"year": year, "for_training": for_training}
+        given |= {"data_root": data_root} if data_root else {}
+        config = typed(OmegaConf.merge(OmegaConf.load(path), given), PreprocessConfig)  # type: ignore[arg-type]
+        if for_training and not config.training_samples:
+            continue
+        for sample in config.read_samples:
+            files |= dict.fromkeys(map(Path, sample.files))
+    return tuple(files)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the toy ntuples of an analysis; returns the exit status."""
+    from utils.program import fail
+    from utils.schema import PipelineError
+
+    parser = argparse.ArgumentParser(prog="python -m utils.toys", description=main.__doc__)
+    parser.add_argument(
+        "--analysis", default="bbH_tt", help="a name in configs/analysis, or a path"
+    )
+    parser.add_argument("--year", default="2018")
+    parser.add_argument("--n-events", type=int, default=300_000, help="in all files together")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--channel", choices=["tt", "em"], help="default: as the analysis is named")
+    parser.add_argument("--output", type=Path, help="default: the input_path of the analysis")
+    options = parser.parse_args(arguments)
+    try:
+        files = analysis_files(options.analysis, options.year)
+        written = write_ntuples(
+            options.output or files[0].parent,
+            [path.stem for path in files],
+            options.n_events,
+            seed=options.seed,
+            n_workers=min(4, os.cpu_count() or 1),
+            channel=options.channel or ("em" if "em" in Path(options.analysis).stem else "tt"),
+        )
+    except PipelineError as error:
+        return fail(str(error))
+    sys.stdout.write(f"{len(written)} files in {options.output or files[0].parent}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
