@@ -12,7 +12,7 @@ import math
 import os
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,10 @@ def apply_missing(
                 "events away or say what they become"
             )
         dtype = missing_dtype(column.dtype, declared)
-        replace = _replacement(name, declared, dtype)
+        value = _replacement(name, declared, dtype)
         if counts[name] or dtype != column.dtype:
             result[name] = column.astype(dtype)
-            result[name][is_missing] = replace
+            result[name][is_missing] = value
     return result, counts
 
 
@@ -235,9 +235,7 @@ def split(
         return np.empty(0, np.int64), np.empty(0, np.int64)
     stratum = _strata(target, process)
     sizes = np.bincount(stratum)
-    # Raw 64-bit output of the bit generator: numpy guarantees its stream, unlike that of the
-    # distributions and of shuffle. A stable sort, because the order of ties differs among CPUs.
-    order = np.argsort(np.random.PCG64(seed).random_raw(n), kind="stable")
+    order = _random_order(n, seed)
     of_order = stratum[order]
     by_stratum = np.argsort(of_order, kind="stable")
     first = np.cumsum(sizes) - sizes
@@ -245,6 +243,20 @@ def split(
     rank[by_stratum] = np.arange(n) - np.repeat(first, sizes)
     in_train = rank < _train_counts(sizes, train_size)[of_order]
     return order[in_train], order[~in_train]
+
+
+def _random_order(n: int, seed: int) -> IntArray:
+    """Return a seeded permutation of n rows, the same on every platform and numpy version.
+
+    The rows are sorted by random keys whose low bits hold the row number: no two are equal, so that
+    every sorting algorithm gives the same order. The keys are raw output of the bit generator,
+    whose stream numpy guarantees, unlike that of `shuffle` and of distributions.
+    """
+    low = np.uint64((1 << max(n - 1, 1).bit_length()) - 1)
+    keys = np.random.PCG64(seed).random_raw(n) & ~low
+    keys |= np.arange(n, dtype=np.uint64)
+    keys.sort()
+    return (keys & low).astype(np.int64)
 
 
 def _strata(target: Array, process: Array | None) -> Array:
@@ -429,38 +441,35 @@ def fit_pipeline(
             raise InputError(f"'{name}' is missing in all events: scaler and PCA cannot be fitted")
     if pca is not None and np.isnan(matrix).any():
         _refuse_missing(matrix, names)
-    mean, scale, matrix = _fit_scaler(matrix, scaler)
-    if pca is None:
-        return FeaturePipeline(names, names, mean, scale)
-    return _fit_pca(matrix, names, mean, scale, pca, seed)
+    mean, scale = _fit_scaler(matrix, scaler)
+    scaled = FeaturePipeline(names, names, mean, scale)
+    return scaled if pca is None else _fit_pca(matrix, scaled, pca, seed)
 
 
 def _fit_scaler(
     matrix: Array, scaler: ScalerConfig | None
-) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None, Array]:
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     if scaler is None:
-        return None, None, matrix
+        return None, None
     from sklearn.preprocessing import StandardScaler
 
     fitted = StandardScaler(with_mean=scaler.with_mean, with_std=scaler.with_std).fit(matrix)
     mean = _floats(fitted.mean_) if scaler.with_mean else None
-    scale = _floats(fitted.scale_) if scaler.with_std else None
-    return mean, scale, fitted.transform(matrix)
+    return mean, _floats(fitted.scale_) if scaler.with_std else None
 
 
-def _fit_pca(
-    matrix: Array,
-    names: tuple[str, ...],
-    mean: tuple[float, ...] | None,
-    scale: tuple[float, ...] | None,
-    pca: PcaConfig,
-    seed: int,
-) -> FeaturePipeline:
+def _fit_pca(matrix: Array, scaled: FeaturePipeline, pca: PcaConfig, seed: int) -> FeaturePipeline:
+    """Return `scaled` with a PCA added that is fitted to what it makes of `matrix`."""
     from sklearn.decomposition import PCA
 
+    values = matrix.astype(np.float64)
+    if scaled.mean is not None:
+        values -= scaled.mean
+    if scaled.scale is not None:
+        values /= scaled.scale
     try:
         fitted = PCA(n_components=pca.n_components, whiten=pca.whiten, random_state=seed).fit(
-            matrix.astype(np.float64, copy=False)
+            values
         )
     except ValueError as error:
         raise ConfigError(f"pca: {' '.join(str(error).split())}") from None
@@ -469,11 +478,9 @@ def _fit_pca(
         # As scikit-learn: directions without variance are not blown up.
         root = np.sqrt(fitted.explained_variance_)
         whitening = _floats(np.maximum(root, np.finfo(np.float64).eps))
-    return FeaturePipeline(
-        inputs=names,
+    return replace(
+        scaled,
         outputs=tuple(f"pca_{i}" for i in range(len(fitted.components_))),
-        mean=mean,
-        scale=scale,
         pca_mean=_floats(fitted.mean_),
         components=tuple(tuple(map(float, row)) for row in fitted.components_),
         pca_scale=whitening,

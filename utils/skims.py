@@ -218,7 +218,8 @@ class SkimWriter:
     def _remove(self) -> None:
         """Close the unfinished file, if it is open, and remove it."""
         if self._file is not None:
-            with _HDF5:
+            # Closing flushes, which fails again on a full disk; the first failure is the one told.
+            with _HDF5, contextlib.suppress(tables.HDF5ExtError):
                 self._file.close()
             self._file = None
         self._part.unlink(missing_ok=True)

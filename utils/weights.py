@@ -244,4 +244,5 @@ def _row(
 
 
 def _name(class_id: int | np.integer[Any], names: Sequence[str] | None) -> str:
-    return f"'{names[class_id]}'" if names and class_id < len(names) else str(int(class_id))
+    index = int(class_id)
+    return f"'{names[index]}'" if names and index < len(names) else str(index)
