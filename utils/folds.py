@@ -61,7 +61,8 @@ def fold_of(rule: FoldRule, columns: Mapping[str, Array], entry: Array | None = 
             )
         name = rule.columns[0]
         number = as_integers(_column(columns, name), name)
-    return np.remainder(number, number.dtype.type(rule.n_splits)).astype(np.int32)
+    fold: Int32 = np.remainder(number, number.dtype.type(rule.n_splits)).astype(np.int32)
+    return fold
 
 
 def as_integers(column: Array, name: str) -> Array:
@@ -428,7 +429,8 @@ def trained_on(trained: UInt64, identity: UInt64) -> Bool:
     if not len(trained):
         return np.zeros(len(identity), dtype=np.bool_)
     place = np.minimum(np.searchsorted(trained, identity), len(trained) - 1)
-    return trained[place] == identity
+    found: Bool = trained[place] == identity
+    return found
 
 
 def audit_training(
