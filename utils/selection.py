@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from utils import ntuples
 from utils.expressions import parse
-from utils.processing import apply_missing, check_finite, clip_columns
+from utils.processing import (
+    apply_missing,
+    check_finite,
+    clip_columns,
+    count_not_finite,
+    refuse_not_finite,
+)
 from utils.schema import (
     COMPUTED_COLUMNS,
     TARGET,
@@ -207,7 +213,7 @@ def _check_branches(names: Sequence[str], info: ntuples.TreeInfo) -> None:
 
 def read(unit: Unit) -> Selected:
     """Read a whole unit and return its selected events, process by process."""
-    return join(list(stream(unit)), unit)
+    return join([_no_events(unit), *stream(unit)])
 
 
 def stream(unit: Unit) -> Iterator[Selected]:
@@ -230,7 +236,16 @@ def stream(unit: Unit) -> Iterator[Selected]:
         stop=unit.stop,
         chunk_entries=unit.chunk_size,
     )
+    not_finite: dict[str, tuple[int, int]] = {}
     for chunk in chunks:
+        for rows in chunk.selections:
+            features = unit.roles.features
+            found = count_not_finite(rows.columns, features, missing=unit.roles.missing)
+            for name, (nan, inf) in found.items():
+                before = not_finite.get(name, (0, 0))
+                not_finite[name] = (before[0] + nan, before[1] + inf)
+        if not_finite:
+            continue  # nothing of this file can be used; the rest is read for the counts
         parts = [
             _by_role(unit, position, rows.entry, dict(rows.columns))
             for position, rows in enumerate(chunk.selections)
@@ -239,6 +254,7 @@ def stream(unit: Unit) -> Iterator[Selected]:
         missing = {n: sum(c.get(n, 0) for _, c in parts) for n in {n for _, c in parts for n in c}}
         groups = _concatenated([groups for groups, _ in parts])
         yield Selected(chunk.stop - chunk.start, chunk.n_common, counts, missing, groups)
+    refuse_not_finite(not_finite, f"{unit.info.path} (sample {unit.sample.name})")
 
 
 def _by_role(
@@ -247,12 +263,12 @@ def _by_role(
     """Return the rows of one process by group of the skim, and the counts of missing cells."""
     roles, n_rows = unit.roles, len(entry)
     process = unit.sample.processes[position]
-    features, counts = apply_missing({n: columns[n] for n in roles.features}, roles.missing)
+    where = f"{unit.info.path} (process {process.name})"
+    raw = {n: columns[n] for n in roles.features}
+    features, counts = apply_missing(raw, roles.missing, where)
     features = clip_columns(features, {n: roles.clip[n] for n in features if n in roles.clip})
     features = {name: _float32(values) for name, values in features.items()}
-    where = f"{unit.info.path} (process {process.name})"
-    replaced = [n for n, m in roles.missing.items() if np.isnan(m.replace)]
-    check_finite(features, roles.features, where, replaced)
+    check_finite(features, roles.features, where, allow_nan_in=roles.features)
     only_misc = {n: c for n, c in roles.clip.items() if n in roles.misc and n not in features}
     misc = clip_columns({n: columns[n] for n in roles.misc}, only_misc)
     weight = np.asarray(columns.get(_WEIGHT_KEY, np.ones(n_rows)), np.float64) * unit.sample.factor
@@ -281,11 +297,8 @@ def _float32(values: Array) -> Array:
         return values.astype(np.float32, copy=False)
 
 
-def join(parts: Sequence[Selected], unit: Unit | None = None) -> Selected:
-    """Return the events of several parts as one; with `unit`, all its processes even if empty."""
-    if not parts and unit is not None:
-        empty = [_by_role(unit, 0, np.empty(0, np.int64), _no_rows(unit))[0]]
-        return Selected(0, 0, (0,) * len(unit.sample.processes), {}, _concatenated(empty))
+def join(parts: Sequence[Selected]) -> Selected:
+    """Return the events of several parts, one or more, as one."""
     names = {name for part in parts for name in part.n_missing}
     return Selected(
         n_read=sum(p.n_read for p in parts),
@@ -296,9 +309,17 @@ def join(parts: Sequence[Selected], unit: Unit | None = None) -> Selected:
     )
 
 
-def _no_rows(unit: Unit) -> Columns:
+def empty(whole: Plan) -> Selected:
+    """Return no events of a plan, in the column types that all its files together have."""
+    return join([_no_events(unit) for unit in whole.units])
+
+
+def _no_events(unit: Unit) -> Selected:
     branches = unit.info.branches
-    return {n: np.empty(0, branches.get(n, np.dtype(np.float64))) for n in unit.roles.columns()}
+    float64 = np.dtype(np.float64)
+    columns = {n: np.empty(0, branches.get(n, float64)) for n in unit.roles.columns()}
+    groups, _ = _by_role(unit, 0, np.empty(0, np.int64), columns)
+    return Selected(0, 0, (0,) * len(unit.sample.processes), {}, groups)
 
 
 def _concatenated(parts: Sequence[dict[str, Columns]]) -> dict[str, Columns]:
@@ -315,7 +336,7 @@ def _concatenate(arrays: list[Array], name: str) -> Array:
 
     numpy would make float64 of int64 and uint64 and round event numbers above 2^53.
     """
-    types = {a.dtype for a in arrays if len(a)} or {arrays[0].dtype}
+    types = {a.dtype for a in arrays if len(a)} or {a.dtype for a in arrays}
     common = np.result_type(*types)
     if common.kind == "f" and all(t.kind in "iub" for t in types):
         if any(a.dtype.kind == "i" and len(a) and a.min() < 0 for a in arrays):

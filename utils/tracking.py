@@ -13,8 +13,6 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +24,7 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.files import complete
 from utils.schema import PROJECT, PipelineError, Recipe, RunError, nearest
 
 if TYPE_CHECKING:
@@ -149,7 +148,6 @@ def training_run(
 
 def remember(run_id: str, experiment_id: str) -> None:
     """Write the ids of the newest run where scripts that follow find them."""
-    LAST_RUN.parent.mkdir(exist_ok=True)
     with complete(LAST_RUN) as path:
         path.write_text(json.dumps({"run_id": run_id, "experiment_id": experiment_id}))
 
@@ -225,7 +223,6 @@ class Run:
                 self.client.log_artifact(self.run_id, str(source), folder)
                 continue
             target = local / artifact_path
-            target.parent.mkdir(parents=True, exist_ok=True)
             with complete(target) as partial:
                 shutil.copyfile(source, partial)
 
@@ -301,27 +298,6 @@ def _log_metrics(
     ]
     for start in range(0, len(metrics), 1000):  # the most that one call may hold
         opened.log_batch(run_id, metrics=metrics[start : start + 1000])
-
-
-# --- files ------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def complete(path: Path) -> Iterator[Path]:
-    """Provide a temporary path beside `path`, renamed to it at the end, removed on any error."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """Provide an empty folder outside the project, removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="htt-ml-") as folder:
-        yield Path(folder)
 
 
 @contextlib.contextmanager

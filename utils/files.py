@@ -1,0 +1,32 @@
+"""Files that are complete or absent, and scratch space. Every module may import this one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def complete(path: Path) -> Iterator[Path]:
+    """Provide a temporary path beside `path`: renamed to it at the end, removed on any error.
+
+    The temporary name keeps the suffix, which some writers go by.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """Provide an empty folder outside the project, removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="htt-ml-") as folder:
+        yield Path(folder)

@@ -1,0 +1,295 @@
+"""Selected events -> skims: weights, split, feature pipeline, and the files they end in."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils import ntuples, processing, selection, weights
+from utils.files import complete
+from utils.engine import Engine, progress
+from utils.processing import FeaturePipeline
+from utils.schema import (
+    COMPUTED_COLUMNS,
+    TARGET,
+    AnalysisConfig,
+    ConfigError,
+    InputError,
+    PreprocessConfig,
+    Sample,
+)
+from utils.selection import PHYSICS_WEIGHT, Columns, Plan, Selected, Unit
+from utils.skims import SkimWriter
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[Any]
+Groups = dict[str, Columns]
+
+
+@dataclass(frozen=True)
+class CutFlowRow:
+    """Events of one process of one sample: read, after the common cut, after its own cut."""
+
+    sample: str
+    process: str
+    n_read: int
+    n_common: int
+    n_selected: int
+
+
+def cut_flow(plan: Plan, parts: Sequence[tuple[Unit, Selected]]) -> tuple[CutFlowRow, ...]:
+    """Return how many events survived which cut, for each sample and process."""
+    rows = []
+    for code, sample in enumerate(plan.samples):
+        mine = [part for unit, part in parts if unit.sample_code == code]
+        for position, process in enumerate(sample.processes):
+            rows.append(
+                CutFlowRow(
+                    sample.name,
+                    process.name,
+                    sum(p.n_read for p in mine),
+                    sum(p.n_common for p in mine),
+                    sum(p.n_selected[position] for p in mine),
+                )
+            )
+    return tuple(rows)
+
+
+def log_cut_flow(rows: Sequence[CutFlowRow], path: Path) -> None:
+    """Log the cut flow as a table and save it as CSV."""
+    width = max(len(r.sample) for r in rows)
+    inner = max(len(r.process) for r in rows)
+    log.info(
+        "%-*s  %-*s %12s %12s %12s", width, "sample", inner, "process", "read", "common", "selected"
+    )
+    for r in rows:
+        log.info(
+            "%-*s  %-*s %12d %12d %12d",
+            *(width, r.sample, inner, r.process, r.n_read, r.n_common, r.n_selected),
+        )
+    with complete(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sample", "process", "n_read", "n_common", "n_selected"])
+        writer.writerows(vars(r).values() for r in rows)
+
+
+def refuse_empty(rows: Sequence[CutFlowRow]) -> None:
+    """Raise InputError where a training process has no events."""
+    for r in rows:
+        if r.n_selected == 0:
+            raise InputError(
+                f"process {r.process} of sample {r.sample} has no events: of {r.n_read} read, "
+                f"{r.n_common} pass the common cut and none its own cut: loosen them, or drop the process"
+            )
+
+
+def log_missing(counts: Mapping[str, int], n_rows: int) -> None:
+    """Log how many cells of which feature hold a declared missing value."""
+    found = {name: count for name, count in counts.items() if count}
+    if found:
+        listed = ", ".join(f"{name} {count / n_rows:.1%}" for name, count in found.items())
+        log.info("Declared missing values, of %d selected events: %s", n_rows, listed)
+
+
+def read_all(workers: Engine, plan: Plan) -> list[tuple[Unit, Selected]]:
+    """Read all units of a plan and return each with its selected events, in input order."""
+    parts = []
+    with progress(plan.n_entries, "events", "reading") as bar:
+        for unit, part in zip(plan.units, workers.map(selection.read, plan.units), strict=True):
+            parts.append((unit, part))
+            bar.update(part.n_read)
+            bar.set_postfix_str(unit.info.path.name)
+    return parts
+
+
+def with_weights(config: PreprocessConfig, groups: Groups) -> Groups:
+    """Return `groups` with `w_cp` among the weights where it is asked for (before any split)."""
+    if not config.compute_w_CP:
+        return groups
+    target = groups["targets"][TARGET]
+    w_cp = weights.cp_weights(groups["weights"][PHYSICS_WEIGHT], target, _class_names(config))
+    return {**groups, "weights": {**groups["weights"], "w_cp": w_cp}}
+
+
+def split(config: PreprocessConfig, groups: Groups) -> tuple[Groups, Groups]:
+    """Return the events of the train and of the test skim, in a seeded order.
+
+    The same event on both sides would make the test no test: repeated events follow the policy
+    `duplicates`.
+    """
+    target, process = groups["targets"][TARGET], groups["provenance"]["process"]
+    train, test = processing.split(target, config.train_size, config.seed, process)
+    return take(config, groups, train), take(config, groups, test)
+
+
+def take(config: PreprocessConfig, groups: Groups, rows: Array) -> Groups:
+    """Return the given rows, with the class weights of these rows as one output."""
+    taken = {g: {n: c[rows] for n, c in columns.items()} for g, columns in groups.items()}
+    target = taken["targets"][TARGET]
+    if config.class_balance == "weight":
+        weight = taken["weights"][PHYSICS_WEIGHT]
+        names = _class_names(config)
+        balanced = weight * weights.class_imbalance_by_weight(weight, target, names)
+    else:
+        balanced = weights.class_imbalance(target)
+    taken["weights"]["w_class_imbalance"] = balanced
+    return taken
+
+
+def continuous(groups: Groups, names: Sequence[str]) -> NDArray[np.float32]:
+    """Return continuous features as a matrix `(n_events, n_features)`."""
+    columns = groups["cont_features"]
+    n_rows = len(groups["targets"][TARGET])
+    matrix = np.empty((n_rows, len(names)), np.float32)
+    for position, name in enumerate(names):
+        matrix[:, position] = columns[name]
+    return matrix
+
+
+def finished(config: PreprocessConfig, groups: Groups, pipeline: FeaturePipeline) -> Groups:
+    """Return the columns as a skim stores them: features transformed, computed columns in place."""
+    transformed = pipeline.transform(continuous(groups, pipeline.inputs))
+    computed = {**groups["targets"], **groups["weights"]}
+    known = {**groups["misc_features"], **{n: computed[n] for n in COMPUTED_COLUMNS if n in computed}}
+    misc = [n for n in config.misc_features if n in known]
+    return {
+        **groups,
+        "cont_features": {n: transformed[:, i] for i, n in enumerate(pipeline.outputs)},
+        "misc_features": {n: known[n] for n in misc},
+    }
+
+
+def write_training_skims(
+    config: PreprocessConfig, plan: Plan, pieces: Sequence[Groups], pipeline: FeaturePipeline
+) -> None:
+    """Write the train and the test skim, the pipeline and the configuration beside them."""
+    if len(config.output_samples) != 2:
+        raise ConfigError(
+            f"output_samples is {config.output_samples}: name two, for train and test"
+        )
+    n_all = sum(_n_rows(piece) for piece in pieces)
+    for name, dataset, piece in zip(config.output_samples, ("train", "test"), pieces, strict=True):
+        meta = metadata(config, plan, pipeline, dataset, _n_rows(piece) / n_all)
+        path = config.skim_file(name)
+        write(path, finished(config, piece, pipeline), meta)
+        log.info("Wrote %d events to %s", _n_rows(piece), path)
+    pipeline.save(config.pipe_file)
+    save_configuration(config)
+    log.info("Feature pipeline %s: %s", pipeline.fingerprint[:12], config.pipe_file)
+
+
+def save_configuration(config: PreprocessConfig) -> None:
+    """Save the resolved configuration beside the skims."""
+    kind = "training" if config.for_training else "prediction"
+    path = config.output_folder / f"config_{kind}.json"
+    with complete(path) as partial:
+        partial.write_text(config.model_dump_json(indent=1, by_alias=True))
+
+
+def check_pipeline(config: PreprocessConfig, pipeline: FeaturePipeline) -> None:
+    """Raise ConfigError where the pipeline was fitted to other features than are configured."""
+    if pipeline.inputs != tuple(config.cont_features):
+        differing = sorted(set(pipeline.inputs) ^ set(config.cont_features)) or ["their order"]
+        raise ConfigError(
+            f"cont_features differ from those of {config.pipe_file} in {', '.join(differing)}: "
+            "use the training's, or run the training's preprocessing again"
+        )
+
+
+def write_prediction_skims(
+    workers: Engine, tasks: Sequence[PredictionTask]
+) -> tuple[CutFlowRow, ...]:
+    """Write one skim a sample and return the cut flow of all."""
+    rows: list[CutFlowRow] = []
+    with progress(sum(t.plan.n_entries for t in tasks), "events", "writing skims") as bar:
+        for task, flow in zip(tasks, workers.map(write_prediction_skim, tasks), strict=True):
+            rows.extend(flow)
+            bar.update(task.plan.n_entries)
+            bar.set_postfix_str(task.plan.samples[0].name)
+    return tuple(rows)
+
+
+def write(path: Path, groups: Groups, metadata: Mapping[str, Any]) -> None:
+    """Write one skim from columns that are all in memory."""
+    with SkimWriter(path, _types(groups), metadata) as writer:
+        writer.append(groups)
+
+
+def metadata(
+    config: PreprocessConfig, plan: Plan, pipeline: FeaturePipeline, dataset: str, fraction: float
+) -> dict[str, Any]:
+    """Return what a skim says about itself: configuration, classes, pipeline, inputs."""
+    return {
+        "kind": "training" if config.for_training else "prediction",
+        "dataset": dataset,
+        "config": config.model_dump(mode="json", by_alias=True),
+        "classes": [{"id": i, **c.model_dump(mode="json")} for i, c in config.classes.items()],
+        "features": {"cont": list(pipeline.outputs), "cat": list(config.cat_features)},
+        "pipeline": pipeline.to_json(),
+        "samples": [sample_entry(s) for s in plan.samples],
+        "processes": list(plan.processes),
+        "files": [{**ntuples.fingerprint(t), "path": str(t.path)} for t in plan.trees],
+        "n_entries": [t.n_entries for t in plan.trees],
+        "identity": list(config.identity_columns),
+        "fraction": fraction,
+    }
+
+
+def sample_entry(sample: Sample) -> dict[str, Any]:
+    """Return what a skim, and later a run, remembers of a sample."""
+    return {
+        "name": sample.name,
+        "group": sample.group,
+        "never_trained": sample.never_trained,
+        "factor": sample.factor,
+        "weight": sample.weight,
+        "tree": sample.tree,
+        "processes": [vars(p) for p in sample.processes],
+    }
+
+
+@dataclass(frozen=True)
+class PredictionTask:
+    """One sample of the prediction path: its units become one skim."""
+
+    config: PreprocessConfig
+    plan: Plan
+    pipeline: FeaturePipeline
+    path: Path
+
+    def __str__(self) -> str:
+        return f"sample {self.plan.samples[0].name}"
+
+
+def write_prediction_skim(task: PredictionTask) -> tuple[CutFlowRow, ...]:
+    """Stream one sample from its ntuples to its skim, in input order; return its cut flow."""
+    sample = task.plan.samples[0]
+    meta = metadata(task.config, task.plan, task.pipeline, sample.name, 1.0)
+    types = _types(finished(task.config, selection.empty(task.plan).groups, task.pipeline))
+    counts: list[tuple[Unit, Selected]] = []
+    with SkimWriter(task.path, types, meta) as writer:
+        for unit in task.plan.units:
+            for part in selection.stream(unit):
+                writer.append(finished(task.config, part.groups, task.pipeline))
+                counts.append((unit, replace(part, groups={})))
+    return cut_flow(task.plan, counts)
+
+
+def _n_rows(groups: Groups) -> int:
+    return len(groups["targets"][TARGET])
+
+
+def _class_names(config: AnalysisConfig) -> list[str] | None:
+    return [c.name for c in config.classes.values()] or None
+
+
+def _types(groups: Groups) -> dict[str, dict[str, np.dtype[Any]]]:
+    return {g: {n: c.dtype for n, c in columns.items()} for g, columns in groups.items()}
