@@ -50,11 +50,12 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Expression:
-    """A parsed text. `names` are the branches it reads."""
+    """A parsed text. `names` are the branches it reads, `defined` the definitions it went through."""
 
     text: str
     names: frozenset[str]
     program: tuple[Step, ...]
+    defined: frozenset[str] = frozenset()
 
     def evaluate(self, columns: Mapping[str, Array], n_rows: int | None = None) -> Array:
         """Return the value for each row as float64, shape (n,).
@@ -136,7 +137,10 @@ def expand(text: str, definitions: Mapping[str, str]) -> Expression:
     def meaning(name: str, trail: tuple[str, ...]) -> tuple[Step, ...]:
         if name in trail:
             circle = " -> ".join((*trail[trail.index(name) :], name))
-            raise ConfigError(f"the definition of '{name}' comes back to itself: {circle}")
+            raise ConfigError(
+                f"the definition of '{name}' comes back to itself ({circle}): give it a name that "
+                "its own text does not use"
+            )
         if len(trail) >= MAX_DEPTH:
             raise ConfigError(f"{_quote(text)}: definitions nested deeper than {MAX_DEPTH}")
         if name not in done:
@@ -148,7 +152,7 @@ def expand(text: str, definitions: Mapping[str, str]) -> Expression:
         return done[name]
 
     program = fill_in(parse(text).program, ())
-    return Expression(text, _names(program), program)
+    return Expression(text, _names(program), program, frozenset(done))
 
 
 def _names(program: tuple[Step, ...]) -> frozenset[str]:
@@ -169,7 +173,7 @@ def _column(columns: Mapping[str, Array], step: Step, text: str, n_rows: int) ->
     if len(column) != n_rows:
         raise InputError(f"branch '{step.name}' has {len(column)} rows where others have {n_rows}")
     check_index(step.name, column.shape[1:], step.element, text)
-    column = column[(..., *step.element)]
+    column = column[(..., *step.element)]  # type: ignore[arg-type]
     return column if column.dtype == bool else column.astype(np.float64)
 
 
