@@ -56,6 +56,9 @@ _DTYPES = (
 )
 _METADATA = "metadata"
 
+# HDF5 then refuses to read a damaged chunk; it costs a few percent.
+_CHECKSUM = tables.Filters(fletcher32=True)
+
 # Neither PyTables nor the HDF5 library it ships with may be entered by two threads at once.
 _HDF5 = threading.RLock()
 
@@ -157,7 +160,12 @@ class SkimWriter:
             _write_names(file, node, "axis0", tuple(columns))
             if group == GROUPS[0]:
                 rows = file.create_earray(
-                    node, "axis1", tables.Int64Atom(), (0,), chunkshape=(CHUNK_ROWS,)
+                    node,
+                    "axis1",
+                    tables.Int64Atom(),
+                    (0,),
+                    chunkshape=(CHUNK_ROWS,),
+                    filters=_CHECKSUM,
                 )
                 _set(rows, kind="integer", transposed=True)
             else:
@@ -170,6 +178,7 @@ class SkimWriter:
                     tables.Atom.from_dtype(block.dtype),
                     (0, len(block.columns)),
                     chunkshape=(CHUNK_ROWS, len(block.columns)),
+                    filters=_CHECKSUM,
                 )
                 _set(values, transposed=True)
                 _write_names(file, node, f"block{i}_items", block.columns)
@@ -229,7 +238,8 @@ class SkimWriter:
 class Skim:
     """A complete skim on disk: what it holds, and ways to read it.
 
-    `groups` maps each group to its columns' types, in the order they were declared.
+    `groups` maps each group to its columns' types, in the order they were declared. `stamp` is the
+    file's size and time: reading from a file that was replaced meanwhile is an InputError.
     """
 
     path: Path
@@ -237,6 +247,7 @@ class Skim:
     groups: dict[str, dict[str, np.dtype[Any]]]
     metadata: dict[str, Any]
     blocks: dict[str, tuple[Block, ...]]
+    stamp: tuple[int, int]
 
     def read(
         self,
@@ -260,7 +271,7 @@ class Skim:
             for name in names:
                 self._check(group, name)
                 found[group][name] = np.empty(stop - start, self.groups[group][name])
-        with _reading(self.path) as file:
+        with _reading(self.path, self.stamp) as file:
             for group, arrays in found.items():
                 for block in self.blocks[group]:
                     places = [(j, arrays[c]) for j, c in enumerate(block.columns) if c in arrays]
@@ -281,7 +292,7 @@ class Skim:
             if name not in group_of:
                 raise InputError(f"{self.path} has no feature '{name}'; {nearest(name, group_of)}")
         out = np.empty((stop - start, len(names)), np.float32)
-        with _reading(self.path) as file:
+        with _reading(self.path, self.stamp) as file:
             for group in FEATURE_GROUPS:
                 for block in self.blocks[group]:
                     of_block = {c: j for j, c in enumerate(block.columns) if group_of[c] == group}
@@ -338,7 +349,8 @@ def open_skim(path: str | Path) -> Skim:
         raise InputError(
             f"skim {path} does not exist; {_neighbours(path)}; make it by preprocess.py"
         )
-    with _reading(path) as file:
+    stamp = _stamp(path)
+    with _reading(path, stamp) as file:
         if f"/{_METADATA}" not in file or not isinstance(
             node := file.get_node(f"/{_METADATA}"), tables.Array
         ):
@@ -356,7 +368,7 @@ def open_skim(path: str | Path) -> Skim:
                     f"{path} is damaged: {block.node} has the shape {shape} instead of "
                     f"({n_rows}, {len(block.columns)}); make it anew by preprocess.py"
                 )
-    return Skim(path, n_rows, groups, metadata, blocks)
+    return Skim(path, n_rows, groups, metadata, blocks, stamp)
 
 
 # --- the layout ----------------------------------------------------------------------------------
@@ -371,7 +383,7 @@ def _checked(
         dtype = np.dtype(given)
         if dtype.name not in _DTYPES:
             raise InputError(f"{path}: column '{name}' of {group} is {dtype}, which no skim holds")
-        if not name or "\0" in name:
+        if not name or "\0" in name or name != name.encode(errors="ignore").decode():
             raise InputError(f"{path}: {group} has a column named {name!r}: give it a name")
         checked[name] = dtype.newbyteorder("=")
     return checked
@@ -452,17 +464,27 @@ def _neighbours(path: Path) -> str:
     return nearest(path.name, (p.name for p in path.parent.glob("*.h5")))
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: Exception) -> str:
     """Return what went wrong in one line, without HDF5's listing of its own calls."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    for line in lines:
-        if "truncated file" in line:
-            return "the file is truncated"
-    return lines[-1] if lines else type(error).__name__
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if "truncated file" in text:
+        return "the file is truncated"
+    if isinstance(error, tables.HDF5ExtError):
+        return "HDF5 fails (" + (text.strip().splitlines() or ["no reason given"])[-1].strip() + ")"
+    if isinstance(error, tables.NoSuchNodeError):
+        return "a part of it is missing"
+    return f"its parts do not fit together ({type(error).__name__})"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[Any]:
+def _reading(path: Path, stamp: tuple[int, int]) -> Iterator[Any]:
     """Open an HDF5 file for reading; whatever goes wrong inside names the file."""
     with _HDF5:
         try:
@@ -470,13 +492,15 @@ def _reading(path: Path) -> Iterator[Any]:
                 magic = raw.read(8)
             if magic != b"\x89HDF\r\n\x1a\n":
                 raise InputError(f"{path} is not an HDF5 file: make it by preprocess.py")
+            if _stamp(path) != stamp:
+                raise InputError(f"{path} was replaced while it was being read: start again")
             with tables.open_file(str(path), mode="r") as file:
                 yield file
         except PipelineError:
             raise
         except Exception as error:
             raise InputError(
-                f"{path} cannot be read: {_cause(error)}; make it anew by preprocess.py"
+                f"skim {path} cannot be read: {_cause(error)}; make it anew by preprocess.py"
             ) from error
 
 
