@@ -42,8 +42,8 @@ def fold_of(rule: FoldRule, columns: Mapping[str, Array], entry: Array | None = 
     """Return the fold of every event, `(n,)`, each in 0 .. n_splits-1.
 
     `columns` holds at least the columns of the rule, `(n,)` each. Integers are exact over the whole
-    range of 64 bits, signed or unsigned; a negative number -x has the fold of n_splits-x. `entry` are
-    the entry numbers in the input tree, which the rule `entry` needs.
+    range of 64 bits, signed or unsigned; -1 is in fold n_splits-1. `entry` are the entry numbers in
+    the input tree, which the rule `entry` needs.
 
     Raises InputError for a column that is missing, no number, boolean, or a float column with
     values that are no integers below 2^24 (float32) or 2^53 (float64), telling how many.
@@ -57,7 +57,7 @@ def fold_of(rule: FoldRule, columns: Mapping[str, Array], entry: Array | None = 
     else:
         if len(rule.columns) != 1:
             raise ConfigError(
-                f"fold rule 'modulo' takes one column, not {len(rule.columns)}: use 'hash' for several"
+                f"fold rule 'modulo' takes one column, not {len(rule.columns)}: 'hash' takes several"
             )
         name = rule.columns[0]
         number = as_integers(_column(columns, name), name)
@@ -92,8 +92,8 @@ def as_integers(column: Array, name: str) -> Array:
         first = int(np.argmin(good))
         raise InputError(
             f"column '{name}' is {column.dtype} and {failing} of its {column.size} values are not "
-            f"integers below 2^{digits} (first: {column[first]} in row {first}), so folds would not be "
-            "exact: store it as an integer or choose another column"
+            f"integers below 2^{digits} (first: {column[first]} in row {first}), so folds would not "
+            "be exact: store it as an integer or choose another column"
         )
     return column.astype(np.int64)
 
@@ -175,15 +175,15 @@ def balance(fold: Array, n_splits: int) -> Balance:
 
 
 def check_balance(fold: Array, n_splits: int, rule: FoldRule | None = None) -> Balance:
-    """Return the balance of the folds. Raises InputError with the numbers if they are too unequal."""
+    """Return the balance of the folds. Raises InputError with the numbers if they are uneven."""
     found = balance(fold, n_splits)
     if found.refused:
         source = f"'{', '.join(rule.columns) or 'entry number'}'" if rule else "the rule"
         raise InputError(
             f"folds by {source} have {', '.join(map(str, found.sizes))} events: their standard "
-            f"deviation is {found.relative_std:.1%} of the mean (allowed {MAX_RELATIVE_STD:.0%}) and "
-            f"{found.pull:.1f} times what chance gives (allowed {MAX_PULL:.0f}): use fold_rule: hash or "
-            "another xtrain_split_feature"
+            f"deviation is {found.relative_std:.1%} of the mean (allowed {MAX_RELATIVE_STD:.0%}) "
+            f"and {found.pull:.1f} times what chance gives (allowed {MAX_PULL:.0f}): use "
+            "fold_rule: hash or another xtrain_split_feature"
         )
     return found
 
@@ -210,9 +210,10 @@ class Independence:
             return None
         sizes = ", ".join(map(str, self.worst_sizes))
         return (
-            f"folds depend on the {self.what}: chi-square {self.chi2:.1f} for {self.dof} degrees of "
-            f"freedom ({self.z:.1f} standard deviations), most of it from '{self.worst}' with {sizes} "
-            "events per fold; some generators number only even events: fold_rule: hash avoids it"
+            f"folds depend on the {self.what}: chi-square {self.chi2:.1f} for {self.dof} degrees "
+            f"of freedom ({self.z:.1f} standard deviations), most of it from '{self.worst}' with "
+            f"{sizes} events per fold; some generators number only even events: fold_rule: hash "
+            "avoids it"
         )
 
 
@@ -261,9 +262,9 @@ def check_entry_rule(
     if not any(all(t.get(k) == predicted.get(k) for k in keys) for t in trained):
         name = predicted.get("name", "the input file")
         raise InputError(
-            f"{name} (uuid {predicted.get('uuid')}) is none of the {len(trained)} files trained on, and "
-            "folds are entry numbers, which mean nothing in a re-made or merged file: predict the "
-            "original file, or set never_trained: true for its sample if no event was trained on"
+            f"{name} (uuid {predicted.get('uuid')}) is none of the {len(trained)} files trained on, "
+            "and folds are entry numbers, which mean nothing in a re-made or merged file: predict "
+            "the original file, or set never_trained: true for its sample if no event was trained on"
         )
 
 
@@ -321,9 +322,9 @@ class Duplicates:
             "drop_later": f"{self.dropped} later rows are dropped",
         }[self.policy]
         return (
-            f"{self.identities} events occur more than once ({self.later_rows} of {self.n_rows} rows "
-            f"repeat an earlier one), {self.straddling} of them on both sides of a split; duplicates: "
-            f"{self.policy}: {done}"
+            f"{self.identities} events occur more than once ({self.later_rows} of {self.n_rows} "
+            f"rows repeat an earlier one), {self.straddling} of them on both sides of a split; "
+            f"duplicates: {self.policy}: {done}"
         )
 
 
@@ -352,9 +353,9 @@ def resolve_duplicates(
     if policy == "error" and straddling:
         row = int(np.argmax(elsewhere))
         raise InputError(
-            f"{straddling} events are on both sides of the split (first: rows {first[row]} and {row} are "
-            "the same event): set duplicates: keep_same_fold or drop_later, or give the samples that "
-            "share no events different groups"
+            f"{straddling} events are on both sides of the split (first: rows {first[row]} and "
+            f"{row} are the same event): set duplicates: keep_same_fold or drop_later, or give "
+            "samples that share no events different groups"
         )
     if policy == "keep_same_fold":
         return part[first], everything, Duplicates(*counts, moved=int(elsewhere.sum()))
@@ -412,8 +413,8 @@ class LeakAudit:
     def summary(self) -> str:
         """The audit in one line."""
         counts = ", ".join(
-            f"model {m.model}: {m.validation_in_train} validation and {m.predicted_in_train} predicted "
-            f"rows among its {m.n_train} training rows"
+            f"model {m.model}: {m.validation_in_train} validation and {m.predicted_in_train} "
+            f"predicted rows among its {m.n_train} training rows"
             for m in self.models
         )
         return f"leak audit of the {self.stage} {'passed' if self.passed else 'FAILED'}; {counts}"

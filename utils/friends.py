@@ -2,8 +2,8 @@
 
 A friend is a TTree in a file of its own; `TTree::AddFriend` joins it to its input by entry number.
 Row i is entry i because every scored row carries its entry number and is placed by it
-(`fill_rows`): nothing is searched or sorted by a key. A TObjString `<tree>_metadata` beside the tree
-holds, as JSON, what it was made from.
+(`fill_rows`): nothing is searched or sorted by a key. A TObjString `<tree>_metadata` beside the
+tree holds, as JSON, what it was made from.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def score_columns(
 ) -> dict[str, Array]:
     """Return the friend columns of scored rows: one per class, and `pred_class`.
 
-    `probabilities` is `(n, n_classes)`, `names` are the branches of the classes. `pred_class` (int32)
-    is the most probable class before rounding to float32, the first of several.
+    `probabilities` is `(n, n_classes)`, `names` are the branches of the classes. `pred_class`
+    (int32) is the most probable class before rounding to float32, the first of several.
     """
     dtype = np.float64 if double_precision else np.float32
     columns: dict[str, Array] = {
@@ -57,15 +57,15 @@ def fill_rows(
 ) -> dict[str, Array]:
     """Return columns of all entries `start` .. `stop`-1, with the given rows at their entries.
 
-    `entry` `(n,)` are the entry numbers of the given rows, ascending, and `columns` their values, `(n,)`
-    each, in their dtypes. Entries that are not given hold NaN (float columns) or -1 (signed
+    `entry` `(n,)` are the entry numbers of the given rows, ascending, and `columns` their values,
+    `(n,)` each, in their dtypes. Entries that are not given hold NaN (float columns) or -1 (signed
     integers). Raises ProofError if an entry is outside the range or given twice.
     """
     place = np.asarray(entry, dtype=np.int64) - start
     if len(place) and (place[0] < 0 or place[-1] >= stop - start or np.any(np.diff(place) <= 0)):
         raise ProofError(
             f"rows for entries {start} to {stop - 1} name entries {int(np.min(entry))} to "
-            f"{int(np.max(entry))} or are not in ascending order: the friend tree would be misaligned"
+            f"{int(np.max(entry))} or are not ascending: the friend tree would be misaligned"
         )
     filled = {}
     for name, values in columns.items():
@@ -133,9 +133,9 @@ def fold_rule(metadata: Mapping[str, Any]) -> FoldRule:
 class FriendWriter:
     """Writes a friend tree in chunks; a context manager.
 
-    The file appears under its name only when the block ends without an error; otherwise nothing is
-    left. `branches` maps names to dtypes: bool, integers of 8 to 64 bits, float32, float64. A writer
-    that is given no rows makes a valid tree without entries.
+    The file appears under its name only when the block ends without an error; otherwise nothing
+    is left. `branches` maps names to dtypes: bool, integers of 8 to 64 bits, float32, float64. A
+    writer that is given no rows makes a valid tree without entries.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class FriendWriter:
                 self._file[self._tree_name + SUFFIX] = self._metadata
             self._file.close()
             if error is None:
-                os.replace(self._partial, self.path)
+                self._partial.replace(self.path)
         finally:
             self._partial.unlink(missing_ok=True)
 
@@ -266,7 +266,8 @@ def iterate(
 ) -> Iterator[tuple[int, int, dict[str, Array]]]:
     """Yield `(start, stop, columns)` through a tree, friend or input, in their stored dtypes.
 
-    At most `chunk_entries` entries are in memory. Raises InputError for what is missing or unreadable.
+    At most `chunk_entries` entries are in memory. Raises InputError for what is missing or
+    unreadable.
     """
     path = Path(path)
     with open_root(path) as file:
