@@ -50,7 +50,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Expression:
-    """A parsed text. `names` are the branches it reads, `defined` the definitions it went through."""
+    """A parsed text: `names` are the branches it reads, `defined` the definitions it used."""
 
     text: str
     names: frozenset[str]
