@@ -1,31 +1,21 @@
-"""Toy ntuples: seeded H -> tau tau kinematics in ROOT files, for the demo, tests and benchmarks.
+"""Seeded H -> tau tau kinematics and their backgrounds, as columns of a toy ntuple.
 
-The physics is a cartoon that gives a classifier honest work. A resonance (or a continuum) decays
-isotropically and is boosted; of each tau (or lepton) a part stays visible, neutrinos and fakes make
-missing momentum, jets recoil. Masses and angles are computed from the resulting four-vectors, so
-features are correlated as in data. Energies are in GeV; quantities of an absent jet are -10.
-
-`python -m utils.toys --help` writes the files that an analysis file names.
+A cartoon that gives a classifier honest work: a resonance (or a continuum) decays isotropically and
+is boosted; of each tau (or lepton) a part stays visible, neutrinos and fakes make missing momentum,
+jets recoil. Masses and angles are computed from the resulting four-vectors, so features are
+correlated as in data. Energies are in GeV; quantities of an absent jet are -10.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from utils.schema import PROJECT, ConfigError, PreprocessConfig, nearest
+from utils.schema import ConfigError, nearest
 
 Array = npt.NDArray[Any]
 Columns = dict[str, Array]
@@ -37,9 +27,6 @@ ELECTRON_MASS, MUON_MASS, PION_MASS = 0.000511, 0.10566, 0.13957
 
 CANDIDATES = 16_384
 """Decays generated at a time, before the preselection."""
-
-DISTINCT = 50_000
-"""Events of a file generated in full; a larger file repeats them with their energies varied."""
 
 
 @dataclass(frozen=True)
@@ -114,85 +101,6 @@ TOYS: tuple[tuple[tuple[str, ...], Toy], ...] = (
 )
 """The toys by how the names of their samples begin."""
 
-# First and last run of a year or period; a period that is not listed is a quarter of its year.
-RUNS = {
-    "2016": (272007, 284044),
-    "2017": (297020, 306462),
-    "2018A": (315252, 316995),
-    "2018B": (317080, 319310),
-    "2018C": (319337, 320065),
-    "2018D": (320673, 325175),
-}
-
-
-def write_ntuples(
-    folder: Path | str,
-    samples: Sequence[str] | Mapping[str, float],
-    n_events: int,
-    *,
-    seed: int = 1,
-    channel: Channel = "tt",
-    tree: str = "TauCheck",
-    n_baskets: int = 4,
-    n_branches: int | None = None,
-    n_workers: int = 1,
-) -> dict[str, Path]:
-    """Write `{sample}.root` for each of `samples` into `folder` and return the files by sample.
-
-    `n_events` is divided among the samples in proportion to the values of `samples`, where it is a
-    mapping, else to the toys' own shares. Each branch gets at least `n_baskets` baskets. Branches
-    `spare_0`, ... fill up to `n_branches`. A file's content follows from `seed`, its name and its
-    number of events alone. `n_workers` processes share the files. Raises ConfigError, before
-    anything is written, where there is no toy for a sample's name.
-    """
-    toys = {name: toy_of(name) for name in samples}
-    shares = {n: samples[n] if isinstance(samples, Mapping) else t.share for n, t in toys.items()}
-    total = sum(shares.values())
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [
-        (folder / f"{name}.root", toy, max(1, round(n_events * shares[name] / total)))
-        for name, toy in toys.items()
-    ]
-    write = partial(
-        _write, seed=seed, channel=channel, tree=tree, n_baskets=n_baskets, n_branches=n_branches
-    )
-    if n_workers == 1:
-        return {path.stem: write((path, toy, n)) for path, toy, n in files}
-    # uproot declares a tree of 100 branches in a quarter of a second: processes, not threads.
-    with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:
-        largest_first = sorted(files, key=lambda file: -file[2])
-        paths = {path.stem: path for path in pool.map(write, largest_first)}
-    return {name: paths[name] for name in toys}
-
-
-def _write(
-    file: tuple[Path, Toy, int],
-    *,
-    seed: int,
-    channel: Channel,
-    tree: str,
-    n_baskets: int,
-    n_branches: int | None,
-) -> Path:
-    """Write one file; it has its name only when it is complete."""
-    import uproot
-
-    path, toy, n = file
-    size = max(1, min(DISTINCT, -(-n // n_baskets)))
-    incomplete = path.with_suffix(".root.tmp")
-    try:
-        with uproot.recreate(incomplete, compression=uproot.ZLIB(1)) as root_file:
-            output = None
-            for columns in blocks(path.stem, toy, n, size, seed, channel, n_branches):
-                if output is None:
-                    output = root_file.mktree(tree, {k: v.dtype for k, v in columns.items()})
-                output.extend(columns)
-        incomplete.replace(path)
-    finally:
-        incomplete.unlink(missing_ok=True)
-    return path
-
 
 def toy_of(sample: str) -> Toy:
     """Return the toy for a sample's name; raises ConfigError where none fits."""
@@ -203,86 +111,7 @@ def toy_of(sample: str) -> Toy:
     raise ConfigError(f"there are no toys for the sample '{sample}'; {nearest(sample, known)}")
 
 
-def blocks(
-    name: str,
-    toy: Toy,
-    n: int,
-    size: int,
-    seed: int,
-    channel: Channel = "tt",
-    n_branches: int | None = None,
-) -> Iterator[Columns]:
-    """Yield the columns of a sample's `n` events, `size` at a time."""
-    rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
-    distinct = _events(rng, toy, min(n, DISTINCT), channel)
-    if toy.origin != "data":
-        distinct["weight"] *= toy.expected / max(float(distinct["weight"].sum()), 1e-9)
-        distinct["weight"] *= min(n, DISTINCT) / n
-    for k in range((n_branches or 0) - len(distinct) - 3):
-        distinct[f"spare_{k}"] = rng.standard_normal(min(n, DISTINCT), dtype=np.float32)
-    last_event = 0
-    for start in range(0, n, size):
-        stop = min(start + size, n)
-        if stop <= DISTINCT:
-            columns = {k: v[start:stop] for k, v in distinct.items()}
-        else:
-            columns = _varied(rng, distinct, stop - start)
-        identity = _identity(rng, name, toy, start, stop, n, last_event)
-        last_event = int(identity["evt"][-1])
-        yield {**identity, **columns}
-
-
-def _identity(
-    rng: np.random.Generator, name: str, toy: Toy, start: int, stop: int, n: int, last_event: int
-) -> Columns:
-    """Return run, lumi and evt: 1, 1.. for simulation; ascending runs and events for the rest."""
-    number = np.arange(start, stop)
-    if toy.origin == "simulation":
-        run, lumi, evt = np.ones_like(number), 1 + number // 100, number + 1
-    else:
-        first, last = _run_range(name)
-        run = first + number * (last - first) // n
-        lumi = 1 + number % 1500
-        # Collision event numbers pass 2^32, so steps are drawn that do so in any file.
-        step = 5_000_000_000 // n
-        evt = last_event + np.cumsum(rng.integers(1, max(2, 2 * step), stop - start))
-    return {"run": run.astype("i4"), "lumi": lumi.astype("i4"), "evt": evt.astype("u8")}
-
-
-def _run_range(name: str) -> tuple[int, int]:
-    period = name.partition("_Run")[2]
-    if period in RUNS:
-        return RUNS[period]
-    first, last = RUNS.get(period[:4], (272007, 325175))
-    if period[4:5] in tuple("ABCD"):
-        part = (last - first) // 4
-        first += part * "ABCD".index(period[4])
-        last = first + part
-    return first, last
-
-
-def _varied(rng: np.random.Generator, columns: Columns, n: int) -> Columns:
-    """Return `n` of the events in another order, their energies scaled by a few percent."""
-    order = rng.permutation(len(columns["pt_1"]))[:n]
-    scale = rng.normal(1.0, 0.03, n).astype(np.float32)
-    varied = {name: column[order] for name, column in columns.items()}
-    for name in varied.keys() & _ENERGIES:
-        energy = varied[name]
-        np.multiply(energy, scale, out=energy, where=energy > 0)
-    return varied
-
-
-_ENERGIES = frozenset(
-    {"pt_1", "pt_2", "m_sv", "m_vis", "pt_tt", "pt_vis", "pt_sv", "mt_sv", "puppimet", "met"}
-    | {"mt_1", "mt_2", "mt_tot", "puppimt_1", "puppimt_2", "jpt_1", "jpt_2", "bpt_1", "bpt_2"}
-    | {"dijetpt", "mjj", "mbb"}
-)
-
-
-# --- one sample's events --------------------------------------------------------------------------
-
-
-def _events(rng: np.random.Generator, toy: Toy, n: int, channel: Channel) -> Columns:
+def events(rng: np.random.Generator, toy: Toy, n: int, channel: Channel) -> Columns:
     """Return all columns but the identity of `n` preselected events, float32 and int32."""
     processes = [PHYSICS[name] for name in toy.mixture]
     fractions = np.array(list(toy.mixture.values()), dtype=float)
@@ -294,7 +123,7 @@ def _events(rng: np.random.Generator, toy: Toy, n: int, channel: Channel) -> Col
         kept.append({name: values[accepted] for name, values in decays.items()})
     decays = {name: np.concatenate([k[name] for k in kept])[:n] for name in kept[0]}
     columns = _pair(rng, decays, channel)
-    columns |= _jets(rng, processes, decays, columns)
+    columns |= _jets(rng, processes, decays)
     columns |= _flags(rng, processes, decays, columns, channel)
     columns |= _generator(rng, toy, decays, columns)
     return {k: v.astype("i4" if v.dtype.kind in "bi" else "f4") for k, v in columns.items()}
@@ -389,8 +218,8 @@ def _pair(rng: np.random.Generator, decays: Columns, channel: Channel) -> Column
     mt_pair = _transverse_mass(legs[0], legs[1])
     columns["mt_tot"] = np.sqrt(columns["mt_1"] ** 2 + columns["mt_2"] ** 2 + mt_pair**2)
     # D_zeta = p_zeta(miss) - 0.85 p_zeta(vis), along the bisector of the legs' directions.
-    bisector = sum(leg[:2] / np.hypot(leg[0], leg[1]) for leg in legs)
-    bisector = bisector / np.maximum(np.hypot(*bisector), 1e-6)
+    unit_1, unit_2 = (leg[:2] / np.hypot(leg[0], leg[1]) for leg in legs)
+    bisector = (unit_1 + unit_2) / np.maximum(np.hypot(*(unit_1 + unit_2)), 1e-6)
     columns["pzetavis"] = (both[:2] * bisector).sum(axis=0)
     columns["pzeta"] = (puppi * bisector).sum(axis=0) - 0.85 * columns["pzetavis"]
     columns["m_vis"], columns["m_sv"] = m_vis, m_sv
@@ -415,9 +244,7 @@ def _wrapped(angle: Array) -> Array:
     return wrapped
 
 
-def _jets(
-    rng: np.random.Generator, processes: Sequence[Physics], decays: Columns, pair: Columns
-) -> Columns:
+def _jets(rng: np.random.Generator, processes: Sequence[Physics], decays: Columns) -> Columns:
     """Return the jets, b jets and dijet quantities; the leading jet recoils against the pair."""
     of = decays["of"]
     n = len(of)
@@ -519,8 +346,8 @@ def _flags(
         columns[f"tau_decay_mode_{i}"] = mode
         columns[f"m_{i}"] = np.where(mode == 0, PION_MASS, rng.normal(0.95, 0.2, n).clip(0.3, 1.7))
         for against, points in TAU_IDS.items():
-            low = 1.6 if against == "VSjet" else 3.0
-            score = np.where(genuine, rng.beta(5.0, 1.4, n), rng.beta(low, 1.5, n))
+            fake = 1.6 if against == "VSjet" else 3.0
+            score = np.where(genuine, rng.beta(5.0, 1.4, n), rng.beta(fake, 1.5, n))
             columns[f"byDeepTau2017v2p1{against}raw_{i}"] = score
             for point, threshold in points.items():
                 columns[f"by{point}DeepTau2017v2p1{against}_{i}"] = score > threshold
@@ -531,10 +358,9 @@ def _flags(
         columns["trg_doubletau"] = rng.random(n) < _turn_on(pair["pt_2"], 36.0)
         return columns
     high, low = rng.random(n), rng.random(n)
-    hard, soft = _turn_on(pair["pt_1"], 23.0), _turn_on(pair["pt_2"], 12.0)
-    columns["trg_ehigh_mulow"] = (high < hard) & (low < soft)
-    hard, soft = _turn_on(pair["pt_2"], 23.0), _turn_on(pair["pt_1"], 12.0)
-    columns["trg_muhigh_elow"] = (high < hard) & (low < soft)
+    for trigger, hard, soft in (("ehigh_mulow", "pt_1", "pt_2"), ("muhigh_elow", "pt_2", "pt_1")):
+        fires = (high < _turn_on(pair[hard], 23.0)) & (low < _turn_on(pair[soft], 12.0))
+        columns[f"trg_{trigger}"] = fires
     columns["trg_singleelectron"] = rng.random(n) < _turn_on(pair["pt_1"], 33.0)
     columns["trg_singlemuon"] = rng.random(n) < _turn_on(pair["pt_2"], 25.0)
     return columns
@@ -578,67 +404,3 @@ def _generator(rng: np.random.Generator, toy: Toy, decays: Columns, columns: Col
     found["genbosonmass"] = decays["mass"]
     found["genbosonpt"] = np.hypot(decays["pair_x"], decays["pair_y"])
     return found
-
-
-# --- command line ---------------------------------------------------------------------------------
-
-
-def analysis_files(analysis: str, year: str, data_root: str | None = None) -> tuple[Path, ...]:
-    """Return the input files that an analysis file names, for training and for prediction.
-
-    `analysis` is a name in `configs/analysis` or a path. Raises ConfigError.
-    """
-    from omegaconf import OmegaConf
-
-    from utils.program import typed
-
-    folder = PROJECT / "configs" / "analysis"
-    path = Path(analysis) if analysis.endswith((".yaml", ".yml")) else folder / f"{analysis}.yaml"
-    if not path.is_file():
-        names = [p.stem for p in folder.glob("*.yaml")]
-        raise ConfigError(f"there is no analysis '{analysis}'; {nearest(analysis, names)}")
-    files: dict[Path, None] = {}
-    for for_training in (True, False):
-        given = {"year": year, "for_training": for_training}
-        given |= {"data_root": data_root} if data_root else {}
-        config = typed(OmegaConf.merge(OmegaConf.load(path), given), PreprocessConfig)  # type: ignore[arg-type]
-        if for_training and not config.training_samples:
-            continue
-        for sample in config.read_samples:
-            files |= dict.fromkeys(map(Path, sample.files))
-    return tuple(files)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the toy ntuples of an analysis; returns the exit status."""
-    from utils.program import fail
-    from utils.schema import PipelineError
-
-    parser = argparse.ArgumentParser(prog="python -m utils.toys", description=main.__doc__)
-    parser.add_argument(
-        "--analysis", default="bbH_tt", help="a name in configs/analysis, or a path"
-    )
-    parser.add_argument("--year", default="2018")
-    parser.add_argument("--n-events", type=int, default=300_000, help="in all files together")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--channel", choices=["tt", "em"], help="default: as the analysis is named")
-    parser.add_argument("--output", type=Path, help="default: the input_path of the analysis")
-    options = parser.parse_args(arguments)
-    try:
-        files = analysis_files(options.analysis, options.year)
-        written = write_ntuples(
-            options.output or files[0].parent,
-            [path.stem for path in files],
-            options.n_events,
-            seed=options.seed,
-            n_workers=min(4, os.cpu_count() or 1),
-            channel=options.channel or ("em" if "em" in Path(options.analysis).stem else "tt"),
-        )
-    except PipelineError as error:
-        return fail(str(error))
-    sys.stdout.write(f"{len(written)} files in {options.output or files[0].parent}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
