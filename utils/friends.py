@@ -9,8 +9,8 @@ tree holds, as JSON, what it was made from.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ import numpy as np
 import uproot
 from numpy.typing import DTypeLike, NDArray
 
+from utils.files import complete
 from utils.schema import FILLER_CLASS, FoldRule, InputError, ProofError, nearest
 
 Array = NDArray[Any]
@@ -152,12 +153,12 @@ class FriendWriter:
         self.n_entries = 0
         self._tree_name = tree_name
         self._metadata = json.dumps(metadata, allow_nan=False)
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         self._waiting: list[dict[str, Array]] = []
+        self._until_complete = ExitStack()
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = uproot.recreate(self._partial, compression=uproot.ZSTD(5))
+        partial = self._until_complete.enter_context(complete(self.path))
+        self._file = uproot.recreate(partial, compression=uproot.ZSTD(5))
         self._tree = self._file.mktree(self._tree_name, self.branches)
         return self
 
@@ -197,16 +198,14 @@ class FriendWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if error is None:
-                if self._waiting:
-                    self._flush()
-                self._file[self._tree_name + SUFFIX] = self._metadata
+        if error is not None:
             self._file.close()
-            if error is None:
-                self._partial.replace(self.path)
-        finally:
-            self._partial.unlink(missing_ok=True)
+            self._until_complete.__exit__(kind, error, trace)
+            return
+        with self._until_complete, self._file:
+            if self._waiting:
+                self._flush()
+            self._file[self._tree_name + SUFFIX] = self._metadata
 
 
 def _check_branch(name: str, dtype: np.dtype[Any], path: Path) -> None:
