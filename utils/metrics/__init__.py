@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+from utils.metrics.comparison import compare
+from utils.metrics.evaluation import evaluate
+from utils.metrics.importance import gain_importance, permutation_importance, shap_summary
+from utils.metrics.naming import class_slugs, flat_metrics
 from utils.metrics.results import (
     UNLABELLED,
     VIEW_LABELS,
@@ -71,4 +75,11 @@ __all__ = [
     "SignificanceScan",
     "ThresholdScan",
     "View",
+    "class_slugs",
+    "compare",
+    "evaluate",
+    "flat_metrics",
+    "gain_importance",
+    "permutation_importance",
+    "shap_summary",
 ]

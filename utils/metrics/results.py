@@ -251,11 +251,11 @@ class SignificanceScan:
     """Asimov significance in one category against a cut on the category's probability.
 
     All arrays (p,); thresholds ascending, the first keeps the whole category. signal, background:
-    yields in `luminosity`, with statistical errors. z: without background uncertainty, arXiv:1007.1727
-    eq. 97. z_uncertain: with the background's statistical and relative systematic uncertainty
-    (Cowan, 'Discovery sensitivity for a counting experiment with background uncertainty', eq. 20).
-    NaN where the background is not positive. z_error: statistical, of z. best: index of the highest
-    z_uncertain, None where all are NaN.
+    yields in `luminosity`, with statistical errors. z: without background uncertainty,
+    arXiv:1007.1727 eq. 97. z_uncertain: with the background's statistical and relative systematic
+    uncertainty (Cowan, 'Discovery sensitivity for a counting experiment with background
+    uncertainty', eq. 20). NaN where the background is not positive. z_error: statistical, of z.
+    best: index of the highest z_uncertain, None where all are NaN.
     """
 
     category: int
@@ -295,8 +295,8 @@ class Calibration:
     All arrays (b,), one entry per bin, bins equally populated and ascending. edges (b+1,).
     predicted: mean probability; observed: weighted share of the class, with observed_error; n:
     events. error: expected calibration error, the mean |observed - predicted| over events (its
-    interval is the basic bootstrap's, clipped at 0). noise: the error a perfectly calibrated
-    classifier would show with these statistics.
+    interval is the basic bootstrap's, clipped at 0 and widened to hold the value). noise: the error
+    that a perfectly calibrated classifier would show with these statistics.
     """
 
     class_id: int
@@ -451,7 +451,7 @@ class OverTraining:
     verdict: str
 
 
-# --- what the model uses ----------------------------------------------------------------------------
+# --- what the model uses --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -498,7 +498,9 @@ class Importance:
         known = np.isfinite(self.values)
         total = np.where(known, self.values, 0.0).sum(axis=0)
         count = known.sum(axis=0)
-        return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+        mean: Floats = np.full(total.shape, np.nan)
+        np.divide(total, count, out=mean, where=count > 0)
+        return mean
 
     @property
     def spread(self) -> Floats:
@@ -506,8 +508,9 @@ class Importance:
         known = np.isfinite(self.values)
         count = known.sum(axis=0)
         squares = (np.where(known, self.values - self.mean, 0.0) ** 2).sum(axis=0)
-        few = np.full(squares.shape, np.nan)
-        return np.sqrt(np.divide(squares, count - 1, out=few, where=count > 1))
+        variance: Floats = np.full(squares.shape, np.nan)
+        np.divide(squares, count - 1, out=variance, where=count > 1)
+        return np.asarray(np.sqrt(variance))
 
 
 @dataclass(frozen=True, eq=False)
@@ -524,7 +527,7 @@ class ShapSummary:
     mean_abs: Floats
 
 
-# --- two runs ---------------------------------------------------------------------------------------
+# --- two runs -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -559,7 +562,7 @@ class Comparison:
     verdict: str
 
 
-# --- all of it --------------------------------------------------------------------------------------
+# --- all of it ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -569,7 +572,8 @@ class Evaluation:
     A section that can't be made is empty (or None) and its reason stands in `gaps` under the name
     of the field, e.g. gaps['significance']; a gap of one view or class has a longer key, e.g.
     'average_precision/physics'. n_dropped: filler rows. n_unlabelled: events of unknown true class,
-    which enter densities only. Tuples with a `view` hold one entry per view and class, view by view.
+    which enter distributions only. Tuples with a `view` hold one entry per view and class, view by
+    view.
     """
 
     dataset: str

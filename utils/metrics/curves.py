@@ -1,0 +1,191 @@
+"""ROC and precision-recall curves with weights of either sign, exact and thinned for drawing.
+
+Both follow from one sort of the scores. Events of equal score enter together. With negative
+weights a ROC curve need not be monotone; the trapezoid area under it is still the pair sum
+(Mann-Whitney) sum_ij w_i w_j [s_i > s_j] / (W_+ W_-), ties counted by half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.metrics.bootstrap import N_BINS, ratio
+from utils.metrics.results import Floats
+
+TOLERANCE = 1e-3
+"""How far a drawn curve may be from the full one, in either coordinate."""
+
+_CELL = 2e-4
+_LOG_POINTS_PER_DECADE = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Events sorted by falling score. `order` (n,); `last` (u,): ends of groups of equal score."""
+
+    order: NDArray[np.intp]
+    last: NDArray[np.intp]
+    threshold: Floats
+
+
+def rank(score: Floats) -> Ranking:
+    """Sort the events by falling `score` (n,), finite."""
+    order = np.argsort(score, kind="stable")[::-1]
+    ordered = score[order]
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    return Ranking(order, last, ordered[last])
+
+
+def cumulate(ranking: Ranking, value: NDArray[np.generic]) -> Floats:
+    """Return the sum of `value` (n,) over events at or above each threshold, (u + 1,) from 0."""
+    total = np.cumsum(value[ranking.order], dtype=np.float64)[ranking.last]
+    return np.concatenate([[0.0], total])
+
+
+def roc_points(
+    ranking: Ranking, positive: NDArray[np.bool_], weight: Floats | None
+) -> tuple[Floats, Floats]:
+    """Return false- and true-positive rate at each threshold, (u + 1,) each, from (0, 0) to (1, 1).
+
+    NaN where the positive or the negative sum of weights is not positive.
+    """
+    w = np.ones(len(positive)) if weight is None else weight
+    true = cumulate(ranking, np.where(positive, w, 0.0))
+    false = cumulate(ranking, np.where(positive, 0.0, w))
+    return ratio(false, false[-1]), ratio(true, true[-1])
+
+
+def area(x: Floats, y: Floats) -> float:
+    """Return the trapezoid area under a curve of points in order."""
+    return float(np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2)
+
+
+def precision_recall_points(
+    ranking: Ranking, positive: NDArray[np.bool_], weight: Floats
+) -> tuple[Floats, Floats]:
+    """Return recall and precision at each threshold, (u,) each; weights not negative.
+
+    Precision is NaN where nothing of weight is selected yet.
+    """
+    true = cumulate(ranking, np.where(positive, weight, 0.0))[1:]
+    every = cumulate(ranking, weight)[1:]
+    return ratio(true, true[-1]), ratio(true, every)
+
+
+def average_precision(recall: Floats, precision: Floats) -> float:
+    """Return sum_k (R_k - R_{k-1}) P_k, the area under the steps, as scikit-learn defines it."""
+    gain = np.diff(recall, prepend=0.0)
+    return float(np.sum(gain * np.where(gain > 0, precision, 0.0))) if len(recall) else float("nan")
+
+
+def bin_codes(ranking: Ranking, positive: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return each event's bin (n,), 0 (lowest scores) to N_BINS - 1, for a histogram of scores.
+
+    Bins follow the ranks: half of them share the class and the rest evenly, a quarter each is
+    log-spaced in the share of the rest above and of the class below, so that the ends of a ROC
+    curve are resolved down to single events. Events of equal score share a bin.
+    """
+    above_true, above_false = (cumulate(ranking, flag) for flag in (positive, ~positive))
+    n_true, n_false = max(above_true[-1], 1.0), max(above_false[-1], 1.0)
+    mean = (1 - 0.5 * (above_true / n_true + above_false / n_false))[1:]
+    top = 1 - np.log1p(above_false[:-1]) / np.log1p(n_false)
+    bottom = np.log1p(n_true - above_true[1:]) / np.log1p(n_true)
+    position = 0.5 * mean + 0.25 * top + 0.25 * bottom
+    code = np.clip((position * N_BINS).astype(np.int32), 0, N_BINS - 1)
+    codes = np.empty(len(ranking.order), dtype=np.int32)
+    codes[ranking.order] = np.repeat(code, np.diff(ranking.last, prepend=-1))
+    return codes
+
+
+def binned_auc(true: NDArray[np.floating], false: NDArray[np.floating]) -> Floats:
+    """Return the pair-sum AUC of histograms (N_BINS, columns) ascending in score, (columns,)."""
+    true, false = true.astype(np.float64), false.astype(np.float64)
+    below = np.cumsum(false, axis=0) - 0.5 * false
+    n_true, n_false = true.sum(axis=0), false.sum(axis=0)
+    pairs = (true * below).sum(axis=0)
+    usable = (n_true > 0) & (n_false > 0)
+    return np.where(usable, ratio(pairs, n_true * n_false), np.nan)
+
+
+def binned_average_precision(true: NDArray[np.floating], every: NDArray[np.floating]) -> Floats:
+    """Return the average precision of histograms (N_BINS, columns) ascending in score."""
+    true = true[::-1].astype(np.float64)
+    passed, total = np.cumsum(true, axis=0), np.cumsum(every[::-1], axis=0, dtype=np.float64)
+    precision = ratio(passed, total)
+    share = ratio(true, passed[-1])
+    return np.where(
+        passed[-1] > 0, np.sum(np.where(true > 0, precision * share, 0.0), axis=0), np.nan
+    )
+
+
+def binned_curves(x: NDArray[np.floating], y: NDArray[np.floating], at: Floats) -> Floats:
+    """Return y where x equals `at` (p,), for each column of two curves (b, columns): (p, columns).
+
+    Where negative weights make x step back, its running maximum stands for it.
+    """
+    x = np.maximum.accumulate(x, axis=0)
+    found = np.empty((len(at), x.shape[1]))
+    for column in range(x.shape[1]):
+        found[:, column] = np.interp(at, x[:, column], y[:, column])
+    return found
+
+
+def thin(x: Floats, y: Floats, log_x: bool = False) -> NDArray[np.intp]:
+    """Return indices of the points to draw so that the line is within TOLERANCE of the full curve.
+
+    First every point is kept where the curve enters or leaves a cell of 2e-4, which bounds the
+    error by a cell; then points are dropped as long as the line stays within the rest of the
+    tolerance, vertically where x rises and perpendicularly otherwise (Douglas and Peucker 1973).
+    With `log_x`, points at log-spaced x are kept besides, 20 a decade.
+    """
+    n = len(x)
+    if n <= 2:
+        return np.arange(n)
+    cell_x, cell_y = np.floor(x / _CELL), np.floor(y / _CELL)
+    entered = np.flatnonzero((np.diff(cell_x) != 0) | (np.diff(cell_y) != 0)) + 1
+    kept = np.unique(np.concatenate([[0, n - 1], entered, entered - 1]))
+    kept = kept[_few(x[kept], y[kept], TOLERANCE - 2 * _CELL)]
+    if log_x:
+        decades = -np.log10(max(float(np.min(x[x > 0], initial=1.0)), 1e-9))
+        wanted = np.logspace(-decades, 0, int(decades * _LOG_POINTS_PER_DECADE) + 2)
+        found = np.searchsorted(np.maximum.accumulate(x), wanted).clip(0, n - 1)
+        kept = np.union1d(kept, found)
+    return kept
+
+
+def _few(x: Floats, y: Floats, tolerance: float) -> NDArray[np.intp]:
+    """Return indices of a line that is within `tolerance` of the polyline; all segments at once."""
+    n = len(x)
+    rising = bool(np.all(np.diff(x) >= 0))
+    keep = np.zeros(n, dtype=bool)
+    keep[[0, n - 1]] = True
+    while True:
+        nodes = np.flatnonzero(keep)
+        segment = np.clip(np.searchsorted(nodes, np.arange(n), side="right") - 1, 0, len(nodes) - 2)
+        a, b = nodes[segment], nodes[segment + 1]
+        dx, dy = x[b] - x[a], y[b] - y[a]
+        if rising:
+            along = np.divide(x - x[a], dx, out=np.zeros(n), where=dx > 0)
+        else:
+            length = dx**2 + dy**2
+            along = np.divide(
+                (x - x[a]) * dx + (y - y[a]) * dy, length, out=np.zeros(n), where=length > 0
+            ).clip(0, 1)
+        far = np.abs(y - y[a] - along * dy)
+        if rising:
+            # On a vertical stretch of the full curve only leaving it sideways is an error.
+            inside = (dx == 0) & (y >= np.minimum(y[a], y[b])) & (y <= np.maximum(y[a], y[b]))
+            far[inside] = 0
+        else:
+            far = np.hypot(far, x - x[a] - along * dx)
+        far[keep] = 0
+        worst = np.maximum.reduceat(far, nodes[:-1])
+        if not np.any(worst > tolerance):
+            return nodes
+        peak = (far == worst[segment]) & (worst[segment] > tolerance)
+        # One new node per segment: the first of its farthest points.
+        at = np.flatnonzero(peak)
+        keep[at[np.unique(segment[at], return_index=True)[1]]] = True

@@ -1,0 +1,210 @@
+"""Distributions: score densities, features per class, correlations, score profiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.metrics.bootstrap import ratio
+from utils.metrics.results import (
+    UNLABELLED,
+    Correlations,
+    EvaluationTable,
+    FeatureDistribution,
+    Floats,
+    ScoreDensities,
+    ScoreProfile,
+    View,
+)
+from utils.metrics.table import class_balanced
+
+N_FEATURE_BINS = 50
+N_PROFILE_BINS = 25
+_MOST_INTEGERS = 40
+_BLOCK = 65_536
+
+
+def score_edges(table: EvaluationTable, category: int, default_bin: float) -> Floats:
+    """Return bin edges of a category's probability: from about 1/K, the lowest possible, to 1."""
+    width = table.classes[category].bin_size or default_bin
+    lowest = 1.0 / len(table.classes)
+    m = max(int(np.ceil((1 - lowest) / width - 1e-9)), 1)
+    edges = np.maximum(1 - width * np.arange(m, -1, -1), 0.0)
+    # Widths that do not divide 1 must not leave an empty first bin below 0.
+    return np.unique(edges)
+
+
+def classes_present(target: NDArray[Any]) -> tuple[int, ...]:
+    """Return class ids with events, ascending, unlabelled (-1) last."""
+    found = [int(c) for c in np.unique(target)]
+    return tuple(sorted(found, key=lambda c: (c == UNLABELLED, c)))
+
+
+def histogram(values: Floats, edges: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """Return sums of weights and of squared weights per bin; values outside go to the end bins."""
+    m = len(edges) - 1
+    code = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, m - 1)
+    return (
+        np.bincount(code, weights=weight, minlength=m).astype(np.float64),
+        np.bincount(code, weights=weight**2, minlength=m).astype(np.float64),
+    )
+
+
+def density(sums: Floats, squares: Floats, edges: Floats) -> tuple[Floats, Floats]:
+    """Return unit-area density and its error (bin sums taken as independent); zero where empty."""
+    total = sums.sum()
+    if total <= 0:
+        return np.zeros(len(sums)), np.zeros(len(sums))
+    width = np.diff(edges)
+    return sums / total / width, np.sqrt(squares) / total / width
+
+
+def weights_with_unlabelled(table: EvaluationTable, view: View) -> Floats:
+    """Return the view's weights (n,) of all events; unlabelled ones weigh 1 unless in physics."""
+    if view == "physics" and table.weight is not None:
+        return np.asarray(table.weight, dtype=np.float64)
+    weight = np.ones(len(table.target))
+    if view == "balanced":
+        known = np.asarray(table.target) != UNLABELLED
+        weight[known] = class_balanced(np.asarray(table.target)[known], len(table.classes))
+    return weight
+
+
+def make_densities(
+    table: EvaluationTable, view: View, default_bin: float
+) -> tuple[ScoreDensities, ...]:
+    """Return one result per category; `table` may hold unlabelled events (class -1)."""
+    target = np.asarray(table.target)
+    present = classes_present(target)
+    category = table.proba.argmax(axis=1)
+    weight = weights_with_unlabelled(table, view)
+    factor = 1 / table.fraction if view == "physics" else 1.0
+    made = []
+    for c in range(len(table.classes)):
+        edges = score_edges(table, c, default_bin)
+        m = len(edges) - 1
+        shape = (len(present), m)
+        dens, dens_error, sums, errors = (np.zeros(shape) for _ in range(4))
+        n = np.zeros(len(present), dtype=np.int64)
+        for t, true in enumerate(present):
+            mine = (category == c) & (target == true)
+            n[t] = mine.sum()
+            total, squares = histogram(table.proba[mine, c], edges, weight[mine])
+            dens[t], dens_error[t] = density(total, squares, edges)
+            sums[t], errors[t] = total * factor, np.sqrt(squares) * factor
+        made.append(ScoreDensities(view, c, edges, present, dens, dens_error, sums, errors, n))
+    return tuple(made)
+
+
+def make_feature_distributions(table: EvaluationTable) -> tuple[FeatureDistribution, ...]:
+    """Return the distribution of every feature per true class, physics-weighted where possible."""
+    target = np.asarray(table.target)
+    present = classes_present(target)
+    view: View = "unweighted" if table.weight is None else "physics"
+    weight = weights_with_unlabelled(table, view)
+    made = []
+    for name, raw in table.features.items():
+        values = np.asarray(raw, dtype=np.float64)
+        known = np.isfinite(values)
+        edges, integer = feature_edges(values[known])
+        shape = (len(present), len(edges) - 1)
+        dens, errors = np.zeros(shape), np.zeros(shape)
+        missing = np.zeros(len(present), dtype=np.int64)
+        for t, true in enumerate(present):
+            of_class = target == true
+            missing[t] = (of_class & ~known).sum()
+            inside = of_class & known & (values >= edges[0]) & (values <= edges[-1])
+            sums, squares = histogram(values[inside], edges, weight[inside])
+            dens[t], errors[t] = density(sums, squares, edges)
+        made.append(FeatureDistribution(name, view, edges, present, dens, errors, missing, integer))
+    return tuple(made)
+
+
+def feature_edges(values: Floats, n_bins: int = N_FEATURE_BINS) -> tuple[Floats, bool]:
+    """Return bin edges for finite values, and whether they are whole numbers with a bin each.
+
+    Whole numbers of a range up to 40 get a bin each, anything else equal bins over the central
+    99.8 %.
+    """
+    if len(values) == 0:
+        return np.array([0.0, 1.0]), False
+    low, high = float(values.min()), float(values.max())
+    if high - low <= _MOST_INTEGERS and bool(np.all(values == np.rint(values))):
+        return np.arange(low - 0.5, high + 1.0), True
+    low, high = (float(v) for v in np.quantile(values, [0.001, 0.999]))
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    return np.linspace(low, high, n_bins + 1), False
+
+
+def make_correlations(table: EvaluationTable) -> Correlations:
+    """Return correlation coefficients of the features; `table` is all labelled.
+
+    Each pair uses the events in which both have a value. The matrix of all classes is balanced:
+    every class enters with the same weight.
+    """
+    names = tuple(table.features)
+    f, n = len(names), len(table.target)
+    columns = list(table.features.values())
+    # About a typical value and in units of the spread, sums of products keep their digits.
+    centre, scale = np.zeros(f), np.ones(f)
+    for i, values in enumerate(columns):
+        part = np.asarray(values[:: max(n // 10_000, 1)], dtype=np.float64)
+        part = part[np.isfinite(part)]
+        if len(part):
+            centre[i], scale[i] = part.mean(), part.std() or 1.0
+    present = classes_present(table.target)
+    per_class_sums = {c: np.zeros((4, f, f)) for c in present}
+    for start in range(0, n, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        matrix = np.stack([np.asarray(v[rows], dtype=np.float64) for v in columns], axis=1)
+        known = np.isfinite(matrix)
+        matrix = np.where(known, (matrix - centre) / scale, 0.0)
+        for c in present:
+            mine = table.target[rows] == c
+            x, m = matrix[mine].T, known[mine].T.astype(np.float64)
+            # pairs known, and sums of x_i, x_i^2, x_i x_j, each where x_j is known as well
+            per_class_sums[c] += np.stack([m @ m.T, x @ m.T, x**2 @ m.T, x @ x.T])
+    sizes = np.bincount(table.target, minlength=len(table.classes))
+    everything = np.sum([sums / sizes[c] for c, sums in per_class_sums.items()], axis=0)
+    per_class = {c: _coefficients(sums) for c, sums in per_class_sums.items()}
+    return Correlations(names, _coefficients(everything), per_class)
+
+
+def _coefficients(sums: NDArray[np.float64]) -> Floats:
+    n = np.maximum(sums[0], 1e-300)
+    mean, square, product = sums[1] / n, sums[2] / n, sums[3] / n
+    variance = square - mean**2
+    # A constant leaves only rounding behind.
+    variance = np.where(variance > 1e-12 * np.maximum(square, 1e-30), variance, 0.0)
+    found = ratio(product - mean * mean.T, np.sqrt(variance * variance.T))
+    return np.clip(found, -1.0, 1.0)
+
+
+def make_profile(table: EvaluationTable, feature: str) -> ScoreProfile:
+    """Return the mean of every class's probability in bins of a feature, per true class.
+
+    Unweighted; the range is the central 99.8 %, unlabelled events included.
+    """
+    values = np.asarray(table.features[feature], dtype=np.float64)
+    target = np.asarray(table.target)
+    present = classes_present(target)
+    known = np.isfinite(values)
+    edges, _ = feature_edges(values[known], N_PROFILE_BINS)
+    m, k = len(edges) - 1, len(table.classes)
+    mean, error = np.full((k, len(present), m), np.nan), np.full((k, len(present), m), np.nan)
+    n = np.zeros((len(present), m), dtype=np.int64)
+    for t, true in enumerate(present):
+        mine = (target == true) & known & (values >= edges[0]) & (values <= edges[-1])
+        code = np.clip(np.searchsorted(edges, values[mine], side="right") - 1, 0, m - 1)
+        n[t] = np.bincount(code, minlength=m)
+        for c in range(k):
+            score = table.proba[mine, c]
+            average = ratio(np.bincount(code, weights=score, minlength=m), n[t])
+            squares = np.bincount(code, weights=(score - average[code]) ** 2, minlength=m)
+            spread = ratio(squares, n[t] - 1)
+            mean[c, t] = np.where(n[t] > 1, average, np.nan)
+            error[c, t] = np.sqrt(ratio(spread, n[t]))
+    return ScoreProfile(feature, edges, present, mean, error, n)

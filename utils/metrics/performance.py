@@ -1,0 +1,261 @@
+"""Figure data of performance: ROC and precision-recall curves, threshold scans, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.metrics import curves
+from utils.metrics.bootstrap import BAND, N_BINS, Sums, Term, estimate, limits, ratio
+from utils.metrics.results import (
+    Calibration,
+    Estimate,
+    EvaluationTable,
+    Floats,
+    PrecisionRecallCurve,
+    RocCurve,
+    Scores,
+    ThresholdScan,
+    View,
+)
+from utils.metrics.scores import ExactAreas, class_note
+from utils.metrics.table import trained_weights
+
+FullCurve = tuple[Floats, Floats, Floats]
+"""x, y and threshold of every point of a curve."""
+
+
+def one_versus_rest(positive: NDArray[np.bool_]) -> Floats:
+    """Return N / N_c for events of the class and N / N_rest for all others, (n,)."""
+    n = len(positive)
+    n_class = int(positive.sum())
+    return np.where(positive, n / max(n_class, 1), n / max(n - n_class, 1))
+
+
+def full_curves(
+    table: EvaluationTable, rankings: Sequence[curves.Ranking], view: View
+) -> tuple[list[FullCurve | None], list[FullCurve | None], ExactAreas]:
+    """Return full ROC and precision-recall curves per class (None where undefined), and areas."""
+    k = len(table.classes)
+    rocs: list[FullCurve | None] = []
+    prs: list[FullCurve | None] = []
+    aucs, precisions = np.full(k, np.nan), np.full(k, np.nan)
+    physics = None if table.weight is None else np.asarray(table.weight, dtype=np.float64)
+    for c, ranking in enumerate(rankings):
+        positive = table.target == c
+        weight = physics if view == "physics" else None
+        fpr, tpr = curves.roc_points(ranking, positive, weight)
+        good = bool(np.isfinite(fpr[-1]) and np.isfinite(tpr[-1]))
+        threshold = np.concatenate([[np.inf], ranking.threshold])
+        rocs.append((fpr, tpr, threshold) if good else None)
+        if good:
+            aucs[c] = curves.area(fpr, tpr)
+        if view == "balanced":
+            weight = one_versus_rest(positive)
+        elif weight is None:
+            weight = np.ones(len(positive))
+        if not good or (view == "physics" and bool(np.any(weight < 0))):
+            prs.append(None)
+            continue
+        recall, precision = curves.precision_recall_points(ranking, positive, weight)
+        precisions[c] = curves.average_precision(recall, precision)
+        # Before the first event of weight there is no precision.
+        seen = np.isfinite(precision)
+        prs.append((recall[seen], precision[seen], ranking.threshold[seen]))
+    return rocs, prs, ExactAreas(aucs, precisions)
+
+
+def make_rocs(rocs: Sequence[FullCurve | None], scores: Scores, sums: Sums) -> tuple[RocCurve, ...]:
+    """Return the thinned ROC curves of the classes that have one, with their bands."""
+    kind = "physics" if scores.view == "physics" else "unweighted"
+    made = []
+    for c, full in enumerate(rocs):
+        if full is None:
+            continue
+        fpr, tpr, threshold = full
+        kept = curves.thin(fpr, tpr, log_x=True)
+        x, y = fpr[kept], tpr[kept]
+        low, high = np.full(len(x), np.nan), np.full(len(x), np.nan)
+        if np.isfinite(scores.roc_auc[c].low):
+            histogram = sums.columns[f"histogram_{c}/{kind}"]
+            false, true = (_from_top(h) for h in (histogram[:N_BINS], histogram[N_BINS:]))
+            low, high = _band(false, true, x, y, sums.n_folds)
+        made.append(RocCurve(scores.view, c, x, y, threshold[kept], low, high, scores.roc_auc[c]))
+    return tuple(made)
+
+
+def make_precision_recalls(
+    prs: Sequence[FullCurve | None], scores: Scores, sums: Sums
+) -> tuple[PrecisionRecallCurve, ...]:
+    """Return the thinned precision-recall curves of the classes that have one, with bands."""
+    kind = "physics" if scores.view == "physics" else "unweighted"
+    made = []
+    for c, full in enumerate(prs):
+        if full is None:
+            continue
+        recall, precision, threshold = full
+        kept = curves.thin(recall, precision)
+        x, y = recall[kept], precision[kept]
+        low, high = np.full(len(x), np.nan), np.full(len(x), np.nan)
+        if np.isfinite(scores.average_precision[c].low):
+            histogram = sums.columns[f"histogram_{c}/{kind}"].astype(np.float64)
+            false, true = histogram[:N_BINS], histogram[N_BINS:]
+            if scores.view == "balanced":
+                false, true = ratio(false, false.sum(axis=0)), ratio(true, true.sum(axis=0))
+            passed = np.cumsum(true[::-1], axis=0)
+            purity = ratio(passed, np.cumsum((true + false)[::-1], axis=0))
+            low, high = _band(ratio(passed, passed[-1]), purity, x, y, sums.n_folds)
+        made.append(
+            PrecisionRecallCurve(
+                scores.view,
+                c,
+                x,
+                y,
+                threshold[kept],
+                low,
+                high,
+                scores.average_precision[c],
+                scores.prevalence[c],
+            )
+        )
+    return tuple(made)
+
+
+def _from_top(histogram: NDArray[Any]) -> Floats:
+    """Return the share of events at or above each bin, (N_BINS + 1, columns), from 0 to 1."""
+    total = np.cumsum(histogram[::-1], axis=0, dtype=np.float64)
+    share = ratio(total, total[-1])
+    return np.concatenate([np.zeros((1, histogram.shape[1])), share])
+
+
+def _band(x: Floats, y: Floats, at: Floats, drawn: Floats, n_folds: int) -> tuple[Floats, Floats]:
+    """Return the band around the `drawn` values at `at`, from binned curves (bins, columns)."""
+    low, high = limits(curves.binned_curves(x, y, at), BAND, n_folds)
+    below, above = min(0.0, float(drawn.min())), max(1.0, float(drawn.max()))
+    return np.clip(drawn + low, below, above), np.clip(drawn + high, below, above)
+
+
+THRESHOLDS = np.linspace(0.0, 1.0, 201)
+
+
+def make_threshold_scan(
+    ranking: curves.Ranking, positive: NDArray[np.bool_], weight: Floats, view: View, class_id: int
+) -> ThresholdScan:
+    """Return efficiency and purity of `score >= threshold`; errors by first-order propagation.
+
+    With S_p, S the selected and total sums of weights of the class, and V sums of squared weights,
+    var(S_p / S) = ((1 - e)^2 V_selected + e^2 V_rejected) / S^2, and likewise for the purity.
+    """
+    at = np.searchsorted(-ranking.threshold, -THRESHOLDS, side="right")
+
+    def above(values: Floats) -> tuple[Floats, float]:
+        total = curves.cumulate(ranking, values)
+        return total[at], float(total[-1])
+
+    signal, all_signal = above(np.where(positive, weight, 0.0))
+    rest, all_rest = above(np.where(positive, 0.0, weight))
+    signal_squares, all_signal_squares = above(np.where(positive, weight**2, 0.0))
+    rest_squares, _ = above(np.where(positive, 0.0, weight**2))
+    efficiency = ratio(signal, np.full(len(at), all_signal))
+    variance = (1 - efficiency) ** 2 * signal_squares + efficiency**2 * (
+        all_signal_squares - signal_squares
+    )
+    purity = ratio(signal, signal + rest)
+    spread = (1 - purity) ** 2 * signal_squares + purity**2 * rest_squares
+    return ThresholdScan(
+        view=view,
+        class_id=class_id,
+        threshold=THRESHOLDS,
+        efficiency=efficiency,
+        efficiency_error=ratio(np.sqrt(np.maximum(variance, 0)), np.full(len(at), all_signal)),
+        purity=purity,
+        purity_error=ratio(np.sqrt(spread), signal + rest),
+        background_efficiency=ratio(rest, np.full(len(at), all_rest)),
+    )
+
+
+def calibration_terms(
+    table: EvaluationTable, n_bins: int
+) -> tuple[dict[str, Term], list[tuple[Floats, NDArray[np.int32]]]]:
+    """Return the sums that calibration needs, and per class the bin edges and bin of each event."""
+    weight = trained_weights(table)
+    terms: dict[str, Term] = {}
+    bins = []
+    for c in range(len(table.classes)):
+        p = table.proba[:, c]
+        inner = np.unique(np.quantile(p, np.linspace(0, 1, n_bins + 1)[1:-1], method="lower"))
+        inner = inner[inner > p.min()]
+        code = np.searchsorted(inner, p, side="right").astype(np.int32)
+        edges = np.concatenate([[p.min()], inner, [p.max()]])
+        m = len(inner) + 1
+        row = code + np.int32(m) * (table.target == c)
+        terms[f"calibration_{c}"] = Term(row, weight, 2 * m)
+        terms[f"calibration_p_{c}"] = Term(code, weight * p, m)
+        bins.append((edges, code))
+    return terms, bins
+
+
+def make_calibration(
+    table: EvaluationTable, sums: Sums, bins: Sequence[tuple[Floats, NDArray[np.int32]]]
+) -> tuple[Calibration, ...]:
+    """Return the reliability of each class's probability under the weights trained with."""
+    weight = trained_weights(table)
+    counts = np.bincount(table.target, minlength=len(table.classes))
+    made = []
+    for c, (edges, code) in enumerate(bins):
+        m = len(edges) - 1
+
+        def parts(columns: NDArray[Any], predicted: NDArray[Any], m: int = m) -> tuple[Floats, ...]:
+            no, yes = np.asarray(columns[:m], float), np.asarray(columns[m:], float)
+            total = no + yes
+            return ratio(predicted, total), ratio(yes, total), ratio(total, total.sum(axis=0))
+
+        predicted, observed, share = parts(
+            sums.exact[f"calibration_{c}"], sums.exact[f"calibration_p_{c}"]
+        )
+        is_class = table.target == c
+        total = np.bincount(code, weights=weight, minlength=m)
+        residual = (is_class - observed[code]) ** 2 * weight**2
+        spread = np.sqrt(np.bincount(code, weights=residual, minlength=m))
+        # The scatter of y around a perfect p, for the error that chance alone would show.
+        chance = np.sqrt(
+            np.bincount(
+                code,
+                weights=weight**2 * table.proba[:, c] * (1 - table.proba[:, c]),
+                minlength=m,
+            )
+        )
+        rep_predicted, rep_observed, rep_share = parts(
+            sums.columns[f"calibration_{c}"], sums.columns[f"calibration_p_{c}"]
+        )
+        note = class_note(int(counts[c]), len(table.target) - int(counts[c]), table.classes[c].name)
+        value = _mean_gap(predicted, observed, share)
+        reps = _mean_gap(rep_predicted, rep_observed, rep_share)
+        error = (
+            Estimate(float(value), note=note)
+            if note
+            else estimate(float(value), reps, sums.n_folds, basic=True, bounds=(0, 1))
+        )
+        made.append(
+            Calibration(
+                class_id=c,
+                edges=edges,
+                predicted=predicted,
+                observed=observed,
+                observed_error=ratio(spread, total),
+                n=np.bincount(code, minlength=m),
+                error=error,
+                noise=float(np.sqrt(2 / np.pi) * np.nansum(ratio(chance, np.full(m, total.sum())))),
+            )
+        )
+    return tuple(made)
+
+
+def _mean_gap(predicted: Floats, observed: Floats, share: Floats) -> Floats:
+    """Return sum over bins of share * |observed - predicted|; empty bins have no share."""
+    gap = np.where(np.isfinite(share) & (share > 0), share * np.abs(observed - predicted), 0.0)
+    result = np.asarray(gap.sum(axis=0))
+    return np.where(np.isfinite(share).any(axis=0), result, np.nan)
