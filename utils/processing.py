@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from utils.files import complete
 from utils.schema import ConfigError, InputError, Missing, PcaConfig, ScalerConfig, nearest
 
 Array = npt.NDArray[Any]
@@ -270,7 +269,7 @@ def _strata(target: Array, process: Array | None) -> Array:
 
 
 def _train_counts(sizes: IntArray, train_size: float) -> IntArray:
-    """Return each stratum's number of train rows: largest remainders, within the strata's bounds."""
+    """Return each stratum's number of train rows: by largest remainders, within its bounds."""
     share = sizes * train_size
     counts = np.floor(share).astype(np.int64)
     left = math.floor(int(sizes.sum()) * train_size + 0.5) - int(counts.sum())
@@ -388,17 +387,14 @@ class FeaturePipeline:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, path: str | Path) -> Path:
-        """Write the pipeline as JSON, complete or not at all; return the path, which ends in .json."""
+        """Write the pipeline as JSON, complete or not at all; return the path, ending in .json."""
         path = Path(path).with_suffix(".json")
-        part = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:12]}.part")
+        text = json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
-            os.replace(part, path)
+            with complete(path) as partial:
+                partial.write_text(text)
         except OSError as error:
-            raise InputError(f"{path} cannot be written: {error}") from error
-        finally:
-            part.unlink(missing_ok=True)
+            raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
         return path
 
     def _numbers(self) -> dict[str, Any]:

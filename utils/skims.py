@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import tables
 
+from utils.files import complete
 from utils.schema import InputError, PipelineError, nearest
 
 Array = npt.NDArray[Any]
@@ -96,20 +95,16 @@ class SkimWriter:
         self._columns = {g: _checked(path, g, groups.get(g, {})) for g in GROUPS}
         self._blocks = {g: _blocks(g, columns) for g, columns in self._columns.items()}
         json.dumps(self.metadata)
-        self._part = self.path.with_name(
-            f".{self.path.name}.{os.getpid()}-{uuid.uuid4().hex[:12]}.part"
-        )
         self._file: Any = None
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _HDF5, _writing(self.path):
-                self._file = tables.open_file(str(self._part), mode="w")
-                self._create()
-        except BaseException:
-            self._remove()
-            raise
+        with contextlib.ExitStack() as stack, _HDF5, _writing(self.path):
+            partial = stack.enter_context(complete(self.path))
+            self._file = tables.open_file(str(partial), mode="w")
+            stack.push(self._close)
+            self._create()
+            self._open = stack.pop_all()
         return self
 
     def append(self, columns: Mapping[str, Mapping[str, Array]]) -> None:
@@ -138,16 +133,18 @@ class SkimWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if kind is None:
-                with _HDF5, _writing(self.path):
-                    text = json.dumps(self.metadata).encode()
-                    self._file.create_array("/", _METADATA, np.frombuffer(text, np.uint8))
-                    self._file.close()
-                    self._file = None
-                    os.replace(self._part, self.path)
-        finally:
-            self._remove()
+        if kind is not None:
+            self._open.__exit__(kind, error, trace)
+            return
+        with _HDF5, _writing(self.path), self._open:
+            text = json.dumps(self.metadata).encode()
+            self._file.create_array("/", _METADATA, np.frombuffer(text, np.uint8))
+
+    def _close(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close the file; after an error, that one is told and not what closing then meets."""
+        file, self._file = self._file, None
+        with _HDF5, contextlib.suppress(*([tables.HDF5ExtError] if kind else [])):
+            file.close()
 
     def _create(self) -> None:
         """Create every group in the layout pandas calls `fixed`, without rows."""
@@ -223,15 +220,6 @@ class SkimWriter:
                 f"{longest} {lengths[longest]}"
             )
         return next(iter(lengths.values()), 0)
-
-    def _remove(self) -> None:
-        """Close the unfinished file, if it is open, and remove it."""
-        if self._file is not None:
-            # Closing flushes, which fails again on a full disk; the first failure is the one told.
-            with _HDF5, contextlib.suppress(tables.HDF5ExtError):
-                self._file.close()
-            self._file = None
-        self._part.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -362,8 +350,8 @@ def open_skim(path: str | Path) -> Skim:
         blocks = {group: _read_blocks(file, group) for group in GROUPS}
         groups = {group: _read_columns(file, group, blocks[group]) for group in GROUPS}
         for block in (b for of_group in blocks.values() for b in of_group):
-            shape = file.get_node(block.node).shape
-            if tuple(map(int, shape)) != (n_rows, len(block.columns)):
+            shape = tuple(map(int, file.get_node(block.node).shape))
+            if shape != (n_rows, len(block.columns)):
                 raise InputError(
                     f"{path} is damaged: {block.node} has the shape {shape} instead of "
                     f"({n_rows}, {len(block.columns)}); make it anew by preprocess.py"
