@@ -1,0 +1,320 @@
+"""Matrices with numbers in their cells: confusion and correlations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from utils.metrics.results import VIEW_LABELS, ConfusionMatrix, Evaluation
+from utils.plotting.densities import Named
+from utils.plotting.labels import decimals, literal, number, shorten
+from utils.plotting.style import INK, Style, axis, figure, pages, panels, plain_width
+
+BLUES = [[0.0, "#ffffff"], [0.25, "#d3e3f3"], [0.5, "#8cbbdf"], [0.75, "#3d85bf"], [1.0, "#0f4c8a"]]
+BLUE_WHITE_RED = [[0.0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#ffffff"], [0.75, "#f4a582"]]
+BLUE_WHITE_RED += [[1.0, "#b2182b"]]
+
+Floats = NDArray[np.float64]
+
+
+def confusion(ev: Evaluation, style: Style) -> Named:
+    """Yield the confusion matrices: by true class, by category, and physics yields."""
+    main = ev.confusion[0].view if ev.confusion else None
+    for matrix in ev.confusion:
+        if matrix.view not in (main, "physics"):
+            continue
+        for kind in ("true", "predicted"):
+            yield f"by_{kind}_{matrix.view}", _shares(style, matrix, kind)
+        if matrix.view == "physics":
+            yield "yields", _yields(style, matrix)
+    if ev.confusion:
+        yield "events", _events(style, ev.confusion[0])
+
+
+def _shares(style: Style, m: ConfusionMatrix, kind: str) -> go.Figure:
+    by_true = kind == "true"
+    value = 100 * (m.norm_true if by_true else m.norm_pred)
+    error = 100 * (m.norm_true_error if by_true else m.norm_pred_error)
+    low = 100 * (m.norm_true_low if by_true else m.norm_pred_low)
+    high = 100 * (m.norm_true_high if by_true else m.norm_pred_high)
+    n = len(value)
+    hover = [
+        [
+            f"{number(value[i, j])} % [{number(low[i, j])}, {number(high[i, j])}], "
+            f"{int(m.counts[i, j]):,} events"
+            for j in range(n)
+        ]
+        for i in range(n)
+    ]
+    what = "true class" if by_true else "category"
+    return _matrix(
+        style,
+        shade=value,
+        text=[[_share_text(value[i, j], error[i, j], n) for j in range(n)] for i in range(n)],
+        hover=hover,
+        title=f"Confusion matrix by {what}, {VIEW_LABELS[m.view]}",
+        caption=(
+            (
+                "Share of each true class that is assigned to each category: rows add up to 100 %."
+                if by_true
+                else "Composition of each category by true class: columns add up to 100 %."
+            )
+            + f" Events are {VIEW_LABELS[m.view]}; uncertainties are one standard deviation."
+        ),
+        bar="Share of the true class [%]" if by_true else "Share of the category [%]",
+    )
+
+
+def _share_text(value: float, error: float, n: int) -> str:
+    if not np.isfinite(value):
+        return "–"
+    if n > 10:
+        return f"{value:.0f}"
+    text = f"{value:.1f}"
+    if n > 6 or not np.isfinite(error):
+        return text
+    places = min(max(decimals(error, 1), 1), 2)
+    return f"{value:.{places}f}<br><span style='font-size:80%'>± {error:.{places}f}</span>"
+
+
+def _yields(style: Style, m: ConfusionMatrix) -> go.Figure:
+    n = len(m.yields)
+
+    def text(i: int, j: int) -> str:
+        shown = number(m.yields[i, j], 3 if n <= 10 else 2)
+        if n > 6:
+            return shown
+        return f"{shown}<br><span style='font-size:80%'>± {number(m.yields_error[i, j], 2)}</span>"
+
+    return _matrix(
+        style,
+        shade=100 * m.norm_true,
+        text=[[text(i, j) for j in range(n)] for i in range(n)],
+        hover=[
+            [f"{number(m.yields[i, j], 4)} ± {number(m.yields_error[i, j], 2)}" for j in range(n)]
+            for i in range(n)
+        ],
+        title="Expected yields by true class and category",
+        caption=(
+            "Sums of the physics weights, divided by the evaluated fraction of the sample; "
+            "uncertainties from the sums of squared weights. Shade: share of the true class."
+        ),
+        bar="Share of the true class [%]",
+    )
+
+
+def _events(style: Style, m: ConfusionMatrix) -> go.Figure:
+    n = len(m.counts)
+    rows = m.counts.sum(axis=1, keepdims=True)
+    nothing = np.full(m.counts.shape, np.nan)
+    share = np.divide(100.0 * m.counts, rows, out=nothing, where=rows > 0)
+    return _matrix(
+        style,
+        shade=share,
+        text=[[_count_text(int(m.counts[i, j]), n) for j in range(n)] for i in range(n)],
+        hover=[[f"{int(m.counts[i, j]):,} events" for j in range(n)] for i in range(n)],
+        title="Events by true class and category",
+        caption="Numbers of events, unweighted. Shade: share of the true class.",
+        bar="Share of the true class [%]",
+    )
+
+
+def _count_text(count: int, n: int) -> str:
+    if n <= 10 or count < 1000:
+        return f"{count:,}".replace(",", " ")
+    return f"{count / 1e3:.2g}k" if count < 99_500 else f"{count / 1e6:.1f}M"
+
+
+def _matrix(
+    style: Style,
+    *,
+    shade: Floats,
+    text: list[list[str]],
+    hover: list[list[str]],
+    title: str,
+    caption: str,
+    bar: str,
+) -> go.Figure:
+    n = len(shade)
+    ids = list(range(n))
+    names = [style.name(c, 18) for c in ids]
+    cell = float(np.clip(440 / n, 40, 150))
+    size = round(cell * n)
+    ticks: dict[str, Any] = {
+        "tickvals": ids,
+        "ticktext": names,
+        "range": [-0.5, n - 0.5],
+        "minor": {},
+        "ticks": "",
+    }
+    longest = round(max(plain_width(name) for name in names))
+    turned = longest > cell - 8
+    fig = figure(
+        style,
+        title=title,
+        caption=caption,
+        x=axis("Category (predicted class)", **ticks, tickangle=-90 if turned else 0),
+        y=axis("True class", **(ticks | {"range": [n - 0.5, -0.5]})),
+        legend="top left",
+        area=(max(size, 300), max(size, 300)),
+        margin={
+            "l": longest + 54,
+            "r": 104,
+            "b": (longest if turned else 18) + 48,
+            "t": 44,
+        },
+    )
+    fig.add_trace(
+        heatmap(shade, text, hover, BLUES, 0.0, 100.0, bar, _font(cell, text)).update(
+            hovertemplate="true %{y}, category %{x}<br>%{customdata}<extra></extra>"
+        )
+    )
+    fig.update_layout(plot_bgcolor="#e9e9e9")  # shows through where nothing is defined
+    return fig
+
+
+def _font(cell: float, text: list[list[str]]) -> int:
+    lines = [part for row in text for entry in row for part in entry.split("<br>")]
+    widest = max((plain_width(line) / 13 for line in lines), default=1.0)
+    return int(np.clip((cell - 8) / max(widest, 0.1), 8, 17))
+
+
+def heatmap(
+    z: Floats,
+    text: list[list[str]] | None,
+    hover: list[list[str]] | None,
+    scale: list[list[Any]],
+    low: float,
+    high: float,
+    bar: str,
+    size: int,
+    **more: Any,
+) -> go.Heatmap:
+    return go.Heatmap(
+        z=np.asarray(z, dtype=np.float32),
+        text=text,
+        customdata=hover,
+        texttemplate="%{text}" if text else None,
+        textfont={"size": size},
+        colorscale=scale,
+        zmin=low,
+        zmax=high,
+        xgap=1,
+        ygap=1,
+        hoverongaps=False,
+        colorbar={
+            "title": {"text": bar, "side": "right", "font": {"size": 14}},
+            "thickness": 14,
+            "outlinewidth": 1,
+            "outlinecolor": INK,
+            "ticks": "inside",
+            "tickfont": {"size": 12},
+            "len": 1.0,
+            "lenmode": "fraction",
+            "xpad": 12,
+            "ypad": 0,
+        },
+        **more,
+    )
+
+
+def correlations(ev: Evaluation, style: Style) -> Named:
+    """Yield the features' correlation matrix, then those of the single classes."""
+    result = ev.correlations
+    if result is None or not result.names:
+        return
+    n = len(result.names)
+    names = [shorten_label(style.feature_name(f)) for f in result.names]
+    cell = float(np.clip(560 / n, 22, 60))
+    size = max(round(cell * n), 300)
+    longest = round(max(plain_width(name) for name in names))
+    ticks: dict[str, Any] = {
+        "tickvals": list(range(n)),
+        "ticktext": names,
+        "minor": {},
+        "ticks": "",
+    }
+    text = None
+    if n <= 30:
+        text = [[_coefficient(v) for v in row] for row in result.matrix]
+    fig = figure(
+        style,
+        title="Feature correlations",
+        caption=(
+            "Linear correlation coefficients of the features in percent, all classes with equal "
+            "weight; pairs with a missing value are left out."
+        ),
+        x=axis(range=[-0.5, n - 0.5], tickangle=-90, **ticks),
+        y=axis(range=[n - 0.5, -0.5], **ticks),
+        legend="top left",
+        area=(size, size),
+        margin={"l": longest + 24, "b": longest + 24, "r": 100, "t": 44},
+    )
+    fig.add_trace(
+        heatmap(
+            100 * result.matrix, text, None, BLUE_WHITE_RED, -100, 100, "Correlation [%]",
+            int(np.clip(cell / 2.6, 8, 15)),
+        ).update(hovertemplate="%{x}, %{y}: %{z:.1f} %<extra></extra>")
+    )  # fmt: skip
+    fig.update_layout(plot_bgcolor="#e9e9e9")
+    yield "correlations", fig
+    several = pages(list(result.per_class.items()))
+    for page_number, group in enumerate(several, start=1):
+        yield f"correlations_by_class_{page_number}", _by_class(ev, style, names, group)
+
+
+def shorten_label(text: str) -> str:
+    """Return a short tick text; one with markup is left whole."""
+    return text if "<" in text or "&" in text else shorten(text, 22)
+
+
+def _coefficient(value: float) -> str:
+    return f"{round(100 * value)}".replace("-", "−") if np.isfinite(value) else ""
+
+
+def _by_class(
+    ev: Evaluation, style: Style, names: list[str], group: Sequence[tuple[int, Floats]]
+) -> go.Figure:
+    n = len(names)
+    longest = round(max(plain_width(name) for name in names) * 10 / 13)
+    ticks: dict[str, Any] = {
+        "tickvals": list(range(n)),
+        "ticktext": names,
+        "minor": {},
+        "ticks": "",
+    }
+    ticks |= {"tickfont": {"size": 10 if n <= 20 else 8}}
+    area = max(260, 13 * n)
+    columns = min(len(group), 2)
+    fig = panels(
+        style,
+        [style.name(c) for c, _ in group],
+        title="Feature correlations by true class",
+        caption=(
+            "Linear correlation coefficients in percent for each true class; grey where a feature "
+            "is constant."
+        ),
+        x=[axis(range=[-0.5, n - 0.5], tickangle=-90, **ticks) for _ in group],
+        y=[axis(range=[n - 0.5, -0.5], **ticks) for _ in group],
+        columns=columns,
+        area=(area, area),
+        left=longest + 24,
+        below=longest + 20,
+    )
+    for i, (class_id, matrix) in enumerate(group):
+        trace = heatmap(100 * matrix, None, None, BLUE_WHITE_RED, -100, 100, "Correlation [%]", 9)
+        trace.update(
+            xaxis=f"x{i + 1}" if i else "x",
+            yaxis=f"y{i + 1}" if i else "y",
+            showscale=i == 0,
+            hovertemplate=f"{literal(ev.classes[class_id].name)}<br>"
+            "%{x}, %{y}: %{z:.1f} %<extra></extra>",
+        )
+        fig.add_trace(trace)
+    fig.update_layout(plot_bgcolor="#e9e9e9")
+    fig.update_layout(margin={"r": 100}, width=fig.layout.width + 80)
+    return fig
