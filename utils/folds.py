@@ -192,7 +192,8 @@ def check_balance(fold: Array, n_splits: int, rule: FoldRule | None = None) -> B
 class Independence:
     """Chi-square test of the fold x group table; `group` is a process or a class.
 
-    `z` is the chi-square in Gaussian standard deviations. `worst` is the group that contributes most, and `worst_sizes` its fold sizes.
+    `z` is the chi-square in Gaussian standard deviations. `worst` is the group that contributes
+    most, and `worst_sizes` its fold sizes.
     """
 
     what: str

@@ -163,10 +163,15 @@ def prove_scores(
     ):
         stored = np.stack([found[name] for name in names], axis=1)
         expected = score_entries(start, stop)
-        if expected.shape != stored.shape:
+        if expected.shape[1] != len(names):
             raise ProofError(
                 f"{friend.path.name} has scores of {len(names)} classes, the run's models of "
                 f"{expected.shape[1]}"
+            )
+        if len(expected) != len(stored):
+            raise ProofError(
+                f"{friend.path.name} has {friend.n_entries} entries, the input "
+                f"{start + len(expected)}"
             )
         tolerance = _tolerance(stored)
         difference = np.abs(stored - expected.astype(stored.dtype)).astype(np.float64)

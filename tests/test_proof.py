@@ -1,0 +1,489 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from utils import folds, friends, proof
+from utils.schema import PROJECT, FoldRule, InputError, ProofError
+
+Columns = dict[str, NDArray[Any]]
+N = 500
+RULE = FoldRule("modulo", ("evt",), 3)
+NAMES = ["prob_sig", "prob_bkg", "prob_tau"]
+MODELS = ["m0", "m1", "m2"]
+
+
+def events(n: int = N, seed: int = 1) -> Columns:
+    rng = np.random.default_rng(seed)
+    pt = rng.exponential(40, n).astype("f4")
+    pt[3::50] = np.nan
+    return {
+        "run": rng.integers(1, 5, n).astype("u4"),
+        "evt": rng.integers(2**53, 2**64, n, dtype="u8"),
+        "pt_1": pt,
+        "x": rng.normal(size=n),
+    }
+
+
+def score(columns: Columns, fold: NDArray[Any], strength: float = 1.0) -> NDArray[np.float64]:
+    """Stands in for the models: another function of x in each fold."""
+    raw = columns["x"][:, None] * np.array([1.0, -0.5, 0.3]) * (fold[:, None] + strength)
+    e = np.exp(raw)
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def write_input(path: Path, columns: Columns, tree: str = "TauCheck", **options: Any) -> Path:
+    with uproot.recreate(path, **options) as file:
+        writer = file.mktree(tree, {n: c.dtype for n, c in columns.items()})
+        if len(columns["run"]):
+            writer.extend(columns)
+    return path
+
+
+def metadata_of(path: Path, rule: FoldRule = RULE, **changes: Any) -> dict[str, Any]:
+    with uproot.open(path) as file:
+        fingerprint = {
+            "name": path.name,
+            "size": path.stat().st_size,
+            "uuid": str(file.file.uuid),
+            "tree": "TauCheck",
+            "n_entries": int(file["TauCheck"].num_entries),
+        }
+    return {
+        **friends.friend_metadata(
+            input_file=fingerprint,
+            run_id="run-a",
+            models=MODELS,
+            rule=rule,
+            identity=["run", "evt"],
+            misc=["pt_1"],
+            probabilities=NAMES,
+        ),
+        **changes,
+    }
+
+
+def friend_rows(columns: Columns, rule: FoldRule = RULE, strength: float = 1.0) -> Columns:
+    """All rows of a right friend; entries with x > 1.5 were cut."""
+    n = len(columns["x"])
+    fold = folds.fold_of(rule, columns, np.arange(n))
+    entry = np.flatnonzero(columns["x"] <= 1.5)
+    scores = friends.score_columns(score(columns, fold, strength)[entry], NAMES)
+    placed = friends.fill_rows(0, n, entry, scores)
+    return {**{k: columns[k] for k in ("run", "evt", "pt_1")}, "fold": fold, **placed}
+
+
+def write_friend(path: Path, rows: Columns, metadata: dict[str, Any]) -> Path:
+    branches = {n: c.dtype for n, c in rows.items()}
+    with friends.FriendWriter(path, "TauCheck", branches, metadata) as writer:
+        writer.append(rows)
+    return path
+
+
+def scorer(columns: Columns, rule: FoldRule = RULE, strength: float = 1.0) -> proof.Scores:
+    fold = folds.fold_of(rule, columns, np.arange(len(columns["x"])))
+    expected = score(columns, fold, strength)
+    expected[columns["x"] > 1.5] = np.nan
+    return lambda start, stop: expected[start:stop]
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    columns = events()
+    source = write_input(tmp_path / "in.root", columns)
+    return source, write_friend(tmp_path / "friend.root", friend_rows(columns), metadata_of(source))
+
+
+# --- what is right is proved ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [7, 100, N, 10_000])
+def test_a_right_friend_is_proved(pair: tuple[Path, Path], chunk: int) -> None:
+    found = proof.prove_alignment(*pair, chunk_entries=chunk)
+    assert (found.n_entries, found.n_splits, found.notes) == (N, 3, ())
+    assert found.identity == ("run", "evt", "pt_1")
+    assert found.n_scored == np.count_nonzero(events()["x"] <= 1.5)
+    assert proof.prove_scores(pair[1], scorer(events()), chunk_entries=chunk) < 1e-7
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        FoldRule("hash", ("run", "evt"), 4),
+        FoldRule("entry", (), 2),
+        FoldRule("modulo", ("evt",), 1),
+    ],
+)
+def test_every_fold_rule_is_proved(tmp_path: Path, rule: FoldRule) -> None:
+    columns = events()
+    source = write_input(tmp_path / "in.root", columns)
+    rows = friend_rows(columns, rule)
+    friend = write_friend(tmp_path / "f.root", rows, metadata_of(source, rule))
+    assert proof.prove_alignment(source, friend, chunk_entries=90).n_splits == rule.n_splits
+    if rule.n_splits > 1:
+        rows["fold"] = (rows["fold"] + 1) % rule.n_splits
+        wrong = write_friend(tmp_path / "w.root", rows, metadata_of(source, rule))
+        with pytest.raises(ProofError, match="entry 0: 'fold' is"):
+            proof.prove_alignment(source, wrong)
+
+
+def test_an_empty_friend_of_an_empty_input_is_proved(tmp_path: Path) -> None:
+    columns = events(0)
+    source = write_input(tmp_path / "in.root", columns)
+    friend = write_friend(tmp_path / "f.root", friend_rows(columns), metadata_of(source))
+    assert proof.prove_alignment(source, friend).n_entries == 0
+    assert proof.prove_scores(friend, scorer(columns)) == 0
+
+
+def test_a_friend_whose_rows_were_all_cut_is_proved(tmp_path: Path) -> None:
+    columns = events()
+    columns["x"][:] = 2
+    source = write_input(tmp_path / "in.root", columns)
+    friend = write_friend(tmp_path / "f.root", friend_rows(columns), metadata_of(source))
+    assert proof.prove_alignment(source, friend).n_scored == 0
+    assert proof.prove_scores(friend, scorer(columns)) == 0
+
+
+def test_double_precision_scores_are_proved(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    columns = events()
+    rows = friend_rows(columns)
+    exact = scorer(columns)(0, N)
+    rows.update({name: exact[:, i].copy() for i, name in enumerate(NAMES)})
+    friend = write_friend(tmp_path / "d.root", rows, metadata_of(pair[0]))
+    proof.prove_alignment(pair[0], friend)
+    assert proof.prove_scores(friend, scorer(columns)) == 0
+    rows["prob_sig"] += 1e-12
+    friend = write_friend(tmp_path / "d.root", rows, metadata_of(pair[0]))
+    with pytest.raises(ProofError, match="prob_sig"):
+        proof.prove_scores(friend, scorer(columns))
+
+
+def test_an_input_tree_may_be_an_rntuple(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    with uproot.recreate(tmp_path / "r.root") as file:
+        file.mkrntuple("TauCheck", events())
+    found = proof.prove_alignment(tmp_path / "r.root", pair[1], chunk_entries=60)
+    assert found.n_entries == N
+    assert len(found.notes) == 1
+
+
+# --- what is wrong is caught, by every check that should ------------------------------------------
+
+
+def rolled(rows: Columns, names: list[str] | None = None) -> Columns:
+    return {n: np.roll(c, 1) if names is None or n in names else c for n, c in rows.items()}
+
+
+def shuffled(rows: Columns) -> Columns:
+    order = np.random.default_rng(3).permutation(N)
+    return {n: c[order] for n, c in rows.items()}
+
+
+def changed(name: str, value: Any, rows: list[int]) -> Callable[[Columns], Columns]:
+    def change(columns: Columns) -> Columns:
+        new = columns[name].copy()
+        new[rows] = value
+        return {**columns, name: new}
+
+    return change
+
+
+OUTPUT = ["fold", "pred_class", *NAMES]
+CORRUPTIONS: dict[str, tuple[Callable[[Columns], Columns], set[str]]] = {
+    "shifted": (rolled, {"identity", "fold", "recomputed"}),
+    "outputs shifted": (lambda r: rolled(r, OUTPUT), {"fold", "recomputed"}),
+    "scores shifted": (lambda r: rolled(r, OUTPUT[1:]), {"recomputed"}),
+    "identity shifted": (lambda r: rolled(r, ["run", "evt", "pt_1"]), {"identity"}),
+    "truncated": (lambda r: {n: c[:-1] for n, c in r.items()}, {"length"}),
+    "first entry lost": (
+        lambda r: {n: c[1:] for n, c in r.items()},
+        {"length", "identity", "fold", "recomputed"},
+    ),
+    "one row too many": (
+        lambda r: {n: np.append(c, c[-1:]) for n, c in r.items()},
+        {"length", "recomputed"},
+    ),
+    "shuffled": (shuffled, {"identity", "fold", "recomputed"}),
+    "re-scored": (
+        lambda r: {**r, **{n: friend_rows(events(), strength=1.2)[n] for n in OUTPUT}},
+        {"recomputed"},
+    ),
+    "next fold's model": (
+        lambda r: {**r, **{n: friend_rows(events(), strength=2.0)[n] for n in OUTPUT}},
+        {"recomputed"},
+    ),
+    "one class changed": (changed("pred_class", 7, [9]), {"scores", "recomputed"}),
+    "one score changed": (changed("prob_tau", 0.99, [9]), {"scores", "recomputed"}),
+    "one score lost": (changed("prob_tau", np.nan, [9]), {"scores", "recomputed"}),
+    "one fold changed": (changed("fold", 5, [400]), {"fold"}),
+    "one event number off by one": (
+        lambda r: {**r, "evt": r["evt"] + (np.arange(N) == 9).astype("u8")},
+        {"identity"},
+    ),
+    "one NaN filled": (changed("pt_1", -999, [53]), {"identity"}),
+    "everything filler": (
+        lambda r: {
+            **r,
+            **friends.fill_rows(0, N, np.array([], int), {n: r[n][:0] for n in OUTPUT[1:]}),
+        },
+        {"recomputed"},
+    ),
+}
+
+
+def refuted(run: Callable[[], object]) -> bool:
+    try:
+        run()
+    except ProofError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_wrong_friend_is_caught_by_every_check_that_should(
+    name: str, tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    corrupt, expected = CORRUPTIONS[name]
+    rows = corrupt(friend_rows(events()))
+    friend = write_friend(tmp_path / "wrong.root", rows, metadata_of(pair[0]))
+    caught = {
+        check
+        for check in proof.CHECKS
+        if refuted(lambda c=check: proof.prove_alignment(pair[0], friend, checks=[c]))
+    }
+    if refuted(lambda: proof.prove_scores(friend, scorer(events()))):
+        caught.add("recomputed")
+    assert caught == expected
+    aligned = expected <= {"recomputed"}
+    assert refuted(lambda: proof.prove_alignment(pair[0], friend)) is not aligned
+
+
+def test_the_first_wrong_entry_and_its_values_are_named(
+    tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    rows = friend_rows(events())
+    rows["evt"] = rows["evt"].copy()
+    true = int(rows["evt"][321])
+    rows["evt"][[321, 400]] += np.uint64(1)
+    rows["run"] = rows["run"].copy()
+    rows["run"][322] = 77
+    friend = write_friend(tmp_path / "w.root", rows, metadata_of(pair[0]))
+    with pytest.raises(ProofError) as error:
+        proof.prove_alignment(pair[0], friend, chunk_entries=50)
+    assert str(error.value) == (
+        f"w.root is not a friend of in.root: entry 321: 'evt' is {true} in the input "
+        f"and {true + 1} in the friend"
+    )
+
+
+def test_the_sign_of_zero_and_the_bits_of_nan_count(tmp_path: Path) -> None:
+    columns = events(4)
+    columns["pt_1"] = np.array([0.0, np.nan, 1, 2], "f4")
+    source = write_input(tmp_path / "in.root", columns)
+    rows = friend_rows(columns)
+    proof.prove_alignment(source, write_friend(tmp_path / "f.root", rows, metadata_of(source)))
+    for value, row in ((-0.0, 0), (np.array(0x7FC00001, "u4").view("f4"), 1)):
+        rows["pt_1"] = columns["pt_1"].copy()
+        rows["pt_1"][row] = value
+        friend = write_friend(tmp_path / "f.root", rows, metadata_of(source))
+        with pytest.raises(ProofError, match=f"entry {row}: 'pt_1'"):
+            proof.prove_alignment(source, friend)
+
+
+def test_a_score_that_differs_is_named(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    rows = friend_rows(events())
+    row = int(np.flatnonzero(events()["x"] <= 1.5)[100])
+    rows["prob_bkg"] = rows["prob_bkg"].copy()
+    rows["prob_bkg"][row] *= np.float32(1 + 1e-6)
+    friend = write_friend(tmp_path / "w.root", rows, metadata_of(pair[0]))
+    with pytest.raises(ProofError, match=rf"entry {row}: prob_bkg is 0\.\d+ and was recomputed"):
+        proof.prove_scores(friend, scorer(events()), chunk_entries=64)
+
+
+def test_rounding_to_float32_is_no_difference(pair: tuple[Path, Path]) -> None:
+    exact = scorer(events())
+    largest = proof.prove_scores(pair[1], lambda a, b: exact(a, b) * (1 + 1e-16))
+    assert largest <= 2**-24
+
+
+def test_scores_of_another_number_of_classes_are_refused(pair: tuple[Path, Path]) -> None:
+    with pytest.raises(ProofError, match="3 classes, the run's models of 2"):
+        proof.prove_scores(pair[1], lambda a, b: np.full((b - a, 2), 0.5))
+
+
+def test_a_friend_of_another_run_or_other_models_is_refused(pair: tuple[Path, Path]) -> None:
+    friend = friends.open_friend(pair[1])
+    proof.check_run(friend, "run-a", MODELS)
+    with pytest.raises(ProofError, match="made by run run-a, not by run run-b"):
+        proof.check_run(friend, "run-b", MODELS)
+    with pytest.raises(ProofError, match="model 1 is m1 there and other in run run-a"):
+        proof.check_run(friend, "run-a", ["m0", "other", "m2"])
+    with pytest.raises(ProofError, match="model 2 is m2 there and absent"):
+        proof.check_run(friend, "run-a", ["m0", "m1"])
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    n=st.integers(2, 60),
+    n_splits=st.integers(1, 5),
+    chunk=st.integers(1, 70),
+    swap=st.tuples(st.integers(0, 59), st.integers(0, 59)),
+)
+def test_any_exchange_of_two_rows_is_caught(
+    tmp_path: Path, n: int, n_splits: int, chunk: int, swap: tuple[int, int]
+) -> None:
+    i, j = (s % n for s in swap)
+    columns = events(n, seed=n)
+    rule = FoldRule("modulo", ("evt",), n_splits)
+    source = write_input(tmp_path / "in.root", columns)
+    rows = {name: c.copy() for name, c in friend_rows(columns, rule).items()}
+    for c in rows.values():
+        c[[i, j]] = c[[j, i]]
+    friend = write_friend(tmp_path / "f.root", rows, metadata_of(source, rule))
+    if i == j:
+        assert proof.prove_alignment(source, friend, chunk_entries=chunk).n_entries == n
+    else:
+        with pytest.raises(ProofError, match=f"entry {min(i, j)}: "):
+            proof.prove_alignment(source, friend, chunk_entries=chunk)
+
+
+# --- inputs that changed -------------------------------------------------------------------------
+
+
+def test_a_recompressed_input_is_decided_by_identity(
+    tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    again = write_input(tmp_path / "again.root", events(), compression=uproot.LZMA(1))
+    [note] = proof.prove_alignment(again, pair[1]).notes
+    assert "uuid" in note
+    assert "re-compressed" in note
+    other = write_input(tmp_path / "other.root", events(seed=2))
+    with pytest.raises(ProofError, match="entry 0"):
+        proof.prove_alignment(other, pair[1])
+
+
+def test_a_moved_and_renamed_input_is_no_matter(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    moved = pair[0].rename(tmp_path / "moved.root")
+    assert proof.prove_alignment(moved, pair[1]).notes == ()
+
+
+def test_without_identity_columns_only_the_very_file_is_accepted(tmp_path: Path) -> None:
+    columns, rule = events(), FoldRule("entry", (), 2)
+    source = write_input(tmp_path / "in.root", columns)
+    metadata = metadata_of(source, rule, identity=[], misc=[])
+    friend = write_friend(tmp_path / "f.root", friend_rows(columns, rule), metadata)
+    assert "no column equal" in proof.prove_alignment(source, friend, chunk_entries=99).summary
+    again = write_input(tmp_path / "again.root", columns)
+    with pytest.raises(ProofError, match="no identity columns"):
+        proof.prove_alignment(again, friend)
+
+
+def test_an_identity_that_tells_little_apart_is_noted(tmp_path: Path) -> None:
+    columns = events()
+    columns["run"][:] = 1
+    source = write_input(tmp_path / "in.root", columns)
+    metadata = metadata_of(source, identity=["run"])
+    friend = write_friend(tmp_path / "f.root", friend_rows(columns), metadata)
+    [note] = proof.prove_alignment(source, friend, chunk_entries=100).notes
+    assert note.startswith(f"run do not differ in {N - 1} of {N - 1} pairs")
+
+
+def test_columns_of_another_type_are_refused(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    rows = friend_rows(events())
+    rows["run"] = rows["run"].astype("i4")
+    friend = write_friend(tmp_path / "f.root", rows, metadata_of(pair[0]))
+    with pytest.raises(ProofError, match="'run' is uint32 in the input and int32 in the friend"):
+        proof.prove_alignment(pair[0], friend)
+
+
+def test_missing_branches_are_named(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    columns = events()
+    columns["event"] = columns.pop("evt")
+    other = write_input(tmp_path / "other.root", columns)
+    with pytest.raises(ProofError, match="'evt' is no branch of tree 'TauCheck'; nearest: 'event'"):
+        proof.prove_alignment(other, pair[1])
+    rows = friend_rows(events())
+    del rows["fold"]
+    friend = write_friend(tmp_path / "f.root", rows, metadata_of(pair[0]))
+    with pytest.raises(ProofError, match="lacks its branch 'fold'"):
+        proof.prove_alignment(pair[0], friend)
+
+
+def test_a_renamed_input_tree_can_be_named(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    other = write_input(tmp_path / "other.root", events(), tree="Events")
+    with pytest.raises(InputError, match=r"no tree 'TauCheck' in other\.root"):
+        proof.prove_alignment(other, pair[1])
+    assert proof.prove_alignment(other, pair[1], input_tree="Events").n_entries == N
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_ends_with_0_and_one_line(pair: tuple[Path, Path]) -> None:
+    command = [sys.executable, "-m", "utils.proof", *map(str, pair)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    [line] = done.stdout.splitlines()
+    assert line.startswith(
+        "proved: friend.root is a friend of in.root: 500 entries in the same order"
+    )
+
+
+def test_the_command_ends_with_1_and_the_first_wrong_entry(
+    tmp_path: Path, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    friend = write_friend(tmp_path / "w.root", rolled(friend_rows(events())), metadata_of(pair[0]))
+    assert proof.main([str(pair[0]), str(friend)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: w.root is not a friend of in.root: entry 0: ")
+    assert err.count("\n") == 1
+
+
+def test_the_command_shows_what_a_friend_was_made_from(
+    pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert proof.main(["--show", str(pair[1])]) == 0
+    assert json.loads(capsys.readouterr().out) == metadata_of(pair[0])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["{input}"],
+        ["{input}", "{folder}/absent.root"],
+        ["{folder}/absent.root", "{friend}"],
+        ["{friend}", "{input}"],
+        ["{input}", "{friend}", "--tree", "TauChek"],
+        ["{input}", "{friend}", "--input-tree", "TauChek"],
+        ["{input}", "{friend}", "--scors", "x"],
+        ["--show", "{folder}/absent.root"],
+        ["--show"],
+        ["{folder}", "{friend}"],
+    ],
+)
+def test_mistakes_end_in_one_line(
+    arguments: list[str],
+    tmp_path: Path,
+    pair: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = {"input": pair[0], "friend": pair[1], "folder": tmp_path}
+    assert proof.main([a.format(**names) for a in arguments]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
