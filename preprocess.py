@@ -73,7 +73,7 @@ def make_prediction_skims(config: PreprocessConfig) -> None:
 
 @hydra.main(version_base="1.3", config_path="configs/preprocess/training_data", config_name="bbH_tt")
 def main(cfg: DictConfig) -> None:
-    preprocess(program.typed(cfg, PreprocessConfig))
+    program.call(preprocess, cfg, PreprocessConfig)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ be named by the path of its file: `analysis=/home/me/my_channel.yaml`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,22 +53,42 @@ def run(main: Callable[[], None], primaries: Path | str) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that the one line can be ours
     Plugins.instance().register(ProjectConfigs)
-    try:
+    with _one_line_errors():
         sys.argv[1:] = command_line(sys.argv[1:], CONFIGS / primaries)
         main()
-    except PipelineError as error:
-        return fail(str(error))
-    except MissingConfigException as error:
-        return fail(_missing_config(error))
-    except (HydraException, OmegaConfBaseException) as error:
-        return fail(" ".join(str(error).split()))
-    except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
-        return fail(f"{error.strerror or error}: {error.filename or 'while reading or writing'}")
-    except KeyboardInterrupt:
-        return fail("interrupted; no incomplete output was left", status=130)
     return 0
+
+
+def call(stage: Callable[[C], None], cfg: DictConfig, model: type[C]) -> None:
+    """Call a stage with the composed configuration as a typed `model`.
+
+    Errors end here, because Hydra would add lines of its own to them.
+    """
+    with _one_line_errors():
+        stage(typed(cfg, model))
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn a mistake of the user into one line on standard error and the exit status 1."""
+    try:
+        yield
+    except PipelineError as error:
+        status = fail(str(error))
+    except MissingConfigException as error:
+        status = fail(_missing_config(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        status = fail(str(error))
+    except OSError as error:
+        if error.errno is None:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        status = fail(f"{error.strerror}{where}")
+    except KeyboardInterrupt:
+        status = fail("interrupted; no incomplete output was left", status=130)
+    else:
+        return
+    raise SystemExit(status)
 
 
 def fail(message: str, status: int = 1) -> int:

@@ -66,6 +66,11 @@ def project_path(path: str | Path) -> Path:
     return PROJECT / Path(path).expanduser()
 
 
+def portable(path: Path) -> str:
+    """Return `path` relative to the project folder where it is inside, so that both can move."""
+    return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
+
+
 def slug(name: str) -> str:
     """Return `name` with every character that MLflow or a file system may refuse made `_`."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_") or "class"

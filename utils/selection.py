@@ -42,8 +42,8 @@ Columns = dict[str, Array]
 PHYSICS_WEIGHT = "weight"
 """Column of the physics weight in a skim's `weights` group."""
 
-_WEIGHT_KEY = "(physics weight)"
-"""The physics weight among the definitions; no branch can be called so."""
+_WEIGHT_KEY = "__physics_weight__"
+"""The physics weight among the definitions."""
 
 
 @dataclass(frozen=True)
@@ -158,13 +158,16 @@ class Plan:
 
 
 def plan(
-    config: PreprocessConfig, samples: Sequence[Sample], unit_size: int | None = None
+    config: PreprocessConfig,
+    samples: Sequence[Sample],
+    unit_size: int | None = None,
+    misc: Sequence[str] | None = None,
 ) -> Plan:
     """Open every input file, check its branches, and cut it into units of work.
 
-    Raises InputError, naming file and branch, before anything is read.
+    `unit_size` entries make a unit, by default a whole file; `misc` replaces `misc_features`. Raises InputError, naming file and branch, before anything is read.
     """
-    roles = roles_of(config)
+    roles = roles_of(config, misc)
     processes: list[str] = []
     trees: list[ntuples.TreeInfo] = []
     units: list[Unit] = []

@@ -24,6 +24,7 @@ from utils.schema import (
     InputError,
     PreprocessConfig,
     Sample,
+    portable,
 )
 from utils.selection import PHYSICS_WEIGHT, Columns, Plan, Selected, Unit
 from utils.skims import SkimWriter
@@ -236,7 +237,7 @@ def metadata(
         "pipeline": pipeline.to_json(),
         "samples": [sample_entry(s) for s in plan.samples],
         "processes": list(plan.processes),
-        "files": [{**ntuples.fingerprint(t), "path": str(t.path)} for t in plan.trees],
+        "files": [{**ntuples.fingerprint(t), "path": portable(t.path)} for t in plan.trees],
         "n_entries": [t.n_entries for t in plan.trees],
         "identity": list(config.identity_columns),
         "fraction": fraction,

@@ -1,0 +1,464 @@
+"""One sample through a run's models: the unit of work of predict.py.
+
+Skims and ntuples give the same stream of rows (a range of entries of one input file, and the
+selected rows in it), so friend trees and tables are made by the same code from either.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils import folds, identities, inference, ntuples, selection
+from utils.files import complete
+from utils.friends import FOLD, FriendWriter, fill_rows, friend_metadata, score_columns
+from utils.inference import FoldModels
+from utils.processing import FeaturePipeline
+from utils.proof import Proof, prove_alignment
+from utils.schema import (
+    COMPUTED_COLUMNS,
+    TARGET,
+    AnalysisConfig,
+    InputError,
+    PredictConfig,
+    PreprocessConfig,
+    Recipe,
+    RunError,
+    Sample,
+    load,
+    nearest,
+    project_path,
+)
+from utils.skims import Skim, open_skim
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[Any]
+Columns = dict[str, Array]
+
+TRAINED_ON = "trained_on"
+"""Branch that flags rows the scoring model was trained on; only with one fold can there be any."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A run as prediction needs it: models, recipe and what each model was trained on."""
+
+    run_id: str
+    models: FoldModels
+    recipe: Recipe
+    trained: tuple[NDArray[np.uint64], ...]
+
+    @property
+    def analysis(self) -> AnalysisConfig:
+        return preprocess_config(self.recipe)
+
+    @property
+    def probability_names(self) -> list[str]:
+        return [f"pred_class_{i}_proba" for i in range(self.models.n_classes)]
+
+
+def preprocess_config(recipe: Recipe) -> PreprocessConfig:
+    """Return the configuration of the preprocessing that a run's training skim was made with."""
+    return load(PreprocessConfig, recipe.analysis)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Entries start .. stop-1 of one input file, and the rows of them that are to be scored.
+
+    `entry` are their entry numbers, ascending; `matrix` their features in the models' order;
+    `provenance` and `samples`, `files` say whose events they are.
+    """
+
+    start: int
+    stop: int
+    entry: NDArray[np.int64]
+    columns: Columns
+    identity: Columns
+    provenance: Columns
+    matrix: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One input file of a sample and the friend tree to be made of it."""
+
+    path: Path
+    tree: str
+    fingerprint: Mapping[str, Any]
+    code: int
+    output: Path
+
+
+@dataclass(frozen=True)
+class FriendTask:
+    """A sample to be scored into friend trees, from its skim or straight from its ntuples."""
+
+    sample: Sample
+    config: PredictConfig
+    scorer: Scorer
+    skim: Skim | None
+    plan: selection.Plan | None
+    files: tuple[InputFile, ...]
+    misc: tuple[str, ...]
+    n_threads: int
+
+    def __str__(self) -> str:
+        return f"sample {self.sample.name}"
+
+    @property
+    def n_entries(self) -> int:
+        return sum(int(f.fingerprint["n_entries"]) for f in self.files)
+
+
+@dataclass(frozen=True)
+class FriendResult:
+    """What became of a sample: its friend trees with their proofs, and the audit of its rows."""
+
+    sample: str
+    proofs: tuple[Proof, ...]
+    audit: folds.LeakAudit
+    paths: tuple[Path, ...]
+
+
+# --- plans ------------------------------------------------------------------------------------------
+
+
+def friend_tasks(
+    config: PredictConfig, scorer: Scorer, output_folder: Path, n_threads: int
+) -> list[FriendTask]:
+    """Return one task a sample, all checked against the run's recipe before any work.
+
+    Raises ConfigError or InputError where a sample, skim or file is missing or does not fit.
+    """
+    analysis = prediction_analysis(config, scorer.recipe)
+    misc = _misc(config, analysis)
+    tasks = []
+    for sample in analysis.read_samples:
+        skim = plan = None
+        if config.source == "skims":
+            skim = open_skim(skim_folder(config, analysis) / _named(config, sample.name))
+            check_skim(skim, scorer)
+            described = [
+                (project_path(f["path"]), f["tree"], f) for f in skim.metadata["files"]
+            ]
+            stored = {**skim.groups["misc_features"], **skim.groups["identity"]}
+            for name in misc:
+                if name not in stored:
+                    raise InputError(
+                        f"misc_features: '{name}' is not in {skim.path}; {nearest(name, stored)}"
+                    )
+        else:
+            plan = selection.plan(analysis, [sample], misc=misc)
+            described = [(t.path, t.tree, ntuples.fingerprint(t)) for t in plan.trees]
+        files = _files(config, sample, described, output_folder)
+        for file in files:
+            never = sample.never_trained
+            folds.check_entry_rule(scorer.models.rule, scorer.recipe.files, file.fingerprint, never)
+        tasks.append(FriendTask(sample, config, scorer, skim, plan, files, misc, n_threads))
+    outputs = [f.output for t in tasks for f in t.files]
+    for output in outputs:
+        if outputs.count(output) > 1:
+            raise InputError(f"two input files would both make {output}: rename one of them")
+    return tasks
+
+
+def prediction_analysis(config: PredictConfig, recipe: Recipe) -> PreprocessConfig:
+    """Return the run's analysis as the prediction path reads it, with the asked-for samples."""
+    raw = dict(recipe.analysis)
+    known = {
+        name: item
+        for item in raw.get("prediction_samples") or []
+        for name in [item["sample"] if isinstance(item, Mapping) else str(item)]
+    }
+    names = list(config.sample_names) or list(known)
+    if not names and config.input_path:
+        suffix = config.input_filename_template.split("{sample_name}")[-1]
+        folder = project_path(config.input_path)
+        names = sorted(p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}"))
+    if not names:
+        raise RunError("the run's analysis names no prediction samples: give sample_names=[...]")
+    raw["input_samples"] = [known.get(name, name) for name in names]
+    raw["for_training"], raw["common_cut"], raw["chunk_size"] = False, config.cut, config.chunk_size
+    if config.source == "ntuples":
+        raw["input_path"] = config.input_path or raw["input_path"]
+    return load(PreprocessConfig, raw)
+
+
+def skim_folder(config: PredictConfig, analysis: PreprocessConfig) -> Path:
+    """Return the folder of the prediction skims."""
+    if config.input_path:
+        return project_path(config.input_path)
+    if not analysis.skim_path:
+        raise InputError("input_path is not set, and the run does not know: name the skims' folder")
+    return project_path(analysis.skim_path) / "prediction"
+
+
+def check_skim(skim: Skim, scorer: Scorer) -> None:
+    """Raise InputError where a skim was made with another pipeline, class list or features."""
+    recipe, meta = scorer.recipe, skim.metadata
+    mine, its = recipe.pipeline["fingerprint"], meta["pipeline"]["fingerprint"]
+    if mine != its:
+        raise InputError(
+            f"{skim.path} was made with the feature pipeline {its[:12]}, run {scorer.run_id} with "
+            f"{mine[:12]}: preprocess it again with the run's pipeline"
+        )
+    names, wanted = [c["name"] for c in meta["classes"]], [c["name"] for c in recipe.classes]
+    if names and names != wanted:
+        raise InputError(
+            f"{skim.path} was made for the classes {', '.join(names)}, run {scorer.run_id} has "
+            f"{', '.join(wanted)}"
+        )
+    stored = {**skim.groups["cont_features"], **skim.groups["cat_features"]}
+    for name in recipe.features:
+        if name not in stored:
+            raise InputError(
+                f"{skim.path} has no feature '{name}' of run {scorer.run_id}; {nearest(name, stored)}"
+            )
+
+
+def _misc(config: PredictConfig, analysis: AnalysisConfig) -> tuple[str, ...]:
+    chosen = analysis.misc_features if config.misc_features is None else config.misc_features
+    skipped = {*COMPUTED_COLUMNS, *analysis.identity_columns}
+    return tuple(name for name in chosen if name not in skipped)
+
+
+def _named(config: PredictConfig, sample_name: str) -> str:
+    return config.input_filename_template.format(sample_name=sample_name)
+
+
+def _files(
+    config: PredictConfig,
+    sample: Sample,
+    described: Sequence[tuple[Path, str, Mapping[str, Any]]],
+    folder: Path,
+) -> tuple[InputFile, ...]:
+    files = []
+    for code, (path, tree, fingerprint) in enumerate(described):
+        if config.orig_path is not None:
+            name = path.name
+            if config.orig_filename_template is not None and len(described) == 1:
+                name = config.orig_filename_template.format(sample_name=sample.name)
+            path = project_path(config.orig_path) / name
+        stem = sample.name if len(described) == 1 else path.stem
+        output = folder / config.output_filename_template.format(sample_name=stem)
+        if not path.is_file():
+            raise InputError(
+                f"{path}, the input of sample {sample.name}, is not there: give its folder as orig_path=..."
+            )
+        files.append(InputFile(path, tree, fingerprint, code, output))
+    return tuple(files)
+
+
+# --- rows -------------------------------------------------------------------------------------------
+
+
+def rows_of(task: FriendTask, file: InputFile) -> Iterator[Rows]:
+    """Yield all entries of an input file in ranges, with the rows to be scored in each."""
+    n_entries = int(file.fingerprint["n_entries"])
+    source = _from_skim(task, file) if task.skim is not None else _from_ntuple(task, file)
+    done = 0
+    for rows in source:
+        yield rows
+        done = rows.stop
+    if done != n_entries:
+        raise InputError(
+            f"{file.path} has {n_entries} entries, but only {done} were read: preprocess it again"
+        )
+
+
+def _from_skim(task: FriendTask, file: InputFile) -> Iterator[Rows]:
+    skim, n_entries = task.skim, int(file.fingerprint["n_entries"])
+    assert skim is not None
+    stored_misc = [n for n in task.misc if n in skim.groups["misc_features"]]
+    identity = list(skim.groups["identity"])
+    wanted = {
+        "misc_features": stored_misc,
+        "identity": identity,
+        "provenance": ["sample", "file", "entry"],
+    }
+    first, last = _rows_of_file(skim, file.code)
+    done = 0
+    for start in range(first, max(last, first + 1), task.config.chunk_size):
+        stop = min(start + task.config.chunk_size, last)
+        columns = skim.read(wanted, start, stop)
+        entry = columns["provenance"]["entry"]
+        end = n_entries if stop >= last else int(entry[-1]) + 1
+        yield Rows(
+            start=done,
+            stop=end,
+            entry=entry,
+            columns={**columns["identity"], **columns["misc_features"]},
+            identity=columns["identity"],
+            provenance=columns["provenance"],
+            matrix=skim.matrix(task.scorer.models.features, start, stop),
+        )
+        done = end
+
+
+def _rows_of_file(skim: Skim, code: int) -> tuple[int, int]:
+    """Return the range of rows that came from input file `code`; rows are in input order."""
+    if len(skim.metadata["files"]) == 1:
+        return 0, skim.n_rows
+    codes = skim.read({"provenance": ["file"]}, 0, skim.n_rows)["provenance"]["file"]
+    return int(np.searchsorted(codes, code)), int(np.searchsorted(codes, code, side="right"))
+
+
+def _from_ntuple(task: FriendTask, file: InputFile) -> Iterator[Rows]:
+    plan = task.plan
+    assert plan is not None
+    pipeline = FeaturePipeline.from_json(task.scorer.recipe.pipeline)
+    for unit in plan.units:
+        if unit.file_code != file.code:
+            continue
+        done = 0
+        parts = selection.stream(unit) if unit.stop > unit.start else [selection.empty(plan)]
+        for part in parts:
+            yield Rows(
+                start=done,
+                stop=done + part.n_read,
+                entry=part.groups["provenance"]["entry"],
+                columns={**part.groups["identity"], **part.groups["misc_features"]},
+                identity=part.groups["identity"],
+                provenance=part.groups["provenance"],
+                matrix=feature_matrix(part.groups, pipeline, task.scorer.models.features),
+            )
+            done += part.n_read
+
+
+def feature_matrix(
+    groups: Mapping[str, Columns], pipeline: FeaturePipeline, features: Sequence[str]
+) -> NDArray[np.float32]:
+    """Return the matrix `(n, n_features)` of untransformed columns, as skims would give it."""
+    cont = groups["cont_features"]
+    n_rows = len(groups["targets"][TARGET])
+    raw = np.empty((n_rows, len(pipeline.inputs)), np.float32)
+    for position, name in enumerate(pipeline.inputs):
+        raw[:, position] = cont[name]
+    transformed = dict(zip(pipeline.outputs, pipeline.transform(raw).T, strict=True))
+    known = {**transformed, **groups["cat_features"]}
+    matrix = np.empty((n_rows, len(features)), np.float32)
+    for position, name in enumerate(features):
+        matrix[:, position] = known[name]
+    return matrix
+
+
+# --- friend trees -------------------------------------------------------------------------------------
+
+
+def write_friends(task: FriendTask) -> FriendResult:
+    """Score one sample into friend trees, prove each, and only then let it have its name.
+
+    Raises ProofError, leaving no file of the sample, where a friend tree is not what it should be.
+    """
+    audits: list[folds.LeakAudit] = []
+    proofs = []
+    with ExitStack() as until_all_are_proved:
+        for file in task.files:
+            partial = until_all_are_proved.enter_context(complete(file.output))
+            audits += _write_friend(task, file, partial)
+            proofs.append(prove_alignment(file.path, partial))
+        audit = folds.merge_audits(audits)
+        if not audit.passed:
+            raise RunError(f"sample {task.sample.name}: {audit.summary}: nothing was written")
+    return FriendResult(
+        task.sample.name, tuple(proofs), audit, tuple(f.output for f in task.files)
+    )
+
+
+def _write_friend(task: FriendTask, file: InputFile, path: Path) -> list[folds.LeakAudit]:
+    scorer, recipe = task.scorer, task.scorer.recipe
+    meta = friend_metadata(
+        input_file=file.fingerprint,
+        run_id=scorer.run_id,
+        models=scorer.models.fingerprints,
+        rule=scorer.models.rule,
+        identity=task.scorer.analysis.identity_columns,
+        misc=task.misc,
+        probabilities=scorer.probability_names,
+        cut=task.config.cut,
+        classes=[c["name"] for c in recipe.classes],
+        sample=task.sample.name,
+    )
+    tree_name = task.config.output_tree_name or "pred"
+    writer: FriendWriter | None = None
+    audits = []
+    with ExitStack() as stack:
+        for rows in rows_of(task, file):
+            branches, audit = _friend_rows(task, file, rows)
+            if writer is None:
+                types = {name: column.dtype for name, column in branches.items()}
+                writer = stack.enter_context(FriendWriter(path, tree_name, types, meta))
+            writer.append(branches)
+            audits.append(audit)
+    return audits
+
+
+def _friend_rows(
+    task: FriendTask, file: InputFile, rows: Rows
+) -> tuple[Columns, folds.LeakAudit]:
+    """Return the friend branches of a range of entries, fillers where a cut removed the entry."""
+    scorer, models = task.scorer, task.scorer.models
+    fold = folds.fold_of(models.rule, rows.identity, rows.entry)
+    identity = _identity(task, rows.identity, rows.provenance)
+    audit = folds.audit_prediction(scorer.trained, identity, fold)
+    proba = inference.score(models, rows.matrix, fold, task.n_threads)
+    scored = score_columns(proba, scorer.probability_names, task.config.double_precision)
+    scored["pred_class_proba"] = np.max(
+        [scored[n] for n in scorer.probability_names], axis=0
+    ).astype(scored[scorer.probability_names[0]].dtype)
+    columns = rows.columns
+    if len(rows.entry) != rows.stop - rows.start:
+        scored = fill_rows(rows.start, rows.stop, rows.entry, scored)
+        columns, provenance = _all_entries(task, file, rows.start, rows.stop)
+        names = scorer.analysis.identity_columns
+        every = np.arange(rows.start, rows.stop, dtype=np.int64)
+        fold = folds.fold_of(models.rule, columns, every)
+        identity = _identity(task, {n: columns[n] for n in names}, provenance)
+    flag = {}
+    if models.rule.n_splits == 1:
+        flag[TRAINED_ON] = folds.trained_on(scorer.trained[0], identity)
+    return {**columns, FOLD: fold, **flag, **scored}, audit
+
+
+def _identity(task: FriendTask, columns: Columns, provenance: Columns) -> NDArray[np.uint64]:
+    if task.skim is not None:
+        samples, files = task.skim.metadata["samples"], task.skim.metadata["files"]
+    else:
+        samples = [{"group": task.sample.group}]
+        files = [f.fingerprint for f in task.files]
+    return identities.of_rows(task.scorer.models.rule, columns, provenance, samples, files)
+
+
+def _all_entries(
+    task: FriendTask, file: InputFile, start: int, stop: int
+) -> tuple[Columns, Columns]:
+    """Return identity and misc columns of every entry, read from the input tree itself."""
+    analysis = task.scorer.analysis
+    names = [*dict.fromkeys([*analysis.identity_columns, *task.misc])]
+    chunks = ntuples.stream(
+        ntuples.open_tree(file.path, file.tree),
+        columns=names,
+        cuts=[None],
+        definitions=analysis.derived_features,
+        start=start,
+        stop=stop,
+    )
+    parts = [chunk.selections[0] for chunk in chunks]
+    columns = {
+        n: np.concatenate([p.columns[n] for p in parts]) if parts else np.empty(0) for n in names
+    }
+    n_rows = stop - start
+    return columns, {
+        "sample": np.zeros(n_rows, np.int64),
+        "file": np.full(n_rows, file.code, np.int64),
+        "entry": np.arange(start, stop, dtype=np.int64),
+    }

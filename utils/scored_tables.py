@@ -1,0 +1,259 @@
+"""Tables of scored events: written for evaluation, logged to the run, and read back.
+
+Parquet holds everything an evaluation can use; CSV the scores alone, for people and other tools.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils import folds, identities, inference
+from utils.files import complete
+from utils.metrics import EvaluationTable
+from utils.prediction import TRAINED_ON, Scorer
+from utils.processing import FeaturePipeline
+from utils.schema import COMPUTED_COLUMNS, TARGET, InputError, Recipe, RunError, nearest
+from utils.selection import PHYSICS_WEIGHT
+from utils.skims import Skim
+
+Array = NDArray[Any]
+Columns = dict[str, Array]
+
+METADATA = b"htt-ml"
+"""Key of the table's own description in the Parquet schema's metadata."""
+
+CHUNK_ROWS = 200_000
+FEATURE_PREFIX = "feature/"
+INFOLD_PREFIX = "infold_class_"
+OWN = ("fold", TARGET, "pred_class", "pred_class_proba", TRAINED_ON, "process", "class")
+"""Columns a table makes itself; a misc feature of that name would clash."""
+
+
+@dataclass(frozen=True)
+class TableTask:
+    """A skim to be scored into `{name}.csv` and `{name}.parquet` in `folder`."""
+
+    name: str
+    skim: Skim
+    scorer: Scorer
+    misc: tuple[str, ...]
+    folder: Path
+    n_threads: int
+
+    def __str__(self) -> str:
+        return f"table {self.name}"
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """The files of a table, its number of events, and the audit of its rows."""
+
+    name: str
+    csv: Path
+    parquet: Path
+    n_events: int
+    audit: folds.LeakAudit
+
+
+def write_table(task: TableTask) -> TableResult:
+    """Score a skim chunk by chunk into CSV and Parquet.
+
+    Raises RunError where the audit finds an event that its own model was trained on.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    csv_path, parquet_path = (task.folder / f"{task.name}{s}" for s in (".csv", ".parquet"))
+    audits = []
+    description = json.dumps(_description(task)).encode()
+    with ExitStack() as stack:
+        csv_part = stack.enter_context(complete(csv_path))
+        parquet_part = stack.enter_context(complete(parquet_path))
+        writers: tuple[Any, Any] | None = None
+        for start, stop in [*task.skim.chunks(CHUNK_ROWS)] or [(0, 0)]:
+            columns, n_public, audit = _scored(task, start, stop)
+            audits.append(audit)
+            table = pa.table({name: _arrow(values) for name, values in columns.items()})
+            table = table.replace_schema_metadata({METADATA: description})
+            public = table.select(range(n_public))
+            if writers is None:
+                writers = (
+                    stack.enter_context(pyarrow.csv.CSVWriter(str(csv_part), public.schema)),
+                    stack.enter_context(
+                        pyarrow.parquet.ParquetWriter(parquet_part, table.schema, compression="zstd")
+                    ),
+                )
+            writers[0].write_table(public)
+            writers[1].write_table(table)
+        audit = folds.merge_audits(audits)
+        if not audit.passed:
+            raise RunError(f"table {task.name}: {audit.summary}: nothing was written")
+    return TableResult(task.name, csv_path, parquet_path, task.skim.n_rows, audit)
+
+
+def _arrow(values: Any) -> Any:
+    import pyarrow as pa
+
+    if isinstance(values, tuple):
+        codes, names = values
+        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names, pa.string()))
+    return pa.array(values)
+
+
+def _description(task: TableTask) -> dict[str, Any]:
+    meta = task.skim.metadata
+    return {
+        "run_id": task.scorer.run_id,
+        "dataset": task.name,
+        "fraction": meta["fraction"],
+        "n_splits": task.scorer.models.rule.n_splits,
+        "classes": [c["name"] for c in task.scorer.recipe.classes],
+        "models": task.scorer.models.fingerprints,
+        "skim_kind": meta["kind"],
+        "features_left_out": _features_left_out(task),
+    }
+
+
+def _features_left_out(task: TableTask) -> str:
+    pipeline = task.skim.metadata["pipeline"]
+    if pipeline["components"] is None:
+        return ""
+    return "PCA was applied, and its components can't be turned back into features"
+
+
+def _scored(task: TableTask, start: int, stop: int) -> tuple[dict[str, Any], int, folds.LeakAudit]:
+    """Return the columns of a range of rows, how many of them go into the CSV, and the audit."""
+    skim, scorer = task.skim, task.scorer
+    models, rule = scorer.models, scorer.models.rule
+    groups = ("targets", "weights", "misc_features", "identity", "provenance")
+    read = skim.read({g: list(skim.groups[g]) for g in groups}, start, stop)
+    fold = identities.folds_of_rows(rule, read["identity"], read["provenance"])
+    meta = skim.metadata
+    identity = identities.of_rows(
+        rule, read["identity"], read["provenance"], meta["samples"], meta["files"]
+    )
+    audit = folds.audit_prediction(scorer.trained, identity, fold)
+    matrix = skim.matrix(models.features, start, stop)
+    proba = inference.score(models, matrix, fold, task.n_threads)
+    target = read["targets"][TARGET]
+    columns: dict[str, Any] = {**read["identity"]}
+    columns |= {n: read["misc_features"][n] for n in task.misc if n not in columns}
+    columns |= {"fold": fold, TARGET: target}
+    columns |= {n: proba[:, i].astype(np.float32) for i, n in enumerate(scorer.probability_names)}
+    columns["pred_class"] = np.argmax(proba, axis=1).astype(np.int32)
+    columns["pred_class_proba"] = proba.max(axis=1).astype(np.float32) if len(proba) else np.empty(0, np.float32)
+    if rule.n_splits == 1:
+        columns[TRAINED_ON] = folds.trained_on(scorer.trained[0], identity)
+    n_public = len(columns)
+    columns["process"] = (read["provenance"]["process"], list(meta["processes"]))
+    names = [c["name"] for c in scorer.recipe.classes]
+    columns["class"] = (np.where(target < 0, len(names), target), [*names, ""])
+    columns |= {f"weights/{n}": values for n, values in read["weights"].items()}
+    if meta.get("dataset") == "train":
+        infold = inference.score_in_fold(models, matrix, fold, task.n_threads)
+        columns |= {f"{INFOLD_PREFIX}{i}_proba": infold[:, i].astype(np.float32) for i in range(infold.shape[1])}
+    columns |= {FEATURE_PREFIX + n: v for n, v in _untransformed(skim, start, stop).items()}
+    return columns, n_public, audit
+
+
+def _untransformed(skim: Skim, start: int, stop: int) -> Columns:
+    """Return the features as they were before the scaler; none of those that PCA mixed."""
+    pipeline = FeaturePipeline.from_json(skim.metadata["pipeline"])
+    cat = skim.read({"cat_features": list(skim.groups["cat_features"])}, start, stop)
+    columns: Columns = dict(cat["cat_features"])
+    if pipeline.components is not None:
+        return columns
+    values = skim.matrix(pipeline.outputs, start, stop).astype(np.float64)
+    if pipeline.scale is not None:
+        values *= pipeline.scale
+    if pipeline.mean is not None:
+        values += pipeline.mean
+    return {**{n: values[:, i].astype(np.float32) for i, n in enumerate(pipeline.inputs)}, **columns}
+
+
+def misc_of(chosen: Sequence[str], skim: Skim) -> tuple[str, ...]:
+    """Return the misc features a table copies from a skim. Raises InputError for one not there."""
+    stored = skim.groups["misc_features"]
+    for name in chosen:
+        if name not in stored and name not in COMPUTED_COLUMNS and name not in skim.groups["identity"]:
+            raise InputError(f"misc_features: '{name}' is not in {skim.path}; {nearest(name, stored)}")
+    return tuple(n for n in chosen if n in stored and n not in OWN)
+
+
+# --- reading ------------------------------------------------------------------------------------------
+
+
+def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTable, dict[str, str]]:
+    """Return a logged table, and what it lacks: section -> reason.
+
+    Raises RunError where it is no table of this run's classes.
+    """
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    if path.suffix == ".csv":
+        table, description = pyarrow.csv.read_csv(path), {}
+    else:
+        table = pyarrow.parquet.read_table(path)
+        description = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
+    names = [f"pred_class_{i}_proba" for i in range(len(recipe.classes))]
+    for name in [*names, TARGET]:
+        if name not in table.column_names:
+            raise RunError(f"{path.name} has no column '{name}'; {nearest(name, table.column_names)}")
+
+    def column(name: str) -> Array:
+        values: Array = table[name].to_numpy()
+        return values
+
+    proba = np.stack([column(n).astype(np.float64) for n in names], axis=1)
+    has = set(table.column_names)
+    gaps: dict[str, str] = {}
+    if path.suffix == ".csv":
+        gaps["table"] = "read from CSV, which has no features, processes, weights and in-fold scores"
+    if description.get("features_left_out"):
+        gaps["features"] = description["features_left_out"]
+    infold_names = [f"{INFOLD_PREFIX}{i}_proba" for i in range(len(names))]
+    infold = None
+    if infold_names[0] in has and recipe.fold.n_splits > 1:
+        infold = np.stack([column(n).astype(np.float64) for n in infold_names], axis=1)
+    weight = f"weights/{PHYSICS_WEIGHT}"
+    has_weight = weight in has and recipe.analysis.get("weight") is not None
+    trained = f"weights/{recipe.weight}"
+    return EvaluationTable(
+        classes=recipe.class_infos,
+        proba=proba,
+        target=column(TARGET).astype(np.int64),
+        fold=column("fold").astype(np.int64) if "fold" in has else np.zeros(len(proba), np.int64),
+        weight=column(weight).astype(np.float64) if has_weight else None,
+        process=_process(table) if "process" in has else None,
+        features={n.removeprefix(FEATURE_PREFIX): column(n) for n in has_features(table.column_names)},
+        infold_proba=infold,
+        dataset=dataset,
+        fraction=float(description.get("fraction", 1.0)),
+        n_folds=recipe.fold.n_splits,
+        train_weight=column(trained) if trained in has else None,
+    ), gaps
+
+
+def has_features(names: Sequence[str]) -> list[str]:
+    """Return the columns among `names` that hold untransformed features."""
+    return [n for n in names if n.startswith(FEATURE_PREFIX)]
+
+
+def _process(table: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    import pyarrow as pa
+
+    encoded = table["process"].combine_chunks()
+    if not isinstance(encoded, pa.DictionaryArray):
+        encoded = encoded.dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), tuple(encoded.dictionary.to_pylist())
+
