@@ -26,6 +26,7 @@ from utils.schema import (
     COMPUTED_COLUMNS,
     TARGET,
     AnalysisConfig,
+    ConfigError,
     InputError,
     PredictConfig,
     PreprocessConfig,
@@ -139,6 +140,11 @@ def friend_tasks(
 
     Raises ConfigError or InputError where a sample, skim or file is missing or does not fit.
     """
+    if config.cut is not None and config.source == "skims":
+        raise ConfigError(
+            "cut is for source=ntuples: a skim holds what its own cut left, so preprocess the "
+            "prediction samples with common_cut"
+        )
     analysis = prediction_analysis(config, scorer.recipe)
     misc = _misc(config, analysis)
     tasks = []
@@ -384,7 +390,7 @@ def _write_friend(task: FriendTask, file: InputFile, path: Path) -> list[folds.L
         identity=task.scorer.analysis.identity_columns,
         misc=task.misc,
         probabilities=scorer.probability_names,
-        cut=task.config.cut,
+        cut=task.config.cut if task.skim is None else task.skim.metadata["config"]["common_cut"],
         classes=[c["name"] for c in recipe.classes],
         sample=task.sample.name,
     )

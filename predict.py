@@ -1,0 +1,40 @@
+"""Fold-routed predictions of a run: ROOT friend trees, or tables for evaluation.
+
+    python predict.py --config-name for_datacards.yaml experiment_id=0 run_id=...
+    python predict.py --config-name for_evaluation.yaml experiment_id=0 run_id=...
+"""
+
+import logging
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from utils import program
+from utils.schema import PredictConfig
+
+log = logging.getLogger("predict")
+
+
+def predict(config: PredictConfig) -> None:
+    """Score the samples that `config` names with the models of its run, and log the outcome."""
+    from utils import engine, publishing, tracking
+
+    run = tracking.open_run(config.run_id, config.experiment_id)
+    scorer = publishing.open_scorer(run, config)
+    with engine.start(config.engine) as workers:
+        if config.kind == "for_datacards":
+            publishing.publish_friends(run, config, scorer, workers)
+        else:
+            publishing.publish_tables(run, config, scorer, workers)
+    for line in publishing.next_commands(run, config, tracking.uri_prefix()):
+        log.info("%s", line)
+
+
+@hydra.main(version_base="1.3", config_path="configs/predict", config_name=None)
+def main(cfg: DictConfig) -> None:
+    program.call(predict, cfg, PredictConfig)
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(main, "predict"))
