@@ -7,7 +7,7 @@ be called or reached. Operators, loosest first, with the precedence of C and of 
     ||  or          &&  and         not
     |               &               truth values, like the others; comparisons in parentheses
     == !=           < <= > >=       one at a time: `0 < x < 5` is refused
-    + -             * / %           `%` takes the sign of its left side, as in C
+    + -             * / %           `%` as in C: the sign of its left side; `a % b * c` is refused
     ! ~ - +                         `!a > 2` is `(!a) > 2`
     ^ **                            power
 
@@ -101,9 +101,7 @@ def parse(text: str, known_names: Collection[str] | None = None) -> Expression:
     expression = Expression(text, _names(program), program)
     if known_names is not None:
         for name in sorted(expression.names.difference(known_names)):
-            raise ConfigError(
-                f"'{name}' in {_quote(text)} is unknown; {nearest(name, known_names)}"
-            )
+            raise ConfigError(f"'{name}' in {quote(text)} is unknown; {nearest(name, known_names)}")
     return expression
 
 
@@ -129,7 +127,7 @@ def expand(text: str, definitions: Mapping[str, str]) -> Expression:
                 filled.extend(meaning(step.name, trail))
             if len(filled) > MAX_STEPS:
                 raise ConfigError(
-                    f"{_quote(text)} has more than {MAX_STEPS} operations once its definitions "
+                    f"{quote(text)} has more than {MAX_STEPS} operations once its definitions "
                     "are filled in"
                 )
         return tuple(filled)
@@ -142,7 +140,7 @@ def expand(text: str, definitions: Mapping[str, str]) -> Expression:
                 "its own text does not use"
             )
         if len(trail) >= MAX_DEPTH:
-            raise ConfigError(f"{_quote(text)}: definitions nested deeper than {MAX_DEPTH}")
+            raise ConfigError(f"{quote(text)}: definitions nested deeper than {MAX_DEPTH}")
         if name not in done:
             try:
                 parsed = parse(definitions[name])
@@ -165,11 +163,11 @@ def _names(program: tuple[Step, ...]) -> frozenset[str]:
 def _column(columns: Mapping[str, Array], step: Step, text: str, n_rows: int) -> Array:
     if step.name not in columns:
         raise InputError(
-            f"branch '{step.name}' in {_quote(text)} is missing; {nearest(step.name, columns)}"
+            f"branch '{step.name}' in {quote(text)} is missing; {nearest(step.name, columns)}"
         )
     column = np.asarray(columns[step.name])
     if column.dtype.kind not in "biuf":
-        raise InputError(f"branch '{step.name}' in {_quote(text)} holds no numbers: {column.dtype}")
+        raise InputError(f"branch '{step.name}' in {quote(text)} holds no numbers: {column.dtype}")
     if len(column) != n_rows:
         raise InputError(f"branch '{step.name}' has {len(column)} rows where others have {n_rows}")
     check_index(step.name, column.shape[1:], step.element, text)
@@ -183,11 +181,11 @@ def check_index(name: str, shape: tuple[int, ...], index: tuple[int, ...], text:
         return
     if not shape:
         raise InputError(
-            f"branch '{name}' in {_quote(text)} has one value per entry: drop the [...]"
+            f"branch '{name}' in {quote(text)} has one value per entry: drop the [...]"
         )
     last = name + "".join(f"[{n - 1}]" for n in shape)
     raise InputError(
-        f"branch '{name}' in {_quote(text)} has {' x '.join(map(str, shape))} values per entry: "
+        f"branch '{name}' in {quote(text)} has {' x '.join(map(str, shape))} values per entry: "
         f"choose one, from {name}{'[0]' * len(shape)} to {last}"
     )
 
@@ -348,7 +346,7 @@ class _Parser:
                 rest = self.text[position:].lstrip()
                 hint = "; compare with '=='" if rest.startswith("=") else ""
                 raise ConfigError(
-                    f"{_quote(self.text)}: {rest[0]!r} at position {len(self.text) - len(rest)} "
+                    f"{quote(self.text)}: {rest[0]!r} at position {len(self.text) - len(rest)} "
                     f"means nothing here{hint}"
                 )
             kind = str(match.lastgroup)
@@ -364,8 +362,8 @@ class _Parser:
             raise self._unexpected()
         if self.needs_parentheses:
             raise ConfigError(
-                f"{_quote(self.text)} mixes comparisons with & or | without parentheses, which C "
-                f"and Python read differently; write {_quote(self._mended())}"
+                f"{quote(self.text)} mixes comparisons with & or | without parentheses, which C "
+                f"and Python read differently; write {quote(self._mended())}"
             )
         return tuple(self.steps)
 
@@ -382,16 +380,16 @@ class _Parser:
     def _unexpected(self) -> ConfigError:
         token = self._now
         if token.kind == "end":
-            return ConfigError(f"{_quote(self.text)} ends too early")
+            return ConfigError(f"{quote(self.text)} ends too early")
         return ConfigError(
-            f"{_quote(self.text)}: '{token.text[:40]}' at position {token.start} is not expected"
+            f"{quote(self.text)}: '{token.text[:40]}' at position {token.start} is not expected"
         )
 
     def _expression(self, level: int) -> _Part:
         """Parse operators that bind at least as tightly as `level`."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise ConfigError(f"{_quote(self.text)} is nested deeper than {MAX_DEPTH} levels")
+            raise ConfigError(f"{quote(self.text)} is nested deeper than {MAX_DEPTH} levels")
         left = self._operand(level)
         while True:
             token = self._now
@@ -436,11 +434,11 @@ class _Parser:
     def _exact(self, text: str) -> float:
         value = float(text)
         if not np.isfinite(value):
-            raise ConfigError(f"{_quote(self.text)}: {text[:40]} is too large for a float64")
+            raise ConfigError(f"{quote(self.text)}: {text[:40]} is too large for a float64")
         # Without its zeros in front, an integer of finite value has at most 309 digits.
         if text.isdigit() and int(value) != int(text.lstrip("0") or "0"):
             raise ConfigError(
-                f"{_quote(self.text)}: {text[:40]} is beyond 2**53 and cannot be compared exactly"
+                f"{quote(self.text)}: {text[:40]} is beyond 2**53 and cannot be compared exactly"
             )
         return value
 
@@ -449,7 +447,7 @@ class _Parser:
             return self._call(token)
         if "::" in token.text:
             raise ConfigError(
-                f"{_quote(self.text)}: '{token.text[:40]}' is not a branch; functions need (...)"
+                f"{quote(self.text)}: '{token.text[:40]}' is not a branch; functions need (...)"
             )
         if token.text in _CONSTANTS:
             self.steps.append(Step("number", token.text, _CONSTANTS[token.text]))
@@ -472,7 +470,7 @@ class _Parser:
         name = _SPELLINGS.get(name, name)
         if name not in FUNCTIONS or space not in ("", "std", "TMath"):
             raise ConfigError(
-                f"{_quote(self.text)}: there is no function '{token.text[:40]}'; "
+                f"{quote(self.text)}: there is no function '{token.text[:40]}'; "
                 f"{nearest(name, FUNCTIONS)}"
             )
         n_args = 0
@@ -488,7 +486,7 @@ class _Parser:
         if not least <= n_args <= most:
             wanted = str(least) if least == most else f"at least {least}"
             raise ConfigError(
-                f"{_quote(self.text)}: {name} takes {wanted} argument{'s' * (least != 1)}, "
+                f"{quote(self.text)}: {name} takes {wanted} argument{'s' * (least != 1)}, "
                 f"not {n_args}"
             )
         self.steps.append(Step("apply", name, n_args=n_args))
@@ -505,16 +503,21 @@ class _Parser:
             if compared[0] is left and "=" not in (symbol[0], left.joined_by[0]):
                 mended = f"({a}) && ({self.text[left.middle : left.end]} {symbol} {b})"
             raise ConfigError(
-                f"{_quote(self.text)} chains comparisons, which C and Python read differently; "
-                f"write {_quote(mended)}"
+                f"{quote(self.text)} chains comparisons, which C and Python read differently; "
+                f"write {quote(mended)}"
+            )
+        elif symbol in ("*", "/", "%") and left.joined_by == "%":
+            raise ConfigError(
+                f"{quote(self.text)} goes on after %, which ROOT and C read differently; "
+                f"write {quote(f'({self._cut(left)}) {symbol} {self._cut(right)}')}"
             )
         elif symbol in ("^", "**") and right.joined_by in ("^", "**"):
             a, c = self._cut(left), self.text[right.middle : right.end]
             b = self.text[right.start : right.middle].rstrip(" *^")
             raise ConfigError(
-                f"{_quote(self.text)} chains powers, which ROOT and Python read differently; "
-                f"write {_quote(f'({a}{symbol}{b}){symbol}{c}')} or "
-                f"{_quote(f'{a}{symbol}({b}{symbol}{c})')}"
+                f"{quote(self.text)} chains powers, which ROOT and Python read differently; "
+                f"write {quote(f'({a}{symbol}{b}){symbol}{c}')} or "
+                f"{quote(f'{a}{symbol}({b}{symbol}{c})')}"
             )
 
     def _cut(self, part: _Part) -> str:
@@ -529,7 +532,7 @@ class _Parser:
         return text
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
     """Return `text` in quotes on one line, shortened if it is long."""
     flat = " ".join(text.split())
     return f"'{flat}'" if len(flat) <= 160 else f"'{flat[:157]}...'"

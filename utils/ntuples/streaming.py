@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from utils.expressions import Expression, check_index, expand, parse
+from utils.expressions import Expression, check_index, expand, parse, quote
 from utils.ntuples.baskets import Reader
 from utils.ntuples.trees import Array, Integers, TreeInfo
-from utils.schema import InputError, nearest
+from utils.schema import ConfigError, InputError, nearest
 
 
 @dataclass(frozen=True)
 class Rows:
     """Entries that passed a cut: their ascending numbers in the tree, and their columns.
 
-    Columns keep the types of the input; derived ones are float64.
+    Columns keep the types of the input; derived ones are float64. Selections that share rows may
+    share arrays: they are to be read, not changed in place.
     """
 
     entry: Integers
@@ -100,10 +101,14 @@ def _plan(
     elements: dict[str, tuple[str, tuple[int, ...]]] = {}
     for name in dict.fromkeys(name for names in per_cut for name in names):
         if name in definitions:
-            derived[name] = _checked(info, name, definitions)
+            derived[name] = _checked(info, name, definitions, f"{name}: {definitions[name]}")
         elif name.endswith("]") and name not in info.branches:
-            [step] = _checked(info, name, {}).program
-            elements[name] = (step.name, step.element)
+            program = _checked(info, name, {}).program
+            if len(program) > 1:
+                raise ConfigError(
+                    f"column {quote(name)} is computed: give it a name in derived_features"
+                )
+            elements[name] = (program[0].name, program[0].element)
         else:
             _check_branch(info, name, (), name, definitions)
     return _Plan(
@@ -119,7 +124,9 @@ def _cut(info: TreeInfo, cut: str | None, definitions: Mapping[str, str]) -> Exp
     return None if cut is None or not cut.strip() else _checked(info, cut, definitions)
 
 
-def _checked(info: TreeInfo, text: str, definitions: Mapping[str, str]) -> Expression:
+def _checked(
+    info: TreeInfo, text: str, definitions: Mapping[str, str], shown: str = ""
+) -> Expression:
     """Return the expression after making sure that the tree has all it names."""
     expression = expand(text, definitions) if definitions else parse(text)
     for name in sorted(expression.defined):
@@ -130,7 +137,7 @@ def _checked(info: TreeInfo, text: str, definitions: Mapping[str, str]) -> Expre
             )
     for step in expression.program:
         if step.kind == "column":
-            _check_branch(info, step.name, step.element, text, definitions)
+            _check_branch(info, step.name, step.element, shown or text, definitions)
     return expression
 
 
@@ -149,11 +156,7 @@ def _check_branch(
         )
     else:
         known = [*info.branches, *info.unreadable, *definitions]
-        used = (
-            ""
-            if text == name
-            else f" (used in '{text if len(text) < 160 else text[:157] + '...'}')"
-        )
+        used = "" if text == name else f" (used in {quote(text)})"
         raise InputError(f"branch '{name}'{used} is not in {info.where}; {nearest(name, known)}")
 
 

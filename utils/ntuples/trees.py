@@ -87,17 +87,25 @@ def open_tree(path: str | Path, tree: str) -> TreeInfo:
     size = check_header(path)
     try:
         with uproot.open({str(path): None}, object_cache=None, array_cache=None) as file:
-            kinds = file.classnames(recursive=True, cycle=False)
-            trees = [name for name, kind in kinds.items() if _is_tree(kind)]
-            name = tree.partition(";")[0].strip("/")
-            if name not in trees:
-                kind = f"is a {kinds[name]}, no tree" if name in kinds else "is not there"
-                raise InputError(f"tree '{tree}' {kind} in {path}; {nearest(name, trees)}")
+            _check_kind(file, tree, path)
             return _describe(file[tree], path, tree, size, str(file.file.uuid))
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"{path}: tree '{tree}' cannot be opened: {cause(error)}") from error
+
+
+def _check_kind(file: Any, tree: str, path: Path) -> None:
+    try:
+        kind = file.classname_of(tree)
+        problem = f"is a {kind}, no tree,"
+    except KeyError:
+        kind, problem = "", "is not there"
+    if not _is_tree(kind):
+        kinds = file.classnames(recursive=True, cycle=False)
+        trees = [name for name, kind in kinds.items() if _is_tree(kind)]
+        hint = nearest(tree, trees) if trees else "the file holds no tree"
+        raise InputError(f"tree '{tree}' {problem} in {path}; {hint}")
 
 
 def _is_tree(kind: str) -> bool:
