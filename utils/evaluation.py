@@ -1,0 +1,240 @@
+"""A run's logged table -> everything the evaluation reports about it, with what the run recorded."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils import inference, metrics, scored_tables
+from utils.inference import FoldModels
+from utils.metrics import Evaluation, EvaluationOptions, EvaluationTable
+from utils.processing import FeaturePipeline
+from utils.schema import AnalysisConfig, EvaluateConfig, Recipe, RunError, load, nearest
+from utils.tracking import Run
+
+log = logging.getLogger(__name__)
+
+SHAP_EVENTS = 2000
+"""Events sampled for the SHAP summary."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation with the recipe of its run, and that analysis's labels for figures."""
+
+    evaluation: Evaluation
+    recipe: Recipe
+    analysis: AnalysisConfig
+
+
+def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
+    """Evaluate one logged table of a run, compared with another run's if `against` is given.
+
+    Raises RunError where the table is not there, or not of this run's classes.
+    """
+    recipe = _with_class_style(run.recipe, config)
+    table, gaps = load_table(run, recipe, config.dataset)
+    analysis = _analysis(recipe)
+    options = EvaluationOptions(
+        seed=config.seed,
+        n_bootstrap=config.n_bootstrap,
+        signal_classes=tuple(analysis.signal_classes),
+        profile_features=tuple(f for f in analysis.profile_features if f in table.features),
+        luminosity=analysis.luminosity,
+    )
+    importances, shap = [], None
+    gain = _gain(run, recipe)
+    if gain is not None:
+        importances.append(gain)
+    try:
+        models, matrix = _models_and_matrix(run, recipe, table)
+    except RunError as error:
+        gaps["importances"] = gaps["shap"] = str(error)
+    else:
+        importances.append(_permutation(models, matrix, table, options))
+        shap = _shap(run, models, matrix, table, options.seed)
+    comparison = None
+    if config.against:
+        comparison = _compare(run, config, table, options)
+    result = metrics.evaluate(
+        table,
+        options,
+        train=None if config.dataset == "train" else _other(run, recipe, "train"),
+        test=None if config.dataset == "test" else _other(run, recipe, "test"),
+        learning_curves=_learning_curves(run, recipe),
+        importances=importances,
+        shap=shap,
+        comparison=comparison,
+    )
+    return Evaluated(replace(result, gaps={**result.gaps, **gaps}), recipe, analysis)
+
+
+def _analysis(recipe: Recipe) -> AnalysisConfig:
+    known = set(AnalysisConfig.model_fields)
+    return load(AnalysisConfig, {k: v for k, v in recipe.training.items() if k in known})
+
+
+def _with_class_style(recipe: Recipe, config: EvaluateConfig) -> Recipe:
+    """Return the recipe with the names and colours that the configuration gives its classes."""
+    if config.class_to_info is None:
+        return recipe
+    if sorted(config.class_to_info) != [c["id"] for c in recipe.classes]:
+        raise RunError(
+            f"class_to_info names the classes {sorted(config.class_to_info)}, the run has "
+            f"{[c['id'] for c in recipe.classes]}"
+        )
+    classes = tuple(
+        {"id": i, **c.model_dump(mode="json")} for i, c in sorted(config.class_to_info.items())
+    )
+    return replace(recipe, classes=classes)
+
+
+def load_table(
+    run: Run, recipe: Recipe, dataset: str
+) -> tuple[EvaluationTable, dict[str, str]]:
+    """Return a table that predict.py logged (Parquet, else CSV), and what it lacks.
+
+    Raises RunError naming the nearest table where there is none of that name.
+    """
+    name = dataset.removesuffix(".csv").removesuffix(".parquet")
+    there = run.artifacts("pred")
+    for suffix in (".csv",) if dataset.endswith(".csv") else (".parquet", ".csv"):
+        path = f"pred/{name}{suffix}"
+        if path in there:
+            return scored_tables.read_table(run.artifact(path, f"table {name}"), recipe, name)
+    tables = [Path(p).stem for p in there if p.endswith((".parquet", ".csv")) and "audit" not in p]
+    hint = nearest(name, tables)
+    raise RunError(
+        f"run {run.run_id} has no table '{name}'; {hint}: make it with "
+        f"python predict.py --config-name for_evaluation.yaml run_id={run.run_id}"
+    )
+
+
+def _other(run: Run, recipe: Recipe, dataset: str) -> EvaluationTable | None:
+    if f"pred/{dataset}.parquet" not in run.artifacts("pred"):
+        return None
+    return load_table(run, recipe, dataset)[0]
+
+
+def _gain(run: Run, recipe: Recipe) -> metrics.Importance | None:
+    path = run.artifact("recipe/importances.csv", what="importances")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    gains = np.zeros((len(recipe.models), len(recipe.features)))
+    place = {name: i for i, name in enumerate(recipe.features)}
+    for row in rows:
+        gains[int(row["fold"]), place[row["feature"]]] = float(row["gain"])
+    return metrics.gain_importance(recipe.features, gains)
+
+
+def _learning_curves(run: Run, recipe: Recipe) -> metrics.LearningCurves | None:
+    path = run.artifact("recipe/curves.json", what="learning curves")
+    stored: Mapping[str, Mapping[str, list[list[float]]]] = json.loads(path.read_text())
+    metric = next(n.split("/", 1)[1] for n in stored["0"] if n.startswith("validation/"))
+    curves = []
+    for model in recipe.models:
+        mine = stored[str(model["index"])]
+        validation = np.array(mine[f"validation/{metric}"])
+        train = np.array(mine.get(f"train/{metric}", np.empty((0, 2))))
+        curves.append(
+            metrics.LearningCurve(
+                fold=model["index"],
+                iteration=validation[:, 0].astype(np.int64),
+                validation=validation[:, 1],
+                train_iteration=train[:, 0].astype(np.int64),
+                train=train[:, 1],
+                best=model["best_iteration"],
+            )
+        )
+    return metrics.LearningCurves(metric, tuple(curves))
+
+
+def _models_and_matrix(
+    run: Run, recipe: Recipe, table: EvaluationTable
+) -> tuple[FoldModels, NDArray[np.float32]]:
+    """Return the run's models and the features they take, made again from the untransformed ones."""
+    pipeline = FeaturePipeline.from_json(recipe.pipeline)
+    needed = {*recipe.features} - {*pipeline.outputs} | {*pipeline.inputs}
+    lacking = sorted(needed - set(table.features))
+    if lacking:
+        raise RunError(f"the table has no untransformed feature {', '.join(lacking[:5])}")
+    raw = np.stack([table.features[n] for n in pipeline.inputs], axis=1).astype(np.float32)
+    known = dict(zip(pipeline.outputs, pipeline.transform(raw).T, strict=True))
+    known |= {n: v for n, v in table.features.items() if n not in known}
+    matrix = np.stack([known[n] for n in recipe.features], axis=1).astype(np.float32)
+    texts = [run.model_text(m["index"]) for m in recipe.models]
+    where = f"run {run.run_id}"
+    return inference.compile_models(texts, recipe.fold, recipe.features, where), matrix
+
+
+def _permutation(
+    models: FoldModels,
+    matrix: NDArray[np.float32],
+    table: EvaluationTable,
+    options: EvaluationOptions,
+) -> metrics.Importance:
+    def score(rows: NDArray[Any], fold: NDArray[Any]) -> NDArray[np.float64]:
+        return inference.score(models, rows, fold.astype(np.int32))
+
+    return metrics.permutation_importance(
+        score,
+        matrix,
+        table.target,
+        table.fold,
+        models.features,
+        n_folds=len(models.forests),
+        seed=options.seed,
+    )
+
+
+def _shap(
+    run: Run,
+    models: FoldModels,
+    matrix: NDArray[np.float32],
+    table: EvaluationTable,
+    seed: int,
+) -> metrics.ShapSummary:
+    """Return LightGBM's own contributions for sampled events, each by the model of its fold."""
+    import lightgbm
+
+    generator = np.random.default_rng([seed, 7])
+    n = min(SHAP_EVENTS, len(matrix))
+    rows = np.sort(generator.choice(len(matrix), n, replace=False))
+    n_features = len(models.features)
+    parts = np.zeros((n, models.forests[0].n_outputs, n_features))
+    for index in range(len(models.forests)):
+        mine = np.flatnonzero(table.fold[rows] == index)
+        if not len(mine):
+            continue
+        booster = lightgbm.Booster(model_str=run.model_text(index))
+        values = np.asarray(booster.predict(matrix[rows[mine]], pred_contrib=True))
+        parts[mine] = values.reshape(len(mine), -1, n_features + 1)[:, :, :-1]
+    shown = np.stack(
+        [table.features.get(f, matrix[:, i])[rows] for i, f in enumerate(models.features)], axis=1
+    )
+    return metrics.shap_summary(models.features, parts, shown)
+
+
+def _compare(
+    run: Run, config: EvaluateConfig, table: EvaluationTable, options: EvaluationOptions
+) -> metrics.Comparison:
+    from utils.tracking import open_run
+
+    assert config.against is not None
+    other = open_run(config.against)
+    theirs, _ = load_table(other, other.recipe, config.dataset)
+    mine, its = run.recipe.skims, other.recipe.skims
+    if len(theirs.target) != len(table.target) or mine.get("train") != its.get("train"):
+        raise RunError(
+            f"run {other.run_id} scored {len(theirs.target)} events of {its.get('train')}, run "
+            f"{run.run_id} {len(table.target)} of {mine.get('train')}: only the same events compare"
+        )
+    return metrics.compare(table, theirs, options, (run.run_id[:8], other.run_id[:8]))
