@@ -153,13 +153,18 @@ class FriendWriter:
         self.n_entries = 0
         self._tree_name = tree_name
         self._metadata = json.dumps(metadata, allow_nan=False)
+        self._n_expected = int(metadata.get("input", {}).get("n_entries", 0))
         self._waiting: list[dict[str, Array]] = []
         self._until_complete = ExitStack()
 
     def __enter__(self) -> Self:
         partial = self._until_complete.enter_context(complete(self.path))
         self._file = uproot.recreate(partial, compression=uproot.ZSTD(5))
-        self._tree = self._file.mktree(self._tree_name, self.branches)
+        # hadd complains about a tree whose room for baskets had to grow while it was written.
+        n_baskets = self._n_expected // BASKET_ENTRIES + 3
+        self._tree = self._file.mktree(
+            self._tree_name, self.branches, initial_basket_capacity=max(10, n_baskets)
+        )
         return self
 
     def append(self, columns: Mapping[str, Array]) -> None:

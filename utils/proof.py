@@ -131,8 +131,9 @@ def prove_alignment(
             wrong.append(_differing(FOLD, fold[: len(found[FOLD])], found[FOLD]))
         if "scores" in checks:
             wrong.append(_inconsistent(found, probabilities))
-        row, text = min(wrong, default=(-1, ""))
-        if text:
+        contradictions = [(row, text) for row, text in wrong if text]
+        if contradictions:
+            row, text = min(contradictions, key=lambda found: found[0])
             raise ProofError(f"{where}: entry {start + row}: {text}")
         distinct.add({name: expected[name] for name in identity})
         n_scored += int(np.count_nonzero(found[PRED_CLASS] >= 0))
