@@ -20,7 +20,7 @@ from scipy import sparse, stats
 from utils.metrics.results import Estimate, Floats
 
 N_BINS = 4096
-"""Bins of a score's histogram."""
+"""Most bins of a score's histogram; as many scores have a bin each and are exact."""
 
 MIN_EVENTS = 5
 """Fewest events of a class from which an interval is derived: below, resampling says nothing."""

@@ -82,12 +82,18 @@ def average_precision(recall: Floats, precision: Floats) -> float:
 
 
 def bin_codes(ranking: Ranking, positive: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return each event's bin (n,), 0 (lowest scores) to N_BINS - 1, for a histogram of scores.
+    """Return each event's bin (n,), 0 for the lowest scores, for a histogram of scores.
 
-    Bins follow the ranks: half of them share the class and the rest evenly, a quarter each is
-    log-spaced in the share of the rest above and of the class below, so that the ends of a ROC
-    curve are resolved down to single events. Events of equal score share a bin.
+    Up to N_BINS different scores have a bin each. More share N_BINS bins by their ranks: half of
+    the bins share the class and the rest evenly, a quarter each is log-spaced in the share of the
+    rest above and of the class below, so that the ends of a ROC curve are resolved down to single
+    events. Events of equal score share a bin; every bin has events.
     """
+    sizes = np.diff(ranking.last, prepend=-1)
+    codes = np.empty(len(ranking.order), dtype=np.int32)
+    if len(ranking.last) <= N_BINS:
+        codes[ranking.order] = np.repeat(np.arange(len(sizes), dtype=np.int32)[::-1], sizes)
+        return codes
     above_true, above_false = (cumulate(ranking, flag) for flag in (positive, ~positive))
     n_true, n_false = max(above_true[-1], 1.0), max(above_false[-1], 1.0)
     mean = (1 - 0.5 * (above_true / n_true + above_false / n_false))[1:]
@@ -95,13 +101,13 @@ def bin_codes(ranking: Ranking, positive: NDArray[np.bool_]) -> NDArray[np.int32
     bottom = np.log1p(n_true - above_true[1:]) / np.log1p(n_true)
     position = 0.5 * mean + 0.25 * top + 0.25 * bottom
     code = np.clip((position * N_BINS).astype(np.int32), 0, N_BINS - 1)
-    codes = np.empty(len(ranking.order), dtype=np.int32)
-    codes[ranking.order] = np.repeat(code, np.diff(ranking.last, prepend=-1))
+    used = np.unique(code, return_inverse=True)[1].astype(np.int32)
+    codes[ranking.order] = np.repeat(used, sizes)
     return codes
 
 
 def binned_auc(true: NDArray[np.floating], false: NDArray[np.floating]) -> Floats:
-    """Return the pair-sum AUC of histograms (N_BINS, columns) ascending in score, (columns,)."""
+    """Return the pair-sum AUC of histograms (bins, columns) ascending in score, (columns,)."""
     true, false = true.astype(np.float64), false.astype(np.float64)
     below = np.cumsum(false, axis=0) - 0.5 * false
     n_true, n_false = true.sum(axis=0), false.sum(axis=0)
@@ -111,7 +117,7 @@ def binned_auc(true: NDArray[np.floating], false: NDArray[np.floating]) -> Float
 
 
 def binned_average_precision(true: NDArray[np.floating], every: NDArray[np.floating]) -> Floats:
-    """Return the average precision of histograms (N_BINS, columns) ascending in score."""
+    """Return the average precision of histograms (bins, columns) ascending in score."""
     true = true[::-1].astype(np.float64)
     passed, total = np.cumsum(true, axis=0), np.cumsum(every[::-1], axis=0, dtype=np.float64)
     precision = ratio(passed, total)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.metrics import curves
-from utils.metrics.bootstrap import BAND, N_BINS, Sums, Term, estimate, limits, ratio
+from utils.metrics.bootstrap import BAND, Sums, Term, estimate, limits, ratio
 from utils.metrics.results import (
     Calibration,
     Estimate,
@@ -81,7 +81,7 @@ def make_rocs(rocs: Sequence[FullCurve | None], scores: Scores, sums: Sums) -> t
         low, high = np.full(len(x), np.nan), np.full(len(x), np.nan)
         if np.isfinite(scores.roc_auc[c].low):
             histogram = sums.columns[f"histogram_{c}/{kind}"]
-            false, true = (_from_top(h) for h in (histogram[:N_BINS], histogram[N_BINS:]))
+            false, true = (_from_top(h) for h in np.split(histogram, 2))
             low, high = _band(false, true, x, y, sums.n_folds)
         made.append(RocCurve(scores.view, c, x, y, threshold[kept], low, high, scores.roc_auc[c]))
     return tuple(made)
@@ -102,7 +102,7 @@ def make_precision_recalls(
         low, high = np.full(len(x), np.nan), np.full(len(x), np.nan)
         if np.isfinite(scores.average_precision[c].low):
             histogram = sums.columns[f"histogram_{c}/{kind}"].astype(np.float64)
-            false, true = histogram[:N_BINS], histogram[N_BINS:]
+            false, true = np.split(histogram, 2)
             if scores.view == "balanced":
                 false, true = ratio(false, false.sum(axis=0)), ratio(true, true.sum(axis=0))
             passed = np.cumsum(true[::-1], axis=0)
@@ -125,7 +125,7 @@ def make_precision_recalls(
 
 
 def _from_top(histogram: NDArray[Any]) -> Floats:
-    """Return the share of events at or above each bin, (N_BINS + 1, columns), from 0 to 1."""
+    """Return the share of events at or above each bin, (bins + 1, columns), from 0 to 1."""
     total = np.cumsum(histogram[::-1], axis=0, dtype=np.float64)
     share = ratio(total, total[-1])
     return np.concatenate([np.zeros((1, histogram.shape[1])), share])

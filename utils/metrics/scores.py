@@ -17,7 +17,6 @@ from utils.metrics import curves
 from utils.metrics.bootstrap import (
     INTERVAL,
     MIN_EVENTS,
-    N_BINS,
     Sums,
     Term,
     estimate,
@@ -75,8 +74,9 @@ def score_terms(
             squares = (proba[:, c] - is_class) ** 2
             brier = squares if w is None else squares * w
             terms[f"{prefix}brier_{c}/{kind}"] = Term(target, brier, k)
-            row = codes[c] + np.int32(N_BINS) * is_class
-            terms[f"{prefix}histogram_{c}/{kind}"] = Term(row, w, 2 * N_BINS)
+            m = int(codes[c].max()) + 1
+            row = codes[c] + np.int32(m) * is_class
+            terms[f"{prefix}histogram_{c}/{kind}"] = Term(row, w, 2 * m)
     return terms
 
 
@@ -125,8 +125,7 @@ def numbers(
         return result
     aucs, precisions = [], []
     for c in range(k):
-        histogram = columns[f"{prefix}histogram_{c}/{kind}"]
-        false, true = histogram[:N_BINS], histogram[N_BINS:]
+        false, true = np.split(columns[f"{prefix}histogram_{c}/{kind}"], 2)
         aucs.append(curves.binned_auc(true, false))
         if not precision:
             continue
