@@ -1,0 +1,222 @@
+"""The imports of `utils` stay a star, prints stay out, and mlflow stays in `tracking.py`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from utils.schema import PROJECT
+
+SCRIPTS = ("preprocess.py", "train.py", "predict.py", "evaluate.py")
+
+FREE = {"schema", "files"}
+"""What every module may import: shared types, and files that are complete or absent."""
+
+ENTRY_ONLY = {"program"}
+"""What only scripts and `python -m` entries may import: how a program starts."""
+
+ARROWS = {
+    "ntuples": {"expressions"},
+    "training": {"folds"},
+    "identities": {"folds"},
+    "inference": {"folds", "forest"},
+    "plotting": {"metrics"},
+    "report": {"plotting"},
+    "proof": {"friends", "folds", "inference", "tracking"},
+}
+"""Every arrow between modules beyond FREE: each imports what makes its input. A new one is a
+decision: draw it here."""
+
+STEPS = {
+    "selection": "preprocess",
+    "skimming": "preprocess",
+    "crosstraining": "train",
+    "recording": "train",
+    "prediction": "predict",
+    "scored_tables": "predict",
+}
+"""The steps that a stage's script calls by name. Like a script they join modules, and no module
+imports them; one step may import another of its own stage, and `selection`: both paths from ntuples
+to columns go through it."""
+
+SHARED_STEPS = {"selection"}
+
+PLOTTING_SEES = "utils.metrics.results"
+"""Of the metrics, figures know the result types and nothing that computes."""
+
+
+@dataclass(frozen=True)
+class Import:
+    path: Path
+    line: int
+    module: str
+
+    def __str__(self) -> str:
+        return f"{self.path.name}:{self.line} imports {self.module}"
+
+
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(), str(path))))
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    """Yield every module that a file imports, also inside functions; `from a import b` as a.b."""
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(path, node.lineno, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            for alias in node.names:
+                yield Import(path, node.lineno, f"{node.module}.{alias.name}")
+
+
+def unit(path: Path, utils: Path) -> str:
+    """Return the module a file belongs to: its own name, or its package's."""
+    part = path.relative_to(utils).parts[0]
+    return part.removesuffix(".py")
+
+
+def is_entry(path: Path) -> bool:
+    """Return whether `python -m` starts this file."""
+    return path.name == "__main__.py" or 'if __name__ == "__main__":' in path.read_text()
+
+
+def allowed_from(source: str, modules: set[str]) -> set[str]:
+    """Return the modules that `source` may import."""
+    if source not in STEPS:
+        return {source} | FREE | ARROWS.get(source, set())
+    same_stage = {step for step, stage in STEPS.items() if stage == STEPS[source]}
+    return (modules - STEPS.keys() - ENTRY_ONLY) | same_stage | SHARED_STEPS
+
+
+def forbidden_arrows(utils: Path) -> list[str]:
+    """Return a complaint for each import that the picture above does not show."""
+    paths = sorted(utils.rglob("*.py"))
+    modules = {unit(path, utils) for path in paths}
+    found = []
+    for path in paths:
+        source = unit(path, utils)
+        allowed = allowed_from(source, modules) | (ENTRY_ONLY if is_entry(path) else set())
+        for item in imports_of(path):
+            if not item.module.startswith("utils."):
+                continue
+            target = item.module.split(".")[1]
+            if target not in allowed:
+                found.append(f"{item}: {source} -> {target} is a new arrow")
+            computes = target == "metrics" and not item.module.startswith(PLOTTING_SEES)
+            if source == "plotting" and computes:
+                found.append(f"{item}: figures may know {PLOTTING_SEES} only")
+    return found
+
+
+def prints(folder: Path) -> list[str]:
+    return [
+        f"{path.name}:{node.lineno} prints: log it, or write a result to sys.stdout"
+        for path in sorted(folder.rglob("*.py"))
+        for node in nodes(path)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("print", "pprint")
+    ]
+
+
+def mlflow_imports(files: list[Path]) -> list[str]:
+    return [
+        f"{item}: mlflow belongs in tracking.py"
+        for path in files
+        for item in imports_of(path)
+        if item.module.split(".")[0] == "mlflow" and path.name != "tracking.py"
+    ]
+
+
+def scripts() -> list[Path]:
+    return [PROJECT / name for name in SCRIPTS if (PROJECT / name).is_file()]
+
+
+def test_no_new_arrow() -> None:
+    assert forbidden_arrows(PROJECT / "utils") == []
+
+
+def test_no_print_in_utils() -> None:
+    assert prints(PROJECT / "utils") == []
+
+
+def test_mlflow_only_in_tracking() -> None:
+    assert mlflow_imports([*(PROJECT / "utils").rglob("*.py"), *scripts()]) == []
+
+
+def test_utils_never_imports_a_script() -> None:
+    stems = {name.removesuffix(".py") for name in SCRIPTS}
+    found = [
+        str(item)
+        for path in (PROJECT / "utils").rglob("*.py")
+        for item in imports_of(path)
+        if item.module.split(".")[0] in stems
+    ]
+    assert found == []
+
+
+def test_arrows_have_no_cycle() -> None:
+    def reach(start: str, seen: tuple[str, ...] = ()) -> None:
+        assert start not in seen, f"cycle: {' -> '.join([*seen, start])}"
+        for target in ARROWS.get(start, ()):
+            reach(target, (*seen, start))
+
+    for source in ARROWS:
+        reach(source)
+
+
+def test_every_allowed_arrow_ends_at_a_module() -> None:
+    utils = PROJECT / "utils"
+    there = {unit(path, utils) for path in utils.rglob("*.py")}
+    named = FREE | ENTRY_ONLY | ARROWS.keys() | set().union(*ARROWS.values()) | STEPS.keys()
+    assert named - there == set()
+
+
+def test_scripts_are_short() -> None:
+    for path in scripts():
+        lines = path.read_text().splitlines()
+        assert len(lines) <= 120, f"{path.name} has {len(lines)} lines: move steps into a module"
+
+
+# --- the checks themselves fail when they should -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("folds.py", "from utils import tracking\n", "folds -> tracking"),
+        ("folds.py", "def f():\n    import utils.skims\n", "folds -> skims"),
+        ("weights.py", "from utils.program import fail\n", "weights -> program"),
+        ("weights.py", "from utils import skimming\n", "weights -> skimming"),
+        ("skimming.py", "from utils import crosstraining\n", "skimming -> crosstraining"),
+        ("plotting/a.py", "from utils.metrics import evaluate\n", "results only"),
+    ],
+)
+def test_a_new_arrow_is_found(tmp_path: Path, name: str, text: str, complaint: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    [found] = forbidden_arrows(tmp_path)
+    assert complaint in found
+
+
+def test_an_entry_may_start_a_program(tmp_path: Path) -> None:
+    (tmp_path / "proof.py").write_text(
+        'from utils.program import fail\nif __name__ == "__main__":\n    fail("x")\n'
+    )
+    assert forbidden_arrows(tmp_path) == []
+
+
+def test_print_and_mlflow_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "weights.py"
+    path.write_text("def f():\n    from mlflow.tracking import MlflowClient\n    print(1)\n")
+    assert len(prints(tmp_path)) == 1
+    assert len(mlflow_imports([path])) == 1
