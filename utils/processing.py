@@ -168,9 +168,12 @@ def _replacement(name: str, declared: Missing, dtype: np.dtype[Any]) -> float | 
     return int(value)
 
 
-def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the lowest and highest finite value of a type; integers exactly."""
     if dtype.kind == "b":
         return 0, 1
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
     return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 
 
@@ -198,19 +201,22 @@ def clip_columns(
 
 
 def _clipped(name: str, column: Array, low: float | None, high: float | None) -> Array:
-    lower = -math.inf if low is None else low
-    upper = math.inf if high is None else high
-    if column.dtype.kind != "f":
-        lowest, highest = _limits(column.dtype)
-        lower = lowest if lower <= lowest else math.ceil(lower) if lower < math.inf else lower
-        upper = highest if upper >= highest else math.floor(upper) if upper > -math.inf else upper
-        if lower > highest or upper < lowest:
-            lower, upper = 1, 0
-    if not lower <= upper:
+    kind = column.dtype.type
+    lower, upper = -math.inf if low is None else low, math.inf if high is None else high
+    lowest, highest = _limits(column.dtype)
+    if not (lower <= upper and lower <= highest and upper >= lowest):
+        raise ConfigError(f"clip: no {column.dtype} value of '{name}' lies in [{low}, {high}]")
+    if column.dtype.kind == "f":
+        return np.clip(
+            column,
+            None if math.isinf(lower) else kind(max(lower, lowest)),
+            None if math.isinf(upper) else kind(min(upper, highest)),
+        )
+    lower, upper = math.ceil(max(lower, lowest)), math.floor(min(upper, highest))
+    if lower > upper:
         raise ConfigError(f"clip: no {column.dtype} value of '{name}' lies in [{low}, {high}]")
     if column.dtype.kind == "b":
         return np.clip(column.view(np.uint8), lower, upper).astype(np.bool_)
-    kind = column.dtype.type
     return np.clip(column, kind(lower), kind(upper))
 
 

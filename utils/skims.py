@@ -46,8 +46,8 @@ FORMAT = "skim-1"
 CHUNK_ROWS = 16_384
 """Rows of one HDF5 chunk; appending and reading are fastest in multiples of it."""
 
-READ_ROWS = 4 * CHUNK_ROWS
-"""Rows read at once while columns are taken apart: what fits a core's cache."""
+PIECE_ROWS = 4 * CHUNK_ROWS
+"""Rows put together or taken apart at once: their copies stay small, whatever is asked for."""
 
 _DTYPES = (
     *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -121,10 +121,13 @@ class SkimWriter:
             self._file.root._f_get_child(GROUPS[0]).axis1.append(index)
             for group, blocks in self._blocks.items():
                 for block in blocks:
-                    values = np.empty((n, len(block.columns)), block.dtype)
-                    for j, name in enumerate(block.columns):
-                        values[:, j] = columns[group][name]
-                    self._file.get_node(block.node).append(values)
+                    given, node = columns[group], self._file.get_node(block.node)
+                    for start in range(0, n, PIECE_ROWS):
+                        stop = min(start + PIECE_ROWS, n)
+                        values = np.empty((stop - start, len(block.columns)), block.dtype)
+                        for j, name in enumerate(block.columns):
+                            values[:, j] = given[name][start:stop]
+                        node.append(values)
         self.n_rows += n
 
     def __exit__(
@@ -423,7 +426,7 @@ def _pieces(file: Any, block: Block, start: int, stop: int) -> Iterator[tuple[sl
     node = file.get_node(block.node)
     at = start
     while at < stop:
-        end = min(at - at % CHUNK_ROWS + READ_ROWS, stop)
+        end = min(at - at % CHUNK_ROWS + PIECE_ROWS, stop)
         yield slice(at - start, end - start), node.read(at, end)
         at = end
 
