@@ -691,8 +691,10 @@ def load(model: type[C], raw: Mapping[str, Any], referred: Iterable[str] = ()) -
     """
     known = {field.alias or name for name, field in model.model_fields.items()}
     helpers = set(referred) - known
+    # An empty string is how MLproject's parameters and shell variables say "not given".
+    given = {str(k): v for k, v in raw.items() if k not in helpers and v != ""}
     try:
-        return model.model_validate({str(k): v for k, v in raw.items() if k not in helpers})
+        return model.model_validate(given)
     except ValidationError as error:
         raise ConfigError(_one_line(error, model)) from None
 

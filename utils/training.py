@@ -49,7 +49,7 @@ def parameters(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Par
 
     Raises ConfigError for an objective that gives no class probabilities.
     """
-    given = {_canonical(key): value for key, value in model_param.items()}
+    given = {_canonical(key): value for key, value in model_param.items() if value != ""}
     clash = [key for key in given if key in _OURS and key != "num_class"]
     if clash:
         raise ConfigError(f"model_param.{clash[0]} is set by the training itself: leave it out")
