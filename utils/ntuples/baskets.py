@@ -101,7 +101,13 @@ class Reader:
         wanted = len(rows) * source.stored.itemsize
         content: Any
         if k < len(baskets.seek):
-            content = self._content(name, rows, wanted, int(baskets.seek[k]), int(baskets.size[k]))
+            seek, size = int(baskets.seek[k]), int(baskets.size[k])
+            try:
+                content = self._content(name, rows, wanted, seek, size)
+            except InputError:
+                raise
+            except Exception as error:  # each way of compression has its own
+                raise self._damaged(name, rows, cause(error)) from error
         else:
             content = baskets.inside[k - len(baskets.seek)]
         if len(content) < wanted:
