@@ -77,4 +77,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(program.run(main, "preprocess/training_data"))
+    sys.exit(program.run(main, "preprocess/training_data", default="bbH_tt"))

@@ -42,4 +42,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(program.run(main, "train"))
+    sys.exit(program.run(main, "train", default="train"))

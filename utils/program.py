@@ -26,12 +26,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
-from utils.schema import PROJECT, ConfigError, PipelineError, load, nearest
+from utils.schema import PROJECT, ConfigError, PipelineError, load, nearest, undeclared_keys
 
 log = logging.getLogger(__name__)
 
 CONFIGS = PROJECT / "configs"
 C = TypeVar("C", bound=BaseModel)
+_HELP = {"--help", "-h", "--hydra-help", "--version"}
 
 
 class ProjectConfigs(SearchPathPlugin):
@@ -41,10 +42,11 @@ class ProjectConfigs(SearchPathPlugin):
         search_path.append(provider="project", path=f"file://{CONFIGS}")
 
 
-def run(main: Callable[[], None], primaries: Path | str) -> int:
+def run(main: Callable[[], None], primaries: str, default: str | None) -> int:
     """Run a script's Hydra `main` and return its exit status.
 
-    `primaries` is the folder of the script's own primary files, relative to `configs`. A mistake
+    `primaries` is the folder of the script's own primary files, relative to `configs`, and
+    `default` the one that is taken where none is named (None: one must be named). A mistake
     of the user ends as one line on standard error and status 1; anything else is a bug of ours and
     keeps its traceback.
     """
@@ -54,7 +56,7 @@ def run(main: Callable[[], None], primaries: Path | str) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that the one line can be ours
     Plugins.instance().register(ProjectConfigs)
     with _one_line_errors():
-        sys.argv[1:] = command_line(sys.argv[1:], CONFIGS / primaries)
+        sys.argv[1:] = command_line(sys.argv[1:], CONFIGS / primaries, default)
         main()
     return 0
 
@@ -104,20 +106,31 @@ def typed(cfg: DictConfig, model: type[C]) -> C:
     Raises ConfigError where a mandatory value is missing, an interpolation leads nowhere, a key is
     unknown or a value has the wrong type.
     """
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise ConfigError(f"{missing[0]} is not set: add {missing[0]}=... to the command")
     raw = OmegaConf.to_container(cfg, resolve=False)
-    referred = {name.split(".")[0] for name in _interpolated(raw)}
-    resolved = OmegaConf.to_container(cfg, resolve=True)
-    if not isinstance(resolved, dict) or not resolved:
+    if not isinstance(raw, dict) or not raw:
         raise ConfigError("no configuration is named: add --config-name NAME.yaml")
+    plain = {str(key): value for key, value in raw.items()}
+    referred = {name.split(".")[0] for name in _interpolated(raw)}
+    undeclared_keys(model, plain, referred)
+    for key, value in plain.items():
+        if value == "???":
+            raise ConfigError(f"{key} is not set: add {key}=... to the command")
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
     return load(model, {str(k): v for k, v in resolved.items()}, referred)
 
 
-def command_line(arguments: list[str], primaries: Path) -> list[str]:
-    """Return what the user typed in the form Hydra takes."""
-    primary = _primary_file(arguments, primaries)
+def command_line(arguments: list[str], primaries: Path, default: str | None) -> list[str]:
+    """Return what the user typed in the form Hydra takes.
+
+    Raises ConfigError where a primary file must be named and none is, or an analysis file is not
+    there.
+    """
+    named = _option(arguments, "--config-name", "-cn") or default
+    if named is None and not _HELP & set(arguments):
+        names = " or ".join(sorted(p.name for p in primaries.glob("*.yaml")))
+        raise ConfigError(f"no configuration is named: add --config-name {names}")
+    primary = _primary_file(arguments, primaries, named)
     folders = [CONFIGS, primaries, *([primary.parent] if primary else [])]
     groups = {p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_dir()}
     declared = _groups_in_defaults(primary)
@@ -129,7 +142,7 @@ def command_line(arguments: list[str], primaries: Path) -> list[str]:
         "hydra.run.dir": f"'{PROJECT}/outputs/${{hydra.job.name}}/{stamp}'",
         "hydra.sweep.dir": f"'{PROJECT}/outputs/${{hydra.job.name}}/{stamp}'",
     }
-    if any(a in ("--help", "-h", "--hydra-help", "--version") for a in arguments):
+    if _HELP & set(arguments):
         return rewritten
     return rewritten + [f"{k}={v}" for k, v in defaults.items() if k not in given]
 
@@ -165,8 +178,7 @@ def _register_analysis(path: Path) -> str:
     return name
 
 
-def _primary_file(arguments: list[str], primaries: Path) -> Path | None:
-    name = _option(arguments, "--config-name", "-cn")
+def _primary_file(arguments: list[str], primaries: Path, name: str | None) -> Path | None:
     folder = _option(arguments, "--config-path", "-cp")
     if folder:
         primaries = PROJECT / folder
@@ -187,9 +199,9 @@ def _option(arguments: list[str], *names: str) -> str | None:
 
 
 def _groups_in_defaults(primary: Path | None) -> set[str]:
-    """Return the groups that a primary file's defaults list names; all where it is unknown."""
+    """Return the groups that a primary file's defaults list names."""
     if primary is None:
-        return {"analysis", "model", "features"}
+        return set()
     content = OmegaConf.load(primary)
     defaults = content.get("defaults") if isinstance(content, DictConfig) else None
     entries: Iterable[Any] = defaults or []

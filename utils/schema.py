@@ -216,7 +216,10 @@ Text = Annotated[str, BeforeValidator(_as_text)]
 class Closed(BaseModel):
     """Base of everything users write: a key nobody declared is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    # Validators are built when first used: no script needs those of all configurations.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, defer_build=True
+    )
 
 
 class ClassInfo(Closed):
@@ -689,14 +692,27 @@ def load(model: type[C], raw: Mapping[str, Any], referred: Iterable[str] = ()) -
     such helper keys are left out when the model does not declare them; any other undeclared key
     is refused. Raises ConfigError, in one line that names the key.
     """
-    known = {field.alias or name for name, field in model.model_fields.items()}
-    helpers = set(referred) - known
+    helpers = undeclared_keys(model, raw, referred)
     # An empty string is how MLproject's parameters and shell variables say "not given".
     given = {str(k): v for k, v in raw.items() if k not in helpers and v != ""}
     try:
         return model.model_validate(given)
     except ValidationError as error:
         raise ConfigError(_one_line(error, model)) from None
+
+
+def undeclared_keys(
+    model: type[BaseModel], raw: Mapping[str, Any], referred: Iterable[str]
+) -> set[str]:
+    """Return the helper keys of `raw`: undeclared, but referred to by interpolations.
+
+    Raises ConfigError for an undeclared key that nothing refers to.
+    """
+    known = {field.alias or name for name, field in model.model_fields.items()}
+    undeclared = {str(key) for key in raw} - known
+    for key in sorted(undeclared - set(referred)):
+        raise ConfigError(f"unknown key '{key}'; {nearest(key, known)}")
+    return undeclared
 
 
 def _one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:

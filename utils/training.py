@@ -50,6 +50,7 @@ def parameters(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Par
     Raises ConfigError for an objective that gives no class probabilities.
     """
     given = {_canonical(key): value for key, value in model_param.items() if value != ""}
+    _check_names(given)
     clash = [key for key in given if key in _OURS and key != "num_class"]
     if clash:
         raise ConfigError(f"model_param.{clash[0]} is set by the training itself: leave it out")
@@ -79,6 +80,17 @@ def parameters(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Par
         first_metric_only=bool(given.pop("first_metric_only", False)),
         lightgbm={**given, "verbosity": -1},
     )
+
+
+def _check_names(given: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a parameter LightGBM does not have: it would ignore it without a word."""
+    from lightgbm.basic import _ConfigAliases
+
+    aliases = _ConfigAliases._get_all_param_aliases()
+    known = {*aliases, *(alias for others in aliases.values() for alias in others)}
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"LightGBM has no parameter model_param.{key}; {nearest(key, known)}")
 
 
 def _binary_metrics(metric: Any) -> list[str]:
