@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from utils import folds, friends, proof
-from utils.schema import PROJECT, FoldRule, InputError, ProofError
+from utils import folds, forest, friends, processing, proof, tracking
+from utils.schema import PROJECT, FoldRule, InputError, ProofError, Recipe
 
 Columns = dict[str, NDArray[Any]]
 N = 500
@@ -426,6 +426,182 @@ def test_a_renamed_input_tree_can_be_named(tmp_path: Path, pair: tuple[Path, Pat
     with pytest.raises(InputError, match=r"no tree 'TauCheck' in other\.root"):
         proof.prove_alignment(other, pair[1])
     assert proof.prove_alignment(other, pair[1], input_tree="Events").n_entries == N
+
+
+# --- scores of a run -----------------------------------------------------------------------------
+
+FEATURES = ("ratio", "njets", "pt_1")
+ANALYSIS = {
+    "for_training": True,
+    "input_tree_name": "TauCheck",
+    "input_path": "nowhere",
+    "training_samples": [{"a": {"sig": {"class": 0}, "bkg": {"class": 1}, "tau": {"class": 2}}}],
+    "class_to_info": {i: {"name": n} for i, n in enumerate(["sig", "bkg", "tau"])},
+    "cont_features": ["pt_1", "ratio"],
+    "cat_features": ["njets"],
+    "misc_features": ["weight_of_training_only"],
+    "derived_features": {"ratio": "x / (1 + njets)"},
+    "missing": -999,
+    "clip": {"njets": [0, 3]},
+    "weight": "weight_of_training_only",
+    "identity": ["run", "evt"],
+    "n_splits": 3,
+}
+
+
+def physics(n: int = N, seed: int = 4) -> Columns:
+    columns = events(n, seed)
+    rng = np.random.default_rng(seed)
+    columns["njets"] = rng.integers(0, 6, n).astype("i4")
+    columns["pt_1"] = np.where(np.arange(n) % 9 == 0, -999, rng.exponential(40, n)).astype("f4")
+    return columns
+
+
+def features(columns: Columns) -> NDArray[np.float32]:
+    """The run's recipe, spelled out by hand: derived, missing, clipped, scaled."""
+    ratio = (columns["x"] / (1 + columns["njets"].astype("f8"))).astype("f4")
+    pt = np.where(columns["pt_1"] == -999, np.nan, columns["pt_1"]).astype("f4")
+    scaled_pt = ((pt - np.float64(40)) / 20).astype("f4")
+    return np.stack(
+        [(ratio / np.float64(0.5)), np.clip(columns["njets"], 0, 3), scaled_pt], 1
+    ).astype("f4")
+
+
+class StandIn:
+    """A run as `tracking.open_run` returns it, without a store."""
+
+    def __init__(self, run_id: str, seed: int) -> None:
+        import lightgbm
+
+        columns = physics(seed=seed)
+        fold = folds.fold_of(RULE, columns)
+        rng = np.random.default_rng(seed)
+        target = (columns["x"] + rng.normal(size=N) > 0).astype(int) + (columns["njets"] > 3)
+        parameters = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_threads": 1}
+        self.boosters = [
+            lightgbm.train(
+                {**parameters, "num_leaves": 7},
+                lightgbm.Dataset(
+                    features(columns)[fold != i], target[fold != i], feature_name=list(FEATURES)
+                ),
+                num_boost_round=8,
+            )
+            for i in range(3)
+        ]
+        self.run_id = run_id
+        numbers = {"mean": [40.0, 0.0], "scale": [20.0, 0.5]}
+        pipeline = processing.FeaturePipeline(
+            inputs=("pt_1", "ratio"),
+            outputs=("pt_1", "ratio"),
+            **{k: tuple(v) for k, v in numbers.items()},
+        )
+        self.recipe = Recipe(
+            analysis=ANALYSIS,
+            training={},
+            classes=tuple({"id": i, "name": n} for i, n in enumerate(["sig", "bkg", "tau"])),
+            features=FEATURES,
+            pipeline=pipeline.to_json(),
+            fold=RULE,
+            weight="w_class_imbalance",
+            objective="multiclass",
+            models=tuple({"index": i} for i in range(3)),
+            samples=(),
+            files=(),
+            skims={},
+            audit=(),
+            audit_passed=True,
+        )
+
+    def model_text(self, index: int) -> str:
+        return self.boosters[index].model_to_string()
+
+    def fingerprints(self) -> list[str]:
+        return [forest.compile_forest(self.model_text(i)).fingerprint for i in range(3)]
+
+    def write_friend(self, path: Path, source: Path, columns: Columns, **change: Any) -> Path:
+        """Write what predict.py would, the scores by LightGBM itself; x > 1.5 is cut."""
+        fold = folds.fold_of(RULE, columns)
+        probabilities = np.stack([b.predict(features(columns)) for b in self.boosters])
+        entry = np.flatnonzero(columns["x"] <= 1.5)
+        mine = probabilities[fold[entry], entry]
+        rows = friends.fill_rows(0, len(fold), entry, friends.score_columns(mine, NAMES))
+        rows = {**{n: columns[n] for n in ("run", "evt")}, "fold": fold, **rows}
+        changes = {"run_id": self.run_id, "models": self.fingerprints(), "cut": "x <= 1.5"}
+        metadata = metadata_of(source, misc=[], **{**changes, **change})
+        return write_friend(path, rows, metadata)
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[str, StandIn]:
+    return {"run-a": StandIn("run-a", seed=4), "run-b": StandIn("run-b", seed=5)}
+
+
+@pytest.fixture
+def scored(
+    tmp_path: Path, runs: dict[str, StandIn], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, Path]:
+    monkeypatch.setattr(tracking, "open_run", runs.__getitem__)
+    source = write_input(tmp_path / "in.root", physics())
+    return source, runs["run-a"].write_friend(tmp_path / "friend.root", source, physics())
+
+
+def test_the_command_recomputes_scores_from_the_run(
+    scored: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert proof.main([*map(str, scored), "--scores", "run-a"]) == 0
+    out = capsys.readouterr().out
+    assert "scores those of run run-a within" in out
+    assert out.count("\n") == 1
+
+
+@pytest.mark.parametrize("chunk", [1, 77, 10_000])
+def test_recomputed_scores_depend_on_no_chunk(
+    scored: tuple[Path, Path], runs: dict[str, StandIn], chunk: int
+) -> None:
+    source, path = scored
+    if chunk == 1:
+        source = write_input(source.with_name("short.root"), physics(5))
+        path = runs["run-a"].write_friend(path.with_name("short_f.root"), source, physics(5))
+    recompute = proof.run_scores("run-a", friends.open_friend(path), source, "TauCheck")
+    assert proof.prove_scores(path, recompute, chunk_entries=chunk) < 1e-7
+
+
+def test_a_friend_of_another_run_is_caught_by_its_name_models_and_scores(
+    scored: tuple[Path, Path], runs: dict[str, StandIn], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, path = scored
+    other, mine = runs["run-b"], runs["run-a"].fingerprints()
+    pretence: dict[str, Any] = {}
+    for change, text in (
+        ({}, "was made by run run-b, not by run run-a"),
+        ({"run_id": "run-a"}, "was made with other models: model 0"),
+        ({"models": mine}, "holds other scores: entry 0"),
+    ):
+        pretence.update(change)
+        forged = other.write_friend(path.with_name("forged.root"), source, physics(), **pretence)
+        assert proof.main([str(source), str(forged), "--scores", "run-a"]) == 1
+        assert text in capsys.readouterr().err
+
+
+def test_a_cut_other_than_the_stated_one_is_caught(
+    scored: tuple[Path, Path], runs: dict[str, StandIn]
+) -> None:
+    source, path = scored
+    for cut in (None, "x <= 1.4", "x <= 1.6"):
+        forged = runs["run-a"].write_friend(path, source, physics(), cut=cut)
+        recompute = proof.run_scores("run-a", friends.open_friend(forged), source, "TauCheck")
+        with pytest.raises(ProofError, match="holds other scores"):
+            proof.prove_scores(forged, recompute)
+
+
+def test_a_friend_of_another_fold_rule_is_caught(
+    scored: tuple[Path, Path], runs: dict[str, StandIn]
+) -> None:
+    source, path = scored
+    rule = {"kind": "modulo", "columns": ["run"], "n_splits": 3}
+    forged = runs["run-a"].write_friend(path, source, physics(), fold_rule=rule)
+    with pytest.raises(ProofError, match="another fold rule"):
+        proof.run_scores("run-a", friends.open_friend(forged), source, "TauCheck")
 
 
 # --- the command ---------------------------------------------------------------------------------

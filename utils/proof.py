@@ -3,9 +3,7 @@
     python -m utils.proof INPUT.root FRIEND.root [--scores RUN_ID]
     python -m utils.proof --show FRIEND.root
 
-The proof trusts nothing but the two files: identity columns are compared bit by bit, folds are
-computed anew from the INPUT's columns, in a stream of constant memory. It ends with status 0 and
-one line, or with status 1 and the first entry that is wrong.
+Ends with status 0 and one line, or with status 1 and the first entry that is wrong.
 """
 
 from __future__ import annotations
@@ -14,133 +12,34 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.alignment import CHECKS, CHUNK_ENTRIES, Proof, prove_alignment
 from utils.folds import fold_of
-from utils.friends import (
-    FOLD,
-    PRED_CLASS,
-    Friend,
-    fold_rule,
-    get_tree,
-    iterate,
-    open_friend,
-    open_root,
+from utils.friends import PRED_CLASS, Friend, fold_rule, iterate, open_friend
+from utils.schema import (
+    FILLER_CLASS,
+    PipelineError,
+    PreprocessConfig,
+    Process,
+    ProofError,
+    Sample,
+    load,
 )
-from utils.schema import PipelineError, ProofError, nearest
+
+__all__ = ["CHECKS", "Proof", "Scores", "main", "prove_alignment", "prove_scores", "run_scores"]
 
 log = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 Scores = Callable[[int, int], NDArray[np.float64]]
 """Probabilities `(stop-start, n_classes)` of entries start .. stop-1, NaN where one was cut."""
-
-CHECKS = ("length", "identity", "fold", "scores")
-"""length: as many entries. identity: identity and copied columns, bit by bit. fold: computed anew.
-scores: each row is filler throughout, or a distribution whose largest value pred_class names."""
-
-CHUNK_ENTRIES = 200_000
-
-
-@dataclass(frozen=True)
-class Proof:
-    """A friend tree that was proved against its input.
-
-    `n_scored` entries have scores, the others fillers. `identity` are the compared columns. `notes`
-    are remarks that do not contradict the proof. `deviation` is the largest difference of a stored
-    score from the recomputed one, None where scores were not recomputed.
-    """
-
-    input_path: Path
-    friend_path: Path
-    n_entries: int
-    n_scored: int
-    identity: tuple[str, ...]
-    n_splits: int
-    notes: tuple[str, ...] = ()
-    run_id: str | None = None
-    deviation: float | None = None
-
-    @property
-    def summary(self) -> str:
-        """The proof in one line."""
-        compared = ", ".join(self.identity) or "no column"
-        parts = [
-            f"{self.n_entries} entries in the same order ({compared} equal bit by bit)",
-            f"all in their fold of {self.n_splits}",
-            f"{self.n_scored} scored",
-        ]
-        if self.deviation is not None:
-            parts.append(f"scores those of run {self.run_id} within {self.deviation:.1e}")
-        return (
-            f"proved: {self.friend_path.name} is a friend of {self.input_path.name}: "
-            + "; ".join(parts)
-        )
-
-
-def prove_alignment(
-    input_path: str | Path,
-    friend_path: str | Path,
-    *,
-    tree: str | None = None,
-    input_tree: str | None = None,
-    checks: Sequence[str] = CHECKS,
-    chunk_entries: int = CHUNK_ENTRIES,
-) -> Proof:
-    """Prove that row i of the friend tree is entry i of the input tree, for every i.
-
-    `tree` names the friend tree and `input_tree` the input's; by default the only friend tree of
-    the file, and the tree it was made from. Raises ProofError with the first entry that is wrong
-    and its values, InputError for files, trees or branches that are missing or unreadable.
-    """
-    friend, input_path = open_friend(friend_path, tree), Path(input_path)
-    rule = fold_rule(friend.metadata)
-    source = _open_input(input_path, input_tree or friend.metadata["input"]["tree"])
-    identity = tuple(friend.metadata["identity"])
-    compared = tuple(dict.fromkeys([*identity, *friend.metadata["misc"]]))
-    probabilities = list(friend.metadata["probabilities"])
-    _check_branches(friend, source, compared, [FOLD, PRED_CLASS, *probabilities])
-    where = f"{friend.path.name} is not a friend of {input_path.name}"
-    if "length" in checks and friend.n_entries != source.n_entries:
-        raise ProofError(
-            f"{where}: it has {friend.n_entries} entries, the input {source.n_entries}"
-        )
-    notes = _fingerprint_notes(friend, source)
-    if notes and not identity:
-        raise ProofError(f"{where}: it has no identity columns to compare, and {notes[0]}")
-    distinct = _Neighbours()
-    n_scored = 0
-    theirs = iterate(
-        input_path, source.tree, list(dict.fromkeys([*compared, *rule.columns])), chunk_entries
-    )
-    ours = iterate(
-        friend.path, friend.tree, [*compared, FOLD, PRED_CLASS, *probabilities], chunk_entries
-    )
-    for (start, stop, expected), (_, _, found) in zip(theirs, ours, strict="length" in checks):
-        wrong: list[tuple[int, str]] = []
-        if "identity" in checks:
-            wrong += [_differing(name, expected[name], found[name]) for name in compared]
-        if "fold" in checks:
-            fold = fold_of(rule, expected, np.arange(start, stop, dtype=np.int64))
-            wrong.append(_differing(FOLD, fold[: len(found[FOLD])], found[FOLD]))
-        if "scores" in checks:
-            wrong.append(_inconsistent(found, probabilities))
-        contradictions = [(row, text) for row, text in wrong if text]
-        if contradictions:
-            row, text = min(contradictions, key=lambda found: found[0])
-            raise ProofError(f"{where}: entry {start + row}: {text}")
-        distinct.add({name: expected[name] for name in identity})
-        n_scored += int(np.count_nonzero(found[PRED_CLASS] >= 0))
-    notes += distinct.notes(identity)
-    return Proof(
-        input_path, friend.path, friend.n_entries, n_scored, compared, rule.n_splits, tuple(notes)
-    )
 
 
 def prove_scores(
@@ -191,138 +90,6 @@ def prove_scores(
     return largest
 
 
-def check_run(friend: Friend, run_id: str, models: Sequence[str]) -> None:
-    """Raise ProofError unless the friend tree names this run and these model fingerprints."""
-    made_by = friend.metadata["run_id"]
-    if made_by != run_id:
-        raise ProofError(f"{friend.path.name} was made by run {made_by}, not by run {run_id}")
-    stated = list(friend.metadata["models"])
-    if stated != list(models):
-        place = next(
-            (i for i, (a, b) in enumerate(zip(stated, models, strict=False)) if a != b),
-            min(len(stated), len(models)),
-        )
-        raise ProofError(
-            f"{friend.path.name} was made with other models: model {place} is "
-            f"{_at(stated, place)} there and {_at(models, place)} in run {run_id}"
-        )
-
-
-# --- parts of the proof --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Input:
-    path: Path
-    tree: str
-    n_entries: int
-    branches: tuple[str, ...]
-    fingerprint: Mapping[str, Any]
-
-
-def _open_input(path: Path, tree: str) -> _Input:
-    with open_root(path) as file:
-        found = get_tree(file, tree, path)
-        n_entries = int(found.num_entries)
-        fingerprint = {
-            "size": path.stat().st_size,
-            "uuid": str(file.file.uuid),
-            "n_entries": n_entries,
-        }
-        return _Input(path, tree, n_entries, tuple(found.keys()), fingerprint)
-
-
-def _check_branches(
-    friend: Friend, source: _Input, compared: Sequence[str], own: Sequence[str]
-) -> None:
-    for name in [*compared, *own]:
-        if name not in friend.branches:
-            raise ProofError(
-                f"{friend.path.name} lacks its branch '{name}'; {nearest(name, friend.branches)}"
-            )
-    for name in [*compared, *fold_rule(friend.metadata).columns]:
-        if name not in source.branches:
-            raise ProofError(
-                f"{friend.path.name} is not a friend of {source.path.name}: its column '{name}' is "
-                f"no branch of tree '{source.tree}'; {nearest(name, source.branches)}"
-            )
-
-
-def _fingerprint_notes(friend: Friend, source: _Input) -> list[str]:
-    stated = friend.metadata["input"]
-    changed = [
-        f"{key} {stated.get(key)}, now {now}"
-        for key, now in source.fingerprint.items()
-        if stated.get(key) != now
-    ]
-    if not changed:
-        return []
-    return [
-        f"{source.path.name} is not the very file the friend was made from ({'; '.join(changed)}): "
-        "re-made, re-compressed or merged"
-    ]
-
-
-def _differing(name: str, expected: Array, found: Array) -> tuple[int, str]:
-    """Return the first row where two columns differ in a bit, and its values; else no text."""
-    if expected.dtype != found.dtype:
-        return 0, f"'{name}' is {expected.dtype} in the input and {found.dtype} in the friend"
-    n_rows = min(len(expected), len(found))
-    bits = f"u{expected.dtype.itemsize}"
-    differ = np.ascontiguousarray(expected[:n_rows]).view(bits) != np.ascontiguousarray(
-        found[:n_rows]
-    ).view(bits)
-    if not differ.any():
-        return n_rows, ""
-    row = int(np.argmax(differ))
-    origin = "by the input's identity" if name == FOLD else "in the input"
-    return row, f"'{name}' is {expected[row]!s} {origin} and {found[row]!s} in the friend"
-
-
-def _inconsistent(found: Mapping[str, Array], names: Sequence[str]) -> tuple[int, str]:
-    """Return the first row whose scores contradict each other, and how; else no text."""
-    scores = np.stack([found[name] for name in names], axis=1).astype(np.float64)
-    chosen = found[PRED_CLASS]
-    scored = chosen >= 0
-    # Rounding to float32 keeps the order, so the largest score before it is still the largest.
-    place = np.clip(chosen, 0, len(names) - 1)[:, None]
-    largest = np.take_along_axis(scores, place, axis=1)[:, 0]
-    with np.errstate(invalid="ignore"):
-        good = (np.abs(scores.sum(axis=1) - 1) < 1e-5) & (scores.min(axis=1) >= 0)
-        good &= (largest == scores.max(axis=1)) & (chosen < len(names))
-    good = np.where(scored, good, np.isnan(scores).all(axis=1) & (chosen == -1))
-    if good.all():
-        return len(good), ""
-    row = int(np.argmin(good))
-    values = ", ".join(str(found[name][row]) for name in names)
-    return row, f"scores {values} with pred_class {chosen[row]!s} contradict each other"
-
-
-class _Neighbours:
-    """Counts neighbouring entries of equal identity: a proof can't tell those apart."""
-
-    def __init__(self) -> None:
-        self.equal = self.pairs = 0
-        self.last: dict[str, Array] = {}
-
-    def add(self, columns: Mapping[str, Array]) -> None:
-        if not columns:
-            return
-        joined = {n: np.concatenate([self.last.get(n, c[:0]), c]) for n, c in columns.items()}
-        same = np.logical_and.reduce([c[1:] == c[:-1] for c in joined.values()])
-        self.equal += int(np.count_nonzero(same))
-        self.pairs += same.size
-        self.last = {name: values[-1:] for name, values in columns.items()}
-
-    def notes(self, names: Sequence[str]) -> list[str]:
-        if self.equal <= 0.01 * self.pairs:
-            return []
-        return [
-            f"{', '.join(names)} do not differ in {self.equal} of {self.pairs} pairs of "
-            "neighbouring entries: the proof does not exclude an exchange of those"
-        ]
-
-
 def _tolerance(stored: Array) -> Array | float:
     if stored.dtype == np.float64:
         return 1e-14
@@ -347,6 +114,69 @@ def _check_classes(
 
 def _at(values: Sequence[str], place: int) -> str:
     return values[place] if place < len(values) else "absent"
+
+
+# --- a run's scores -------------------------------------------------------------------------------
+
+
+def check_run(friend: Friend, run_id: str, models: Sequence[str]) -> None:
+    """Raise ProofError unless the friend tree names this run and these model fingerprints."""
+    made_by = friend.metadata["run_id"]
+    if made_by != run_id:
+        raise ProofError(f"{friend.path.name} was made by run {made_by}, not by run {run_id}")
+    stated = list(friend.metadata["models"])
+    if stated != list(models):
+        place = next(
+            (i for i, (a, b) in enumerate(zip(stated, models, strict=False)) if a != b),
+            min(len(stated), len(models)),
+        )
+        raise ProofError(
+            f"{friend.path.name} was made with other models: model {place} is "
+            f"{_at(stated, place)} there and {_at(models, place)} in run {run_id}"
+        )
+
+
+def run_scores(run_id: str, friend: Friend, input_path: str | Path, input_tree: str) -> Scores:
+    """Return what computes the scores of any range of entries anew from the input tree.
+
+    Everything comes from the run: derived features, missing values, clipping, feature pipeline,
+    fold rule and models. From the friend tree comes only the cut it states. Raises RunError for a
+    run that lacks something, ProofError for a friend tree of another run, fold rule or models.
+    """
+    # What scoring needs is slow to import, and most proofs do without.
+    from utils import inference, selection, tracking
+    from utils.processing import FeaturePipeline, stack_columns
+
+    run = tracking.open_run(run_id)
+    recipe = run.recipe
+    texts = [run.model_text(i) for i in range(len(recipe.models))]
+    models = inference.compile_models(texts, recipe.fold, recipe.features, f"run {run.run_id}")
+    check_run(friend, run.run_id, models.fingerprints)
+    if fold_rule(friend.metadata) != recipe.fold:
+        raise ProofError(f"{friend.path.name} has another fold rule than run {run.run_id}")
+    pipeline = FeaturePipeline.from_json(recipe.pipeline)
+    analysis = load(PreprocessConfig, recipe.analysis).model_copy(
+        update={"common_cut": friend.metadata["cut"], "input_branches": None}
+    )
+    everything = (Process(friend.path.stem, None, FILLER_CLASS),)
+    sample = Sample(friend.path.stem, (str(Path(input_path).absolute()),), input_tree, everything)
+    [whole] = selection.plan(analysis, [sample], misc=()).units
+    # Weights change no score, and a sample that is only predicted may lack their branches.
+    whole = replace(whole, weight=None, roles=replace(whole.roles, kept=()))
+
+    def score_entries(start: int, stop: int) -> NDArray[np.float64]:
+        scores = np.full((stop - start, models.n_classes), np.nan)
+        for part in selection.stream(replace(whole, start=start, stop=stop)):
+            groups = part.groups
+            entry = groups["provenance"]["entry"]
+            raw = stack_columns(groups["cont_features"], pipeline.inputs)
+            transformed = zip(pipeline.outputs, pipeline.transform(raw).T, strict=True)
+            matrix = stack_columns({**dict(transformed), **groups["cat_features"]}, models.features)
+            fold = fold_of(recipe.fold, groups["identity"], entry)
+            scores[entry - start] = inference.score(models, matrix, fold)
+        return scores
+
+    return score_entries
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -381,6 +211,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         proof = prove_alignment(
             given.input, given.friend, tree=given.tree, input_tree=given.input_tree
         )
+        if given.scores:
+            friend = open_friend(given.friend, given.tree)
+            tree = given.input_tree or friend.metadata["input"]["tree"]
+            scores = run_scores(given.scores, friend, given.input, tree)
+            largest = prove_scores(given.friend, scores, tree=given.tree)
+            proof = replace(proof, run_id=given.scores, deviation=largest)
         for note in proof.notes:
             log.info("note: %s", note)
         sys.stdout.write(proof.summary + "\n")
