@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -315,6 +316,28 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         SkimWriter(tmp_path / "file" / "a.h5", {}, {}),
     ):
         pass
+
+
+def test_a_folder_in_the_place_of_the_file_is_told(tmp_path):
+    (tmp_path / "a.h5" / "sub").mkdir(parents=True)
+    with (
+        pytest.raises(InputError, match=r"a\.h5 cannot be written: Is a directory"),
+        SkimWriter(tmp_path / "a.h5", {}, {}),
+    ):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_threads_may_read_and_write_side_by_side(tmp_path):
+    skim = open_skim(write(tmp_path / "a.h5", 50, **FEATURES))
+    expected = skim.matrix(["a", "n"])
+
+    def work(i: int) -> bool:
+        write(tmp_path / f"{i}.h5", 20)
+        return np.array_equal(skim.matrix(["a", "n"]), expected, equal_nan=True)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(work, range(16)))
 
 
 # --- what a writer refuses -----------------------------------------------------------------------
