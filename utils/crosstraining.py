@@ -242,11 +242,19 @@ class _Matrix:
         return matrix if len(self.rows) == len(matrix) else matrix[self.rows]
 
 
+def settings_of(config: TrainConfig, data: TrainingSet) -> Parameters:
+    """Return what LightGBM is told. Raises ConfigError for parameters it does not have."""
+    return training.parameters(config.model_param, len(data.classes), config.seed)
+
+
 def train(
-    workers: Engine, config: TrainConfig, data: TrainingSet, rows: tuple[Split, ...]
+    workers: Engine,
+    config: TrainConfig,
+    settings: Parameters,
+    data: TrainingSet,
+    rows: tuple[Split, ...],
 ) -> list[FoldResult]:
     """Train all folds side by side, the cores divided among them."""
-    settings = training.parameters(config.model_param, len(data.classes), config.seed)
     matrix: Callable[[], NDArray[np.float32]] = _Matrix(data.skim, data.features, data.rows)
     if workers.shares_memory:
         loaded = matrix()

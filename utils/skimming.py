@@ -20,6 +20,7 @@ from utils.schema import (
     COMPUTED_COLUMNS,
     TARGET,
     AnalysisConfig,
+    ClassInfo,
     ConfigError,
     InputError,
     PreprocessConfig,
@@ -232,7 +233,7 @@ def metadata(
         "kind": "training" if config.for_training else "prediction",
         "dataset": dataset,
         "config": config.model_dump(mode="json", by_alias=True),
-        "classes": [{"id": i, **c.model_dump(mode="json")} for i, c in config.classes.items()],
+        "classes": class_list(config, plan),
         "features": {"cont": list(pipeline.outputs), "cat": list(config.cat_features)},
         "pipeline": pipeline.to_json(),
         "samples": [sample_entry(s) for s in plan.samples],
@@ -242,6 +243,20 @@ def metadata(
         "identity": list(config.identity_columns),
         "fraction": fraction,
     }
+
+
+def class_list(config: PreprocessConfig, plan: Plan) -> list[dict[str, Any]]:
+    """Return the classes in order of ids; where the file names none, processes name them."""
+    classes = dict(config.classes)
+    if not classes and config.for_training:
+        names: dict[int, dict[str, None]] = {}
+        for sample in plan.samples:
+            for process in sample.processes:
+                names.setdefault(process.class_id, {})[process.name] = None
+        if sorted(names) != list(range(len(names))):
+            raise ConfigError(f"processes have the classes {sorted(names)}: number them 0 to n-1")
+        classes = {i: ClassInfo(name="+".join(names[i])) for i in sorted(names)}
+    return [{"id": i, **c.model_dump(mode="json")} for i, c in classes.items()]
 
 
 def sample_entry(sample: Sample) -> dict[str, Any]:
