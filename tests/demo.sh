@@ -26,17 +26,17 @@ import sys
 from pathlib import Path
 
 run_id = sys.argv[1]
-friends = sorted(Path("data").glob("**/*_pred.root"))
-pages = sorted(Path().glob(f"mlruns/**/{run_id}/artifacts/plots/*/*.html"))
-for title, found in (
-    ("friend trees", friends),
-    ("figures (PDF)", sorted(Path().glob(f"mlruns/**/{run_id}/artifacts/plots/*/pdf/*.pdf"))),
-    ("pages (HTML)", pages),
-):
+artifacts = next(iter(Path("mlruns").glob(f"*/{run_id}/artifacts")), None)
+if artifacts is None:
+    sys.exit("The run is in the store that MLFLOW_TRACKING_URI names.")
+friends = sorted(Path("data").glob(f"**/friends/{run_id}/*.root"))
+pages = sorted(artifacts.glob("plots/*/*.html"))
+figures = sorted(artifacts.glob("plots/*/pdf/*.pdf"))
+for title, found in (("friend trees", friends), ("pages", pages), ("figures (PDF)", figures)):
     for folder in sorted({path.parent for path in found}):
-        print(f"{title:14} {folder}/ ({sum(p.parent == folder for p in found)} files)")
+        print(f"{title:14} {folder}/ ({sum(path.parent == folder for path in found)} files)")
 for page in pages:
     if page.name == "report.html":
         print(f"{'report':14} {page}")
 END
-printf '%s\n' "To browse it all:  .venv/bin/mlflow ui   and open the address it prints."
+printf '%s\n' "All of it in the browser: .venv/bin/mlflow ui, then open the address it prints."
