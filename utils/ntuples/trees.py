@@ -156,6 +156,9 @@ def _describe(tree: Any, path: Path, name: str, size: int, uuid: str) -> TreeInf
     else:
         for key, branch in tree.iteritems(recursive=True):
             _describe_branch(key, branch, n_entries, sources, unreadable)
+        damaged = [f"'{k}', {why}" for k, why in unreadable.items() if why.startswith(_DAMAGED)]
+        if damaged and not sources:
+            raise InputError(f"tree '{name}' of {path}: no branch is intact (branch {damaged[0]})")
     return TreeInfo(
         path=path,
         tree=name,
@@ -168,6 +171,8 @@ def _describe(tree: Any, path: Path, name: str, size: int, uuid: str) -> TreeInf
         sources=sources,
     )
 
+
+_DAMAGED = "damaged or unknown"
 
 _RNTUPLE_TYPES = {
     "float": "f4", "double": "f8", "bool": "?", "char": "i1", "std::byte": "u1",
@@ -202,7 +207,8 @@ def _describe_branch(
             return
         first = np.asarray(branch.entry_offsets, dtype=np.int64)
         if first[-1] != n_entries:
-            unreadable.setdefault(name, f"{first[-1]} entries where the tree has {n_entries}")
+            counts = f"{first[-1]} entries where the tree has {n_entries}"
+            unreadable.setdefault(name, f"{_DAMAGED}, {counts}")
             return
         baskets = None
         if _is_plain(interpretation):
@@ -211,7 +217,7 @@ def _describe_branch(
             seek, size = branch.member("fBasketSeek")[:n], branch.member("fBasketBytes")[:n]
             baskets = Baskets(first, seek.astype(np.int64), size.astype(np.int64), inside)
     except Exception as error:
-        unreadable.setdefault(name, f"damaged or unknown, {cause(error)}")
+        unreadable.setdefault(name, f"{_DAMAGED}, {cause(error)}")
         return
     for leaf in stored.names or (None,):
         column = name if leaf is None else f"{name}.{leaf}"
