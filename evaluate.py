@@ -1,0 +1,35 @@
+"""A logged table of scored events -> metrics, figures and one report page, in the same run.
+
+    python evaluate.py experiment_id=0 run_id=... dataset=test
+"""
+
+import logging
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from utils import program
+from utils.schema import EvaluateConfig
+
+log = logging.getLogger("evaluate")
+
+
+def evaluate(config: EvaluateConfig) -> None:
+    """Evaluate the dataset that `config` names, and log metrics and figures to its run."""
+    from utils import evaluation, presentation, tracking
+
+    run = tracking.open_run(config.run_id, config.experiment_id)
+    evaluated = evaluation.evaluate_dataset(run, config)
+    presentation.log_summary(evaluated)
+    presentation.publish(run, config, evaluated)
+    log.info("Browse and compare: %smlflow ui", tracking.uri_prefix())
+
+
+@hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")
+def main(cfg: DictConfig) -> None:
+    program.call(evaluate, cfg, EvaluateConfig)
+
+
+if __name__ == "__main__":
+    sys.exit(program.run(main, "", default="evaluate"))

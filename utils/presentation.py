@@ -1,0 +1,122 @@
+"""An evaluation -> figures, report and metrics in the run, with a manifest written last."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from utils import report
+from utils.engine import progress
+from utils.evaluation import Evaluated
+from utils.files import scratch
+from utils.metrics import Estimate
+from utils.metrics.naming import flat_metrics
+from utils.plotting import Style, figures
+from utils.schema import EvaluateConfig, Recipe, slug
+from utils.tracking import Run
+
+log = logging.getLogger(__name__)
+
+
+def log_summary(evaluated: Evaluated) -> None:
+    """Log the numbers people look at first, with their 95 % intervals."""
+    result = evaluated.evaluation
+    log.info("%s: %d events", result.dataset, result.n_events)
+    scores = result.view("balanced")
+    if scores is not None:
+        for info, area in zip(result.classes, scores.roc_auc, strict=True):
+            log.info("  ROC AUC %-20s %s", info.name, _interval(area))
+        log.info("  ROC AUC %-20s %s", "macro", _interval(scores.roc_auc_macro))
+        log.info("  log-loss %-19s %s", "", _interval(scores.log_loss))
+    if result.over_training is not None:
+        log.info("  %s", result.over_training.verdict)
+    if result.comparison is not None:
+        log.info("  %s", result.comparison.verdict)
+    for section, reason in result.gaps.items():
+        if section != "comparison":
+            log.info("  left out: %s: %s", section, reason)
+
+
+def _interval(number: Estimate) -> str:
+    if number.note and number.value != number.value:
+        return f"undefined: {number.note}"
+    return f"{number.value:.4f} [{number.low:.4f}, {number.high:.4f}]"
+
+
+def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated) -> None:
+    """Draw every figure as page and PDF, write the report, and log all of it and the metrics."""
+    result, analysis = evaluated.evaluation, evaluated.analysis
+    text = config.experiment_text
+    style = Style(
+        classes=result.classes,
+        experiment_text=analysis.experiment_text if text is None else text,
+        luminosity=analysis.luminosity,
+        center_of_mass_energy=analysis.center_of_mass_energy,
+        feature_labels={name: analysis.feature_label(name) for name in analysis.feature_info},
+        stacked=config.stacked,
+    )
+    drawn = figures(result, style)
+    top = f"plots/{slug(result.dataset)}"
+    files: dict[str, Path] = {}
+    with scratch() as folder:
+        with progress(len(drawn), "figures", "drawing") as bar:
+            for key, figure in drawn.items():
+                name = key.rsplit("/", 1)[-1]
+                page, paper = f"{name}.html", f"pdf/{name}.pdf"
+                files[f"{top}/{page}"] = report.write_html(figure, folder / page, key)
+                files[f"{top}/{paper}"] = report.write_pdf(figure, folder / paper)
+                bar.update(1)
+        files[f"{top}/report.html"] = report.write_report(
+            folder / "report.html",
+            result,
+            style,
+            drawn,
+            title=_title(evaluated.recipe),
+            recipe=_recipe_table(run, evaluated.recipe),
+            audit=list(evaluated.recipe.audit),
+        )
+        metrics = flat_metrics(result)
+        manifest = folder / "manifest.json"
+        manifest.write_text(
+            json.dumps({"dataset": result.dataset, "files": sorted(files), "metrics": metrics}, indent=1)
+        )
+        run.publish({**files, f"{top}/manifest.json": manifest})
+    run.log_metrics(metrics)
+    log.info("Logged %d metrics and %d figures under %s of run %s", len(metrics), len(drawn), top, run.run_id)
+    page = run.artifact(f"{top}/report.html", what="report")
+    log.info("Report: %s", page)
+
+
+def _title(recipe: Recipe) -> str:
+    made = recipe.analysis
+    parts = [made.get("analysis_name"), made.get("channel"), made.get("year")]
+    return " ".join(dict.fromkeys(str(p) for p in parts if p))
+
+
+def _recipe_table(run: Run, recipe: Recipe) -> dict[str, Any]:
+    """Return what the run was made with, as the report shows it."""
+    return {
+        "run": run.run_id,
+        "experiment": run.experiment_id,
+        "classes": [c["name"] for c in recipe.classes],
+        "features": list(recipe.features),
+        "folds": f"{recipe.fold.n_splits} by {recipe.fold.kind} of {', '.join(recipe.fold.columns) or 'entry'}",
+        "training weight": recipe.weight,
+        "feature pipeline": recipe.pipeline["fingerprint"],
+        "models": list(recipe.models),
+        "LightGBM parameters": recipe.training.get("model_param", {}),
+        "samples": [
+            {
+                "sample": s["name"],
+                "processes": ", ".join(f"{p['name']} ({p['cut'] or 'all'})" for p in s["processes"]),
+            }
+            for s in recipe.samples
+        ],
+        "common cut": recipe.analysis.get("common_cut") or "none",
+        "input files": [
+            {"file": f["name"], "entries": f["n_entries"], "uuid": f["uuid"]} for f in recipe.files
+        ],
+        "train skim": recipe.skims["train"],
+    }
