@@ -1,0 +1,474 @@
+"""`make bench`: this framework, a textbook pipeline and bare libraries, side by side in one run.
+
+Prints the table of ratios and saves it as benchmarks/latest.md and benchmarks/latest.json, a list
+of {row, value, target, met}. `--scale 0.1` takes a tenth of the events. README.md says what each
+row measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.measure import CommandError, Run, interleaved, megabytes, run, seconds
+
+PROJECT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).resolve().parent
+
+N_EVENTS = 1_750_000
+N_BRANCHES = 110
+N_TABLE = 1_000_000
+SHARES = {
+    "SUSYGluGluToBBHToTauTau_powheg_M125": 0.09,
+    "GluGluHToTauTau_M125": 0.10,
+    "VBFHToTauTau_M125": 0.06,
+    "Tau_Run2018": 0.55,
+    "EmbeddedTauTau_Run2018": 0.20,
+}
+SIZES = {"tiny": 0.01, "small": 0.2, "base": 1.0, "double": 2.0}
+REPEATS = 3
+
+STAGES = {
+    "preprocess, training path": "preprocess_training",
+    "preprocess, prediction path": "preprocess_prediction",
+    "train": "train",
+    "predict, for_datacards": "predict_datacards",
+    "predict, for_evaluation": "predict_evaluation",
+}
+
+MODEL = {
+    "metric": ["multi_logloss", "multi_error"],
+    "first_metric_only": True,
+    "num_iterations": 200,
+    "early_stopping_round": 0,  # every side trains all iterations
+    "learning_rate": 0.03,
+    "max_depth": 3,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 5,
+    "bagging_seed": 1357,
+    "feature_fraction": 0.8,
+    "feature_fraction_bynode": 1.0,
+    "lambda_l1": 0.0,
+    "seed": 1357,
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. `target` is a comparison such as '>= 3'; without one all is met."""
+
+    row: str
+    value: float | None
+    target: str
+    met: bool
+
+
+def row(name: str, value: float | None, target: str = "") -> Row:
+    """Return the row with its value rounded to what a benchmark can tell, judged by its target."""
+    if value is None:
+        return Row(name, None, target, False)
+    rounded = float(f"{value:.3g}")
+    met = True
+    if target:
+        sign, bound = target.split(" ")[:2]
+        met = rounded >= float(bound) if sign == ">=" else rounded <= float(bound)
+    return Row(name, rounded, target, met)
+
+
+@dataclass
+class Bench:
+    """What the sections share: where they work, and what they found so far."""
+
+    work: Path
+    scale: float
+    environment: dict[str, str]
+    runs: dict[tuple[str, str], list[Run]] = field(default_factory=dict)
+    textbook_runs: dict[str, list[Run]] = field(default_factory=dict)
+    run_ids: dict[str, str] = field(default_factory=dict)
+
+    def analysis(self, size: str) -> Path:
+        return self.work / size / "analysis.yaml"
+
+    def startup(self, stage: str) -> float:
+        return seconds(self.runs["tiny", stage])
+
+    def beyond_startup(self, size: str, stage: str) -> float:
+        return max(seconds(self.runs[size, stage]) - self.startup(stage), 1e-3)
+
+
+# --- the two sides --------------------------------------------------------------------------------
+
+
+def ours(bench: Bench, size: str, stage: str, *extra: str) -> Run:
+    """Run a stage of this framework on the data of one size."""
+    analysis = f"analysis={bench.analysis(size)}"
+    prediction = ("--config-path", "configs/preprocess/prediction_data", "--config-name", "bbH_tt")
+    run_id = f"run_id={bench.run_ids.get(size, '')}"
+    commands: dict[str, tuple[str, ...]] = {
+        "preprocess_training": ("preprocess.py", analysis),
+        "preprocess_prediction": ("preprocess.py", *prediction, analysis),
+        "train": ("train.py", analysis),
+        "predict_datacards": ("predict.py", "--config-name", "for_datacards.yaml", run_id),
+        "predict_evaluation": ("predict.py", "--config-name", "for_evaluation.yaml", run_id),
+    }
+    script, *arguments = commands[stage]
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{bench.work / 'ours.db'}"}
+    done = run(
+        [sys.executable, PROJECT / script, *arguments, *extra],
+        bench.work / "ours",
+        bench.environment | store,
+    )
+    if stage == "train":
+        found = re.search(r"MLflow run ([0-9a-f]{32})", done.output)
+        if not found:
+            raise CommandError("train.py did not say the id of its run")
+        bench.run_ids[size] = found[1]
+    bench.runs.setdefault((size, stage), []).append(done)
+    return done
+
+
+def textbook(bench: Bench, stage: str, *extra: str) -> Run:
+    """Run a stage of the textbook pipeline."""
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{bench.work / 'textbook.db'}"}
+    return run(
+        [
+            *(sys.executable, PROJECT / "benchmarks" / "textbook.py", stage),
+            *("--analysis", bench.analysis("base"), "--output", bench.work / "textbook", *extra),
+        ],
+        bench.work / "textbook",
+        bench.environment | store,
+    )
+
+
+def part(bench: Bench, module: str, *arguments: str | Path) -> Run:
+    """Run one of the measured parts of `benchmarks.bare` or `benchmarks.ours`."""
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{bench.work / 'ours.db'}"}
+    return run(
+        [sys.executable, "-m", f"benchmarks.{module}", *arguments],
+        PROJECT,
+        bench.environment | store,
+    )
+
+
+def told(done: Run) -> dict[str, Any]:
+    """Return the JSON that a measured part printed last."""
+    result: dict[str, Any] = json.loads(done.output.strip().split("\n")[-1])
+    return result
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def write_data(bench: Bench) -> None:
+    """Write the ntuples and the analysis file of every size."""
+    from utils.toys import write_ntuples
+
+    for size, factor in SIZES.items():
+        folder = bench.work / size
+        write_ntuples(
+            folder / "ntuples",
+            SHARES,
+            round(N_EVENTS * bench.scale * factor),
+            n_branches=N_BRANCHES,
+            n_workers=min(4, os.cpu_count() or 1),
+        )
+        text = yaml.safe_dump(describe(folder), sort_keys=False)
+        bench.analysis(size).write_text("# @package _global_\n" + text)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Return the analysis bbH_tt with the five samples of the benchmark, one file each."""
+    analysis = yaml.safe_load((PROJECT / "configs" / "analysis" / "bbH_tt.yaml").read_text())
+    signal, gluon, vbf, data, embedded = SHARES
+    with_b = {"cut": "(os > 0.5) & (gen_nbjets_cut > 0)", "class": 0}
+    without_b = {"cut": "(os > 0.5) & (gen_nbjets_cut == 0)", "class": 1}
+    training = [
+        {signal: {"H_sig": {"cut": "os > 0.5", "class": 0}}},
+        {gluon: {"H_sig": with_b, "H_bkgr": without_b}},
+        {vbf: {"H_bkgr": {"cut": "os > 0.5", "class": 1}}},
+        {data: {"Fakes": {"cut": "os < 0.5", "class": 2}}},
+        {embedded: {"Taus": {"cut": "os > 0.5", "class": 3}}},
+    ]
+    changes = {
+        "year": "2018",
+        "data_root": str(folder),
+        "input_path": str(folder / "ntuples"),
+        "skim_path": str(folder / "skims"),
+        "training_samples": training,
+        "prediction_samples": list(SHARES),
+        "seed": 1357,
+        "n_splits": 2,
+        "model_param": MODEL,
+    }
+    return {**analysis, **changes}
+
+
+# --- sections -------------------------------------------------------------------------------------
+
+
+def warm_up(bench: Bench) -> None:
+    """Fill the caches of byte code and machine code, and measure what every stage starts with."""
+    imports = "pandas, tables, sklearn.model_selection, sklearn.pipeline, sklearn.metrics, lightgbm"
+    imports += ", mlflow.lightgbm, mlflow.pyfunc, plotly.figure_factory, uproot, ROOT"
+    run([sys.executable, "-c", f"import {imports}"], bench.work, bench.environment)
+    for _ in range(2):
+        for stage in STAGES.values():
+            bench.runs.pop(("tiny", stage), None)
+            ours(bench, "tiny", stage)
+
+
+def chain(bench: Bench) -> Iterator[Row]:
+    """Run all stages at every size, and the textbook's at the base size, in turn."""
+    for stage in STAGES.values():
+        sides: dict[str, Callable[[], Run]] = {
+            "textbook": partial(textbook, bench, stage),
+            "ours": partial(ours, bench, "base", stage),
+        }
+        bench.textbook_runs[stage] = interleaved(sides, REPEATS)["textbook"]
+    for size in ("small", "double"):
+        for stage in STAGES.values():
+            ours(bench, size, stage)
+    for name, stage in STAGES.items():
+        target = {"train": ">= 2.5", "predict, for_datacards": ">= 6"}.get(name, ">= 3")
+        ratio = seconds(bench.textbook_runs[stage]) / seconds(bench.runs["base", stage])
+        yield row(f"{name}: time of the textbook / ours", ratio, target)
+
+
+def memory(bench: Bench) -> Iterator[Row]:
+    """Compare peak memories."""
+    stage = "preprocess_training"
+    share = megabytes(bench.runs["base", stage]) / megabytes(bench.textbook_runs[stage])
+    yield row("preprocess, training path: memory of ours / the textbook", share, "<= 0.5")
+    stage = "preprocess_prediction"
+    peaks = {size: megabytes(bench.runs[size, stage]) for size in ("small", "double")}
+    yield row("preprocess, prediction path: peak memory at 2x, MB", peaks["double"], "<= 700")
+    flat = peaks["double"] / peaks["small"]
+    yield row("preprocess, prediction path: memory at 2x / at 0.2x the events", flat, "<= 1.1")
+    stage = "predict_datacards"
+    peaks = {size: megabytes(bench.runs[size, stage]) for size in ("small", "double")}
+    flat = peaks["double"] / peaks["small"]
+    yield row("predict, for_datacards: memory at 2x / at 0.2x the events", flat, "<= 1.1")
+
+
+def reading(bench: Bench) -> Iterator[Row]:
+    """Compare the training path with libraries that only read, or select."""
+    sides = {
+        "read": lambda: part(bench, "bare", "read", "--analysis", bench.analysis("base")),
+        "root": lambda: part(bench, "bare", "rdataframe", "--analysis", bench.analysis("base")),
+    }
+    runs = interleaved(sides, REPEATS)
+    ours_alone = bench.beyond_startup("base", "preprocess_training")
+    bare = sorted(told(r)["seconds"] for r in runs["read"])[len(runs["read"]) // 2]
+    yield row("preprocess, training path: ours / bare uproot read", ours_alone / bare, "<= 1.3")
+    root = sorted(told(r)["seconds"] for r in runs["root"])[len(runs["root"]) // 2]
+    yield row("preprocess, training path: RDataFrame, all threads / ours", root / ours_alone)
+
+
+def loops(bench: Bench) -> Iterator[Row]:
+    """Compare the boosting loops, as train.py reports them, with the textbook's and LightGBM's."""
+
+    def in_folds(done: Run) -> float:
+        return max(float(s) for s in re.findall(r"events in ([\d.]+) s", done.output))
+
+    theirs = json.loads((bench.work / "textbook" / "run.json").read_text())["loops"]
+    sides = {
+        "bare": lambda: part(bench, "bare", "loops", "--analysis", bench.analysis("base")),
+        "ours": lambda: ours(bench, "base", "train"),
+    }
+    runs = interleaved(sides, REPEATS)
+    mine = sorted(map(in_folds, runs["ours"]))[len(runs["ours"]) // 2]
+    bare = sorted(told(r)["seconds"] for r in runs["bare"])[len(runs["bare"]) // 2]
+    yield row("train: boosting loops of the textbook / ours", theirs / mine, ">= 1.5")
+    yield row("train: loops of ours / bare LightGBM side by side", mine / bare, "<= 1.1")
+
+
+def forest(bench: Bench) -> Iterator[Row]:
+    """Compare the compiled forest with Booster.predict."""
+    found = told(part(bench, "ours", "forest", "--analysis", bench.analysis("base")))
+    for name, numbers in found.items():
+        ratio = numbers["lightgbm"] / numbers["one thread"]
+        yield row(f"forest, {name}: Booster.predict / ours, one thread", ratio, ">= 10")
+    equal = float(all(numbers["equal"] for numbers in found.values()))
+    yield row("forest: raw scores equal bit for bit (1 = all)", equal, ">= 1")
+    for name, numbers in found.items():
+        gain = numbers["one thread"] / numbers["two threads"]
+        yield row(f"forest, {name}: one thread / two threads", gain, ">= 1.5")
+    model = bench.analysis("base").parent / "model_depth_3.txt"
+    firsts = [part(bench, "ours", "first", "--model", model) for _ in range(REPEATS)]
+    yield row("forest: new process to first result, cached, s", seconds(firsts), "<= 1")
+
+
+def evaluation(bench: Bench) -> Iterator[Row]:
+    """Compare the figures both sides make of one table of a million events."""
+    table = million(bench)
+    output = bench.work / "figures"
+    arguments = ("--run", bench.run_ids["base"], "--table", "million.csv", "--output", output)
+    sides = {
+        "textbook": lambda: textbook(bench, "evaluate", "--table", str(table)),
+        "ours": lambda: part(bench, "ours", "figures", *arguments),
+    }
+    runs = interleaved(sides, REPEATS)
+    ratio = seconds(runs["textbook"]) / seconds(runs["ours"])
+    yield row("evaluate, 1 million rows: time of the textbook / ours", ratio, ">= 5")
+    size = told(runs["ours"][0])["megabytes"]
+    yield row("evaluate: data in the pages beyond plotly.js, MB", size, "<= 5")
+
+
+def million(bench: Bench) -> Path:
+    """Log a table of a million scored events to our run, and return it as CSV."""
+    import numpy as np
+    import pandas as pd
+
+    events = pd.read_csv(bench.work / "textbook" / "train.csv")
+    rng = np.random.default_rng(1)
+    events = events.iloc[rng.integers(0, len(events), N_TABLE)].reset_index(drop=True)
+    names = [c for c in events if str(c).startswith("pred_class_") and str(c)[11].isdigit()]
+    proba = events[names].to_numpy() * rng.lognormal(0, 0.05, (N_TABLE, len(names)))
+    proba /= proba.sum(axis=1, keepdims=True)
+    events[names] = proba
+    events["pred_class"], events["pred_class_proba"] = proba.argmax(axis=1), proba.max(axis=1)
+    table = bench.work / "million.csv"
+    events.to_csv(table, index=False)
+    part(bench, "ours", "log_table", "--run", bench.run_ids["base"], "--file", table)
+    return table
+
+
+def fused(bench: Bench) -> Iterator[Row]:
+    """Compare friend trees straight from the ntuples with the way over prediction skims."""
+    output = f"output_path={bench.work / 'fused'}"
+    runs = [
+        ours(bench, "base", "predict_datacards", "source=ntuples", output) for _ in range(REPEATS)
+    ]
+    del bench.runs["base", "predict_datacards"][-REPEATS:]
+    two = sum(
+        seconds(bench.runs["base", stage])
+        for stage in ("preprocess_prediction", "predict_datacards")
+    )
+    yield row("predict, source=ntuples: two steps / fused", two / seconds(runs), ">= 2")
+
+
+def startup(bench: Bench) -> Iterator[Row]:
+    """Time `--help` and a misspelt key of every stage."""
+    helps, errors = {}, {}
+    for script in ("preprocess.py", "train.py", "predict.py", "evaluate.py"):
+        name = {"predict.py": ("--config-name", "for_datacards.yaml")}.get(script, ())
+        command = [sys.executable, PROJECT / script, *name]
+        helps[script] = seconds([_any(bench, [*command, "--help"]) for _ in range(REPEATS)])
+        errors[script] = seconds([_any(bench, [*command, "yaer=2018"]) for _ in range(REPEATS)])
+    yield row("start-up: --help, slowest stage, s", max(helps.values()), "<= 1")
+    yield row("start-up: configuration error, slowest stage, s", max(errors.values()), "<= 1")
+
+
+def _any(bench: Bench, command: list[str | Path]) -> Run:
+    """Run a command that may rightly end with status 1."""
+    begin = time.perf_counter()
+    environment = {**os.environ, **bench.environment}
+    subprocess.run(
+        [str(c) for c in command], cwd=bench.work, env=environment, capture_output=True, check=False
+    )
+    return Run(time.perf_counter() - begin, 0.0, "")
+
+
+def demo(bench: Bench) -> Iterator[Row]:
+    """Time the chain of `make demo` in a copy of the project."""
+    copy = bench.work / "demo"
+    left_out = (
+        ".venv",
+        ".git",
+        "data",
+        "mlruns",
+        "outputs",
+        "mlflow.db*",
+        ".*_cache",
+        ".hypothesis",
+    )
+    shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns(*left_out))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = run(["sh", "tests/demo.sh"], copy, bench.environment | {"PATH": path})
+    yield row("start-up: the chain of `make demo`, s", done.seconds, "<= 60")
+
+
+def growth(bench: Bench) -> Iterator[Row]:
+    """Compare twice the events with the base size, start-up aside."""
+    for name, stage in STAGES.items():
+        ratio = bench.beyond_startup("double", stage) / bench.beyond_startup("base", stage)
+        yield row(f"growth, {name}: time at 2x / at 1x the events", ratio, "<= 2.1")
+
+
+SECTIONS = (chain, memory, reading, loops, forest, evaluation, fused, growth, startup, demo)
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def markdown(rows: list[Row], facts: Mapping[str, Any]) -> str:
+    """Return the table as Markdown."""
+    lines = ["# Latest benchmark", ""]
+    lines += [", ".join(f"{name} {value}" for name, value in facts.items()) + ".", ""]
+    lines += ["| row | value | target | met |", "|---|---|---|---|"]
+    for r in rows:
+        value = "failed" if r.value is None else f"{r.value:g}"
+        met = ("yes" if r.met else "**no**") if r.target else ""
+        lines.append(f"| {r.row} | {value} | {r.target} | {met} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run all sections, print and save the table; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="1 means 1.75 million events")
+    scale = parser.parse_args().scale
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+        work = Path(temporary)
+        bench = Bench(
+            work,
+            scale,
+            {
+                "OMP_WAIT_POLICY": "PASSIVE",
+                "PYTHONPATH": str(PROJECT),
+                # Byte code is there in any installed environment; where writing it is switched off
+                # both sides would be timed compiling it.
+                "PYTHONDONTWRITEBYTECODE": "",
+                "PYTHONPYCACHEPREFIX": str(work / "bytecode"),
+            },
+        )
+        write_data(bench)
+        warm_up(bench)
+        rows: list[Row] = []
+        for section in SECTIONS:
+            try:
+                for found in section(bench):
+                    rows.append(found)
+                    print(f"{found.row}: {found.value:g} {found.target}", flush=True)
+            except (CommandError, KeyError, OSError) as error:
+                print(f"{section.__name__} failed: {error}", file=sys.stderr, flush=True)
+                rows.append(row(f"{section.__name__}: failed", None, "to run"))
+    facts = {
+        "events": round(N_EVENTS * scale),
+        "cores": os.cpu_count(),
+        "minutes": f"{(time.perf_counter() - begin) / 60:.1f}",
+    }
+    table = markdown(rows, facts)
+    (RESULTS / "latest.md").write_text(table)
+    (RESULTS / "latest.json").write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
+    print("\n" + table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
