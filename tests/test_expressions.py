@@ -369,8 +369,8 @@ def test_deep_nesting_ends_in_one_line(before, after, levels):
 
 def test_reasonable_nesting_and_long_chains_are_fine():
     assert value("(" * 90 + "a" + ")" * 90) == A.tolist()
-    assert value(" + ".join(["a"] * 10_000)) == pytest.approx((A * 10_000).tolist())
-    assert value(" || ".join(["a > 5"] * 5_000)) == [0, 0, 0, 0]
+    assert value(" + ".join(["a"] * 3_000)) == pytest.approx((A * 3_000).tolist())
+    assert value(" || ".join(["a > 5"] * 2_000)) == [0, 0, 0, 0]
     assert value("0" * 5_000 + "1") == [1] * 4
 
 
@@ -381,7 +381,7 @@ WORDS = ["and", "or", "not", "abs(", "min(", "TMath::Power(", "std::max(", "eval
 PIECES = NAMES + NUMBERS + SYMBOLS + WORDS
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.one_of(st.lists(st.sampled_from(PIECES), max_size=12).map(" ".join), st.text(max_size=30))
 )
@@ -494,7 +494,7 @@ def test_root_gives_the_same_for_random_expressions(tmp_path):
         file.mktree("t", types)
         file["t"].extend(columns)
     generator = Generator(seed=20)
-    texts = [generator.number(3) for _ in range(150)] + [generator.truth(3) for _ in range(150)]
+    texts = [generator.number(3) for _ in range(120)] + [generator.truth(3) for _ in range(120)]
     (tmp_path / "texts.json").write_text(json.dumps(texts))
     paths = [str(tmp_path / name) for name in ("t.root", "texts.json", "out.npz")]
     done = subprocess.run([sys.executable, "-c", IN_ROOT, *paths], capture_output=True, text=True)

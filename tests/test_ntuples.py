@@ -13,7 +13,7 @@ import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.ntuples import Chunk, TreeInfo, find_files, fingerprint, open_tree, stream
+from utils.ntuples import Chunk, TreeInfo, check, find_files, fingerprint, open_tree, stream
 from utils.schema import ConfigError, InputError, Sample
 
 DATA = Path(os.environ.get("HEP_DATA", Path(__file__).parents[2] / "shared/data"))
@@ -363,10 +363,15 @@ def test_a_file_that_changes_between_opening_and_reading_is_refused(tmp_path, co
     ],
 )
 def test_impossible_columns_are_refused_before_reading(info, names, options, said):
-    options = dict(options)
     with pytest.raises(InputError, match=said) as error:
-        stream(info, columns=names, cuts=[options.pop("cut", None)], **options)
+        stream(info, columns=names, cuts=[options.get("cut")], **without_cut(options))
     assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=said):
+        check(info, columns=names, cuts=[options.get("cut")], **without_cut(options))
+
+
+def without_cut(options: dict) -> dict:
+    return {name: value for name, value in options.items() if name != "cut"}
 
 
 def test_computed_columns_need_a_name(info):

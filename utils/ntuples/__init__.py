@@ -5,7 +5,16 @@
 """
 
 from utils.ntuples.files import find_files
-from utils.ntuples.streaming import Chunk, Rows, stream
+from utils.ntuples.streaming import Chunk, Rows, check, stream
 from utils.ntuples.trees import TreeInfo, fingerprint, open_tree
 
-__all__ = ["Chunk", "Rows", "TreeInfo", "find_files", "fingerprint", "open_tree", "stream"]
+__all__ = [
+    "Chunk",
+    "Rows",
+    "TreeInfo",
+    "check",
+    "find_files",
+    "fingerprint",
+    "open_tree",
+    "stream",
+]

@@ -73,6 +73,21 @@ def stream(
     return _chunks(info, plan, starts, stop, threads)
 
 
+def check(
+    info: TreeInfo,
+    *,
+    columns: Sequence[Sequence[str]] | Sequence[str],
+    cuts: Sequence[str | None],
+    common_cut: str | None = None,
+    definitions: Mapping[str, str] | None = None,
+) -> None:
+    """Raise what `stream` would raise for these arguments before it reads anything.
+
+    With many files, a branch that one of them lacks is named before the first of them is read.
+    """
+    _plan(info, columns, cuts, common_cut, definitions or {})
+
+
 class _Plan(NamedTuple):
     columns: list[list[str]]
     common: Expression | None
