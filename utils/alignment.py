@@ -65,7 +65,7 @@ class Proof:
             f"{self.n_scored} scored",
         ]
         if self.deviation is not None:
-            parts.append(f"scores those of run {self.run_id} within {self.deviation:.1e}")
+            parts.append(f"scores those of run {self.run_id} within {self.deviation:.1g}")
         return (
             f"proved: {self.friend_path.name} is a friend of {self.input_path.name}: "
             + "; ".join(parts)

@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tree", metavar="NAME", help="the friend tree, if the file has several")
     parser.add_argument("--input-tree", metavar="NAME", help="the input tree, if it was renamed")
     parser.add_argument("--show", metavar="FRIEND.root", help="print what a friend was made from")
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:
         given = parser.parse_args(arguments)
         if given.show:
@@ -218,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             largest = prove_scores(given.friend, scores, tree=given.tree)
             proof = replace(proof, run_id=given.scores, deviation=largest)
         for note in proof.notes:
-            log.info("note: %s", note)
+            log.warning("note: %s", note)
         sys.stdout.write(proof.summary + "\n")
     except PipelineError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
