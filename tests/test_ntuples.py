@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -415,6 +418,50 @@ def test_rntuple(tmp_path, columns):
     for name, column in some.items():
         assert got[name].dtype == column.dtype
         np.testing.assert_array_equal(got[name], column[keep])
+
+
+BY_ROOT = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from array import array
+import ROOT
+ROOT.gInterpreter.Declare("struct Lepton { float pt; int charge; double iso; };")
+file = ROOT.TFile(sys.argv[1], "RECREATE")
+tree = ROOT.TTree("t", "t")
+lepton, matrix, number = ROOT.Lepton(), array("f", [0] * 6), array("q", [0])
+tree.Branch("lepton", lepton, "pt/F:charge/I:iso/D")
+tree.Branch("matrix", matrix, "matrix[2][3]/F")
+tree.Branch("number", number, "number/L")
+tree.SetAutoFlush(300)
+for i in range(1000):
+    lepton.pt, lepton.charge, lepton.iso = i / 2, -i, i / 1000
+    for k in range(6):
+        matrix[k] = i + k
+    number[0] = i * 10**12
+    tree.Fill()
+tree.Write()
+file.Close()
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ROOT") is None, reason="ROOT is not installed")
+def test_leaves_and_matrices_that_root_wrote(tmp_path):
+    path = tmp_path / "root.root"
+    done = subprocess.run(
+        [sys.executable, "-c", BY_ROOT, str(path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    names = ["lepton.pt", "lepton.charge", "lepton.iso", "matrix[1][2]", "number"]
+    cut = "lepton.charge < -100 && matrix[0][1] < 900"
+    entry, got = read(open_tree(path, "t"), names, cut, chunk_entries=77)
+    np.testing.assert_array_equal(entry, np.arange(101, 899))
+    assert [str(got[name].dtype) for name in names] == [
+        "float32", "int32", "float64", "float32", "int64",
+    ]  # fmt: skip
+    for name, expected in zip(
+        names, (entry / 2, -entry, entry / 1000, entry + 5, entry * 10**12), strict=True
+    ):
+        np.testing.assert_array_equal(got[name], expected)
 
 
 @needs_data
