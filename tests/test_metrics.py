@@ -352,7 +352,7 @@ def test_calibration_uses_the_weights_trained_with():
 
 @pytest.mark.parametrize("k", [2, 3, 7, 20])
 def test_any_number_of_classes(k):
-    found = evaluate(make_table(n=60 * k, k=k, infold=True, dataset="train"), FAST)
+    found = evaluate(make_table(n=30 * k, k=k, infold=True, dataset="train"), FAST)
     assert len(found.roc) == 3 * k
     assert found.confusion[0].norm_true.shape == (k, k)
     assert found.over_training is not None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, poisson
 
-from utils.metrics import VIEWS, EvaluationOptions, EvaluationTable, compare, curves, evaluate
+from utils.metrics import VIEWS, EvaluationOptions, EvaluationTable, compare, evaluate
 from utils.metrics.bootstrap import (
     Term,
     _multiplicity_table,
@@ -14,7 +14,7 @@ from utils.metrics.bootstrap import (
     limits,
     poisson_sums,
 )
-from utils.metrics.performance import full_curves
+from utils.metrics.performance import full_curves, rank_classes
 from utils.metrics.scores import make_confusion, make_scores, score_terms
 from utils.schema import ClassInfo, InputError
 
@@ -119,12 +119,12 @@ def toys():
     found = []
     for _ in range(N_TOYS):
         table = _table(rng, n=300, weight=True)
-        rankings = [curves.rank(table.proba[:, c]) for c in range(2)]
-        codes = [curves.bin_codes(r, table.target == c) for c, r in enumerate(rankings)]
+        ranked = rank_classes(table)
+        codes = [one.codes for one in ranked]
         terms = score_terms(table.proba, table.target, codes, table.weight)
         sums = poisson_sums(terms, 100, 1)
         scores = {
-            view: make_scores(table, view, sums, full_curves(table, rankings, view)[2])
+            view: make_scores(table, view, sums, full_curves(ranked, view, True)[2])
             for view in VIEWS
         }
         found.append((scores, make_confusion(table, "unweighted", sums)))

@@ -22,8 +22,12 @@ def _sample(n=5000, seed=1, ties=False, shift=1.0):
     return score, positive, rng.exponential(size=n)
 
 
+def _passed(score, positive, weight=None):
+    return curves.cumulate(curves.rank(score), positive, weight)
+
+
 def _roc(score, positive, weight=None):
-    return curves.roc_points(curves.rank(score), positive, weight)
+    return curves.roc_points(_passed(score, positive, weight))
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -39,7 +43,7 @@ def test_areas_and_points_equal_scikit_learn(ties, weighted):
     assert curves.area(fpr, tpr) == pytest.approx(auc, abs=1e-12)
 
     w = np.ones(len(score)) if weight is None else weight
-    recall, precision = curves.precision_recall_points(curves.rank(score), positive, w)
+    recall, precision = curves.precision_recall_points(_passed(score, positive, w))
     assert curves.average_precision(recall, precision) == pytest.approx(
         sk.average_precision_score(positive, score, sample_weight=weight), abs=1e-12
     )
@@ -122,8 +126,8 @@ def test_thinned_curve_is_within_the_tolerance_everywhere(ties):
 def test_thinned_precision_recall_and_signed_curves_stay_within_the_tolerance():
     score, positive, weight = _sample(n=30_000, seed=6)
     ranking = curves.rank(score)
-    full = curves.precision_recall_points(ranking, positive, weight)
-    signed = curves.roc_points(ranking, positive, weight - 0.3)
+    full = curves.precision_recall_points(curves.cumulate(ranking, positive, weight))
+    signed = curves.roc_points(curves.cumulate(ranking, positive, weight - 0.3))
     for x, y in (full, signed):
         kept = curves.thin(x, y)
         assert len(kept) < 0.2 * len(x)
@@ -165,7 +169,7 @@ def test_any_small_sample_gives_the_pair_sum_or_nothing(events):
 def test_binning_of_scores_is_monotone_and_hardly_moves_the_areas():
     score, positive, weight = _sample(n=50_000, seed=8, shift=2)
     ranking = curves.rank(score)
-    codes = curves.bin_codes(ranking, positive)
+    codes = curves.bin_codes(ranking, curves.cumulate(ranking, positive, None))
     assert np.all(np.diff(codes[ranking.order]) <= 0)
     assert codes.min() >= 0
     assert codes.max() < N_BINS
@@ -176,13 +180,15 @@ def test_binning_of_scores_is_monotone_and_hardly_moves_the_areas():
     auc = curves.area(*_roc(score, positive, weight))
     # The standard error is above 1e-3, so a tenth of the 95 % interval is above 4e-4.
     assert curves.binned_auc(true, false)[0] == pytest.approx(auc, abs=1e-4)
-    exact = curves.average_precision(*curves.precision_recall_points(ranking, positive, weight))
+    exact = curves.average_precision(
+        *curves.precision_recall_points(_passed(score, positive, weight))
+    )
     binned = curves.binned_average_precision(true, true + false)[0]
     assert binned == pytest.approx(exact, abs=3e-4)
 
 
 def test_equal_scores_share_a_bin():
     score, positive, _ = _sample(n=3000, ties=True)
-    codes = curves.bin_codes(curves.rank(score), positive)
+    codes = curves.bin_codes(curves.rank(score), _passed(score, positive))
     for value in np.unique(score):
         assert len(np.unique(codes[score == value])) == 1

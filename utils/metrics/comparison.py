@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.metrics import curves
 from utils.metrics.bootstrap import Term, estimate, poisson_sums
-from utils.metrics.performance import full_curves
+from utils.metrics.performance import full_curves, rank_classes
 from utils.metrics.results import (
     ComparedMetric,
     Comparison,
@@ -56,14 +55,15 @@ def compare(
     if len(a.target) == 0:
         raise InputError(f"dataset '{a.dataset}': no event of known class is scored by both runs")
     k = len(a.classes)
+    signed = a.weight is not None and bool(np.any(a.weight < 0))
     terms: dict[str, Term] = {}
     areas: dict[tuple[str, View], Any] = {}
     for key, table in (("a:", a), ("b:", replace(b, weight=a.weight))):
-        rankings = [curves.rank(table.proba[:, c]) for c in range(k)]
-        codes = [curves.bin_codes(r, table.target == c) for c, r in enumerate(rankings)]
+        ranked = rank_classes(table)
+        codes = [one.codes for one in ranked]
         terms.update(score_terms(table.proba, table.target, codes, a.weight, key))
         for view in views_of(a):
-            areas[key, view] = full_curves(table, rankings, view)[2]
+            areas[key, view] = full_curves(ranked, view, signed)[2]
     sums = poisson_sums(terms, options.n_bootstrap, [options.seed, 5], a.fold, a.n_folds)
     metrics: list[ComparedMetric] = []
     for view in views_of(a):
@@ -77,10 +77,11 @@ def compare(
             values["roc_auc_macro"] = np.array(known.mean() if len(known) else np.nan)
             exact.append(values)
             columns.append(numbers(sums.columns, k, view, key))
-        signed = view == "physics" and a.weight is not None and bool(np.any(a.weight < 0))
         for metric in _HIGHER_IS_BETTER:
             for c in range(k) if metric in _PER_CLASS else (None,):
-                note = SIGNED_NOTE if signed and metric == "average_precision" else _note(a, c)
+                note = _note(a, c)
+                if metric == "average_precision" and view == "physics" and signed:
+                    note = SIGNED_NOTE
                 at = ... if c is None else c
                 first, second = (float(v[metric][at]) for v in exact)
                 reps = [v[metric][at] for v in columns]

@@ -19,6 +19,7 @@ TOLERANCE = 1e-3
 """How far a drawn curve may be from the full one, in either coordinate."""
 
 _CELL = 2e-4
+_ASIDE = 1e-6
 _LOG_POINTS_PER_DECADE = 20
 
 
@@ -33,29 +34,48 @@ class Ranking:
 
 def rank(score: Floats) -> Ranking:
     """Sort the events by falling `score` (n,), finite."""
-    order = np.argsort(score, kind="stable")[::-1]
+    order = np.argsort(score)[::-1]
     ordered = score[order]
     last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
     return Ranking(order, last, ordered[last])
 
 
-def cumulate(ranking: Ranking, value: NDArray[np.generic]) -> Floats:
-    """Return the sum of `value` (n,) over events at or above each threshold, (u + 1,) from 0."""
-    total = np.cumsum(value[ranking.order], dtype=np.float64)[ranking.last]
-    return np.concatenate([[0.0], total])
+@dataclass(frozen=True, eq=False)
+class Passed:
+    """Sums of weights of events at or above each threshold, (u + 1,), from 0 to all.
+
+    true: events of the class, false: all others.
+    """
+
+    true: Floats
+    false: Floats
+
+    def scaled(self) -> Passed:
+        """Return both sides in units of their sums; NaN where a sum is not positive."""
+        return Passed(ratio(self.true, self.true[-1]), ratio(self.false, self.false[-1]))
 
 
-def roc_points(
-    ranking: Ranking, positive: NDArray[np.bool_], weight: Floats | None
-) -> tuple[Floats, Floats]:
+def cumulate(ranking: Ranking, positive: NDArray[np.bool_], weight: Floats | None) -> Passed:
+    """Return the sums of `weight` (n,), of events where None, above each threshold."""
+    is_true = positive[ranking.order]
+    if weight is None:
+        true = np.cumsum(is_true, dtype=np.int64)[ranking.last].astype(np.float64)
+        false = ranking.last + 1.0 - true
+    else:
+        w = weight[ranking.order]
+        true = np.cumsum(np.where(is_true, w, 0.0))[ranking.last]
+        false = np.cumsum(np.where(is_true, 0.0, w))[ranking.last]
+    start = np.zeros(1)
+    return Passed(np.concatenate([start, true]), np.concatenate([start, false]))
+
+
+def roc_points(passed: Passed) -> tuple[Floats, Floats]:
     """Return false- and true-positive rate at each threshold, (u + 1,) each, from (0, 0) to (1, 1).
 
     NaN where the positive or the negative sum of weights is not positive.
     """
-    w = np.ones(len(positive)) if weight is None else weight
-    true = cumulate(ranking, np.where(positive, w, 0.0))
-    false = cumulate(ranking, np.where(positive, 0.0, w))
-    return ratio(false, false[-1]), ratio(true, true[-1])
+    scaled = passed.scaled()
+    return scaled.false, scaled.true
 
 
 def area(x: Floats, y: Floats) -> float:
@@ -63,16 +83,13 @@ def area(x: Floats, y: Floats) -> float:
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2)
 
 
-def precision_recall_points(
-    ranking: Ranking, positive: NDArray[np.bool_], weight: Floats
-) -> tuple[Floats, Floats]:
+def precision_recall_points(passed: Passed) -> tuple[Floats, Floats]:
     """Return recall and precision at each threshold, (u,) each; weights not negative.
 
     Precision is NaN where nothing of weight is selected yet.
     """
-    true = cumulate(ranking, np.where(positive, weight, 0.0))[1:]
-    every = cumulate(ranking, weight)[1:]
-    return ratio(true, true[-1]), ratio(true, every)
+    true, false = passed.true[1:], passed.false[1:]
+    return ratio(true, true[-1]), ratio(true, true + false)
 
 
 def average_precision(recall: Floats, precision: Floats) -> float:
@@ -81,28 +98,30 @@ def average_precision(recall: Floats, precision: Floats) -> float:
     return float(np.sum(gain * np.where(gain > 0, precision, 0.0))) if len(recall) else float("nan")
 
 
-def bin_codes(ranking: Ranking, positive: NDArray[np.bool_]) -> NDArray[np.int32]:
+def bin_codes(ranking: Ranking, passed: Passed) -> NDArray[np.int32]:
     """Return each event's bin (n,), 0 for the lowest scores, for a histogram of scores.
 
     Up to N_BINS different scores have a bin each. More share N_BINS bins by their ranks: half of
     the bins share the class and the rest evenly, a quarter each is log-spaced in the share of the
     rest above and of the class below, so that the ends of a ROC curve are resolved down to single
     events. Events of equal score share a bin; every bin has events.
+    `passed` is without weights.
     """
     sizes = np.diff(ranking.last, prepend=-1)
     codes = np.empty(len(ranking.order), dtype=np.int32)
     if len(ranking.last) <= N_BINS:
         codes[ranking.order] = np.repeat(np.arange(len(sizes), dtype=np.int32)[::-1], sizes)
         return codes
-    above_true, above_false = (cumulate(ranking, flag) for flag in (positive, ~positive))
+    above_true, above_false = passed.true, passed.false
     n_true, n_false = max(above_true[-1], 1.0), max(above_false[-1], 1.0)
     mean = (1 - 0.5 * (above_true / n_true + above_false / n_false))[1:]
     top = 1 - np.log1p(above_false[:-1]) / np.log1p(n_false)
     bottom = np.log1p(n_true - above_true[1:]) / np.log1p(n_true)
     position = 0.5 * mean + 0.25 * top + 0.25 * bottom
     code = np.clip((position * N_BINS).astype(np.int32), 0, N_BINS - 1)
-    used = np.unique(code, return_inverse=True)[1].astype(np.int32)
-    codes[ranking.order] = np.repeat(used, sizes)
+    # Unused numbers are closed up; along falling scores the code falls.
+    fallen = np.cumsum(np.diff(code, prepend=code[0]) != 0, dtype=np.int32)
+    codes[ranking.order] = np.repeat(fallen[-1] - fallen, sizes)
     return codes
 
 
@@ -127,12 +146,17 @@ def binned_average_precision(true: NDArray[np.floating], every: NDArray[np.float
     )
 
 
-def binned_curves(x: NDArray[np.floating], y: NDArray[np.floating], at: Floats) -> Floats:
+def binned_curves(
+    x: NDArray[np.floating], y: NDArray[np.floating], at: Floats, after: bool
+) -> Floats:
     """Return y where x equals `at` (p,), for each column of two curves (b, columns): (p, columns).
 
-    Where negative weights make x step back, its running maximum stands for it.
+    Where the curve is vertical, its end is taken with `after`, else its beginning. Where negative
+    weights make x step back, its running maximum stands for it.
     """
     x = np.maximum.accumulate(x, axis=0)
+    # A step aside, above the rounding of the sums, makes the choice on a vertical stretch.
+    at = at + _ASIDE if after else at - _ASIDE
     found = np.empty((len(at), x.shape[1]))
     for column in range(x.shape[1]):
         found[:, column] = np.interp(at, x[:, column], y[:, column])

@@ -23,7 +23,7 @@ from utils.metrics.table import class_balanced
 N_FEATURE_BINS = 50
 N_PROFILE_BINS = 25
 _MOST_INTEGERS = 40
-_BLOCK = 65_536
+_MOST_CORRELATED = 200_000
 
 
 def score_edges(table: EvaluationTable, category: int, default_bin: float) -> Floats:
@@ -100,8 +100,10 @@ def make_densities(
 
 def make_feature_distributions(table: EvaluationTable) -> tuple[FeatureDistribution, ...]:
     """Return the distribution of every feature per true class, physics-weighted where possible."""
-    target = np.asarray(table.target)
-    present = classes_present(target)
+    present = classes_present(np.asarray(table.target))
+    # Number of each event's series: present is ascending, but for the unlabelled at the end.
+    series = np.searchsorted([c for c in present if c != UNLABELLED], table.target)
+    series[np.asarray(table.target) == UNLABELLED] = len(present) - 1
     view: View = "unweighted" if table.weight is None else "physics"
     weight = weights_with_unlabelled(table, view)
     made = []
@@ -110,15 +112,22 @@ def make_feature_distributions(table: EvaluationTable) -> tuple[FeatureDistribut
         known = np.isfinite(values)
         edges, integer = feature_edges(values[known])
         shape = (len(present), len(edges) - 1)
-        dens, errors = np.zeros(shape), np.zeros(shape)
-        missing = np.zeros(len(present), dtype=np.int64)
-        for t, true in enumerate(present):
-            of_class = target == true
-            missing[t] = (of_class & ~known).sum()
-            inside = of_class & known & (values >= edges[0]) & (values <= edges[-1])
-            sums, squares = histogram(values[inside], edges, weight[inside])
-            dens[t], errors[t] = density(sums, squares, edges)
-        made.append(FeatureDistribution(name, view, edges, present, dens, errors, missing, integer))
+        inside = known & (values >= edges[0]) & (values <= edges[-1])
+        code = np.searchsorted(edges, values[inside], side="right") - 1
+        code = series[inside] * shape[1] + np.minimum(code, shape[1] - 1)
+        w = weight[inside]
+        size = shape[0] * shape[1]
+        sums, squares = (
+            np.bincount(code, weights=v, minlength=size).astype(np.float64).reshape(shape)
+            for v in (w, w**2)
+        )
+        dens = np.array([density(a, b, edges) for a, b in zip(sums, squares, strict=True)])
+        missing = np.bincount(series[~known], minlength=len(present))
+        made.append(
+            FeatureDistribution(
+                name, view, edges, present, dens[:, 0], dens[:, 1], missing, integer
+            )
+        )
     return tuple(made)
 
 
@@ -142,32 +151,28 @@ def feature_edges(values: Floats, n_bins: int = N_FEATURE_BINS) -> tuple[Floats,
 def make_correlations(table: EvaluationTable) -> Correlations:
     """Return correlation coefficients of the features; `table` is all labelled.
 
-    Each pair uses the events in which both have a value. The matrix of all classes is balanced:
-    every class enters with the same weight.
+    Each pair uses the events in which both have a value, of at most 200,000 events, evenly spaced:
+    that leaves an error of 0.002. The matrix of all classes is balanced: every class enters with
+    the same weight.
     """
     names = tuple(table.features)
-    f, n = len(names), len(table.target)
-    columns = list(table.features.values())
-    # About a typical value and in units of the spread, sums of products keep their digits.
-    centre, scale = np.zeros(f), np.ones(f)
-    for i, values in enumerate(columns):
-        part = np.asarray(values[:: max(n // 10_000, 1)], dtype=np.float64)
-        part = part[np.isfinite(part)]
-        if len(part):
-            centre[i], scale[i] = part.mean(), part.std() or 1.0
-    present = classes_present(table.target)
-    per_class_sums = {c: np.zeros((4, f, f)) for c in present}
-    for start in range(0, n, _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        matrix = np.stack([np.asarray(v[rows], dtype=np.float64) for v in columns], axis=1)
-        known = np.isfinite(matrix)
-        matrix = np.where(known, (matrix - centre) / scale, 0.0)
-        for c in present:
-            mine = table.target[rows] == c
-            x, m = matrix[mine].T, known[mine].T.astype(np.float64)
-            # pairs known, and sums of x_i, x_i^2, x_i x_j, each where x_j is known as well
-            per_class_sums[c] += np.stack([m @ m.T, x @ m.T, x**2 @ m.T, x @ x.T])
-    sizes = np.bincount(table.target, minlength=len(table.classes))
+    step = -(-len(table.target) // _MOST_CORRELATED)
+    target = np.asarray(table.target)[::step]
+    matrix = np.array([np.asarray(v[::step], dtype=np.float64) for v in table.features.values()])
+    known = np.isfinite(matrix)
+    # About the mean and in units of the spread, sums of products keep their digits.
+    n_known = np.maximum(known.sum(axis=1), 1)
+    centre = np.where(known, matrix, 0.0).sum(axis=1) / n_known
+    matrix = np.where(known, matrix - centre[:, None], 0.0)
+    scale = np.sqrt((matrix**2).sum(axis=1) / n_known)
+    matrix /= np.where(scale > 0, scale, 1.0)[:, None]
+    per_class_sums = {}
+    for c in classes_present(target):
+        mine = target == c
+        x, m = matrix[:, mine], known[:, mine].astype(np.float64)
+        # pairs known, and sums of x_i, x_i^2, x_i x_j, each where x_j is known as well
+        per_class_sums[c] = np.stack([m @ m.T, x @ m.T, x**2 @ m.T, x @ x.T])
+    sizes = np.bincount(target, minlength=len(table.classes))
     everything = np.sum([sums / sizes[c] for c, sums in per_class_sums.items()], axis=0)
     per_class = {c: _coefficients(sums) for c, sums in per_class_sums.items()}
     return Correlations(names, _coefficients(everything), per_class)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.metrics import curves, distributions, overtraining, performance
+from utils.metrics import distributions, overtraining, performance
 from utils.metrics.bootstrap import Sums, poisson_sums
 from utils.metrics.results import (
     Comparison,
@@ -122,10 +122,8 @@ def _performance(
     table: EvaluationTable, options: EvaluationOptions, gaps: dict[str, str]
 ) -> dict[str, Any]:
     """Return the sections that need the true class; `table` is all labelled and not empty."""
-    k = len(table.classes)
-    rankings = [curves.rank(table.proba[:, c]) for c in range(k)]
-    codes = [curves.bin_codes(r, table.target == c) for c, r in enumerate(rankings)]
-    terms = score_terms(table.proba, table.target, codes, table.weight)
+    ranked = performance.rank_classes(table)
+    terms = score_terms(table.proba, table.target, [r.codes for r in ranked], table.weight)
     calibration_terms, bins = performance.calibration_terms(table, options.n_calibration_bins)
     n_folds = table.n_folds if table.n_folds > 1 else 0
     sums = poisson_sums(
@@ -135,19 +133,21 @@ def _performance(
     rocs: list[RocCurve] = []
     prs: list[PrecisionRecallCurve] = []
     scans: list[ThresholdScan] = []
+    signed = table.weight is not None and bool(np.any(table.weight < 0))
+    passing = [performance.threshold_codes(p) for p in table.proba.T]
     for view in views_of(table):
-        full_rocs, full_prs, areas = performance.full_curves(table, rankings, view)
+        full_rocs, full_prs, areas = performance.full_curves(ranked, view, signed)
         found = make_scores(table, view, sums, areas)
         scores.append(found)
         rocs.extend(performance.make_rocs(full_rocs, found, sums))
         prs.extend(performance.make_precision_recalls(full_prs, found, sums))
         _curve_gaps(table, found, gaps)
         weight = view_weights(table, view)
-        for c, ranking in enumerate(rankings):
+        for c, codes in enumerate(passing):
             positive = table.target == c
             own = performance.one_versus_rest(positive) if view == "balanced" else weight
             if full_rocs[c] is not None:
-                scans.append(performance.make_threshold_scan(ranking, positive, own, view, c))
+                scans.append(performance.make_threshold_scan(codes, positive, own, view, c))
     return {
         "scores": tuple(scores),
         "roc": tuple(rocs),

@@ -136,10 +136,10 @@ def _score_sets(
         codes, auc = [], np.full(k, np.nan)
         for c in range(k):
             ranking = curves.rank(proba[:, c])
-            positive = table.target == c
-            codes.append(curves.bin_codes(ranking, positive))
-            auc[c] = curves.area(*curves.roc_points(ranking, positive, None))
-        terms.update(score_terms(proba, table.target, codes, None, prefix=f"{name}:"))
+            passed = curves.cumulate(ranking, table.target == c, None)
+            codes.append(curves.bin_codes(ranking, passed))
+            auc[c] = curves.area(*curves.roc_points(passed))
+        terms.update(score_terms(proba, table.target, codes, None, f"{name}:", brier=False))
         aucs[name] = auc
     sums: Sums = poisson_sums(terms, options.n_bootstrap, seed)
     sets = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,36 +36,59 @@ def one_versus_rest(positive: NDArray[np.bool_]) -> Floats:
     return np.where(positive, n / max(n_class, 1), n / max(n - n_class, 1))
 
 
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """One class's scores in order: sums of events and of physics weights, and histogram bins."""
+
+    ranking: curves.Ranking
+    events: curves.Passed
+    physics: curves.Passed | None
+    codes: NDArray[np.int32]
+
+
+def rank_classes(table: EvaluationTable) -> list[Ranked]:
+    """Sort the scores of every class; `table` is all labelled."""
+    ranked = []
+    for c in range(len(table.classes)):
+        ranking, positive = curves.rank(table.proba[:, c]), table.target == c
+        events = curves.cumulate(ranking, positive, None)
+        weighted = (
+            None if table.weight is None else curves.cumulate(ranking, positive, table.weight)
+        )
+        ranked.append(Ranked(ranking, events, weighted, curves.bin_codes(ranking, events)))
+    return ranked
+
+
 def full_curves(
-    table: EvaluationTable, rankings: Sequence[curves.Ranking], view: View
+    ranked: Sequence[Ranked], view: View, signed: bool
 ) -> tuple[list[FullCurve | None], list[FullCurve | None], ExactAreas]:
-    """Return full ROC and precision-recall curves per class (None where undefined), and areas."""
-    k = len(table.classes)
+    """Return full ROC and precision-recall curves per class (None where undefined), and areas.
+
+    signed: the physics weights have negative ones, so that precision is undefined in that view.
+    """
     rocs: list[FullCurve | None] = []
     prs: list[FullCurve | None] = []
-    aucs, precisions = np.full(k, np.nan), np.full(k, np.nan)
-    physics = None if table.weight is None else np.asarray(table.weight, dtype=np.float64)
-    for c, ranking in enumerate(rankings):
-        positive = table.target == c
-        weight = physics if view == "physics" else None
-        fpr, tpr = curves.roc_points(ranking, positive, weight)
-        good = bool(np.isfinite(fpr[-1]) and np.isfinite(tpr[-1]))
-        threshold = np.concatenate([[np.inf], ranking.threshold])
-        rocs.append((fpr, tpr, threshold) if good else None)
-        if good:
-            aucs[c] = curves.area(fpr, tpr)
-        if view == "balanced":
-            weight = one_versus_rest(positive)
-        elif weight is None:
-            weight = np.ones(len(positive))
-        if not good or (view == "physics" and bool(np.any(weight < 0))):
+    aucs, precisions = np.full(len(ranked), np.nan), np.full(len(ranked), np.nan)
+    for c, one in enumerate(ranked):
+        passed = one.physics if view == "physics" and one.physics is not None else one.events
+        fpr, tpr = curves.roc_points(passed)
+        if not (np.isfinite(fpr[-1]) and np.isfinite(tpr[-1])):
+            rocs.append(None)
             prs.append(None)
             continue
-        recall, precision = curves.precision_recall_points(ranking, positive, weight)
+        threshold = one.ranking.threshold
+        rocs.append((fpr, tpr, np.concatenate([[np.inf], threshold])))
+        aucs[c] = curves.area(fpr, tpr)
+        if view == "physics" and signed:
+            prs.append(None)
+            continue
+        recall, precision = curves.precision_recall_points(
+            passed.scaled() if view == "balanced" else passed
+        )
         precisions[c] = curves.average_precision(recall, precision)
         # Before the first event of weight there is no precision.
         seen = np.isfinite(precision)
-        prs.append((recall[seen], precision[seen], ranking.threshold[seen]))
+        prs.append((recall[seen], precision[seen], threshold[seen]))
     return rocs, prs, ExactAreas(aucs, precisions)
 
 
@@ -82,7 +106,7 @@ def make_rocs(rocs: Sequence[FullCurve | None], scores: Scores, sums: Sums) -> t
         if np.isfinite(scores.roc_auc[c].low):
             histogram = sums.columns[f"histogram_{c}/{kind}"]
             false, true = (_from_top(h) for h in np.split(histogram, 2))
-            low, high = _band(false, true, x, y, sums.n_folds)
+            low, high = _band(false, true, x, y, sums.n_folds, after=True)
         made.append(RocCurve(scores.view, c, x, y, threshold[kept], low, high, scores.roc_auc[c]))
     return tuple(made)
 
@@ -107,7 +131,7 @@ def make_precision_recalls(
                 false, true = ratio(false, false.sum(axis=0)), ratio(true, true.sum(axis=0))
             passed = np.cumsum(true[::-1], axis=0)
             purity = ratio(passed, np.cumsum((true + false)[::-1], axis=0))
-            low, high = _band(ratio(passed, passed[-1]), purity, x, y, sums.n_folds)
+            low, high = _band(ratio(passed, passed[-1]), purity, x, y, sums.n_folds, after=False)
         made.append(
             PrecisionRecallCurve(
                 scores.view,
@@ -131,9 +155,11 @@ def _from_top(histogram: NDArray[Any]) -> Floats:
     return np.concatenate([np.zeros((1, histogram.shape[1])), share])
 
 
-def _band(x: Floats, y: Floats, at: Floats, drawn: Floats, n_folds: int) -> tuple[Floats, Floats]:
+def _band(
+    x: Floats, y: Floats, at: Floats, drawn: Floats, n_folds: int, after: bool
+) -> tuple[Floats, Floats]:
     """Return the band around the `drawn` values at `at`, from binned curves (bins, columns)."""
-    low, high = limits(curves.binned_curves(x, y, at), BAND, n_folds)
+    low, high = limits(curves.binned_curves(x, y, at, after), BAND, n_folds)
     below, above = min(0.0, float(drawn.min())), max(1.0, float(drawn.max()))
     return np.clip(drawn + low, below, above), np.clip(drawn + high, below, above)
 
@@ -142,26 +168,31 @@ THRESHOLDS = np.linspace(0.0, 1.0, 201)
 
 
 def make_threshold_scan(
-    ranking: curves.Ranking, positive: NDArray[np.bool_], weight: Floats, view: View, class_id: int
+    code: NDArray[np.integer],
+    positive: NDArray[np.bool_],
+    weight: Floats,
+    view: View,
+    class_id: int,
 ) -> ThresholdScan:
     """Return efficiency and purity of `score >= threshold`; errors by first-order propagation.
 
-    With S_p, S the selected and total sums of weights of the class, and V sums of squared weights,
-    var(S_p / S) = ((1 - e)^2 V_selected + e^2 V_rejected) / S^2, and likewise for the purity.
+    code (n,): see `threshold_codes`. With S_p, S the selected and total sums of weights of the
+    class and V sums of squared weights, var(S_p / S) = ((1 - e)^2 V_selected + e^2 V_rejected) /
+    S^2, and likewise for the purity.
     """
-    at = np.searchsorted(-ranking.threshold, -THRESHOLDS, side="right")
+    m = len(THRESHOLDS)
+    row = code + m * positive
 
-    def above(values: Floats) -> tuple[Floats, float]:
-        total = curves.cumulate(ranking, values)
-        return total[at], float(total[-1])
+    def above(values: Floats) -> tuple[Floats, Floats]:
+        sums = np.bincount(row, weights=values, minlength=2 * m).reshape(2, m)
+        rest, signal = np.cumsum(sums[:, ::-1], axis=1)[:, ::-1]
+        return signal, rest
 
-    signal, all_signal = above(np.where(positive, weight, 0.0))
-    rest, all_rest = above(np.where(positive, 0.0, weight))
-    signal_squares, all_signal_squares = above(np.where(positive, weight**2, 0.0))
-    rest_squares, _ = above(np.where(positive, 0.0, weight**2))
-    efficiency = ratio(signal, np.full(len(at), all_signal))
+    signal, rest = above(weight)
+    signal_squares, rest_squares = above(weight**2)
+    efficiency = ratio(signal, signal[0])
     variance = (1 - efficiency) ** 2 * signal_squares + efficiency**2 * (
-        all_signal_squares - signal_squares
+        signal_squares[0] - signal_squares
     )
     purity = ratio(signal, signal + rest)
     spread = (1 - purity) ** 2 * signal_squares + purity**2 * rest_squares
@@ -170,11 +201,16 @@ def make_threshold_scan(
         class_id=class_id,
         threshold=THRESHOLDS,
         efficiency=efficiency,
-        efficiency_error=ratio(np.sqrt(np.maximum(variance, 0)), np.full(len(at), all_signal)),
+        efficiency_error=ratio(np.sqrt(np.maximum(variance, 0)), signal[0]),
         purity=purity,
         purity_error=ratio(np.sqrt(spread), signal + rest),
-        background_efficiency=ratio(rest, np.full(len(at), all_rest)),
+        background_efficiency=ratio(rest, rest[0]),
     )
+
+
+def threshold_codes(score: Floats) -> NDArray[np.integer]:
+    """Return the number of the highest threshold that each score (n,) passes."""
+    return np.searchsorted(THRESHOLDS, score, side="right") - 1
 
 
 def calibration_terms(

@@ -53,6 +53,7 @@ def score_terms(
     codes: Sequence[NDArray[np.int32]],
     weight: Floats | None,
     prefix: str = "",
+    brier: bool = True,
 ) -> dict[str, Term]:
     """Return the sums that the numbers of a scored table need.
 
@@ -71,9 +72,10 @@ def score_terms(
         terms[f"{prefix}loss/{kind}"] = Term(target, loss if w is None else loss * w, k)
         for c in range(k):
             is_class = target == c
-            squares = (proba[:, c] - is_class) ** 2
-            brier = squares if w is None else squares * w
-            terms[f"{prefix}brier_{c}/{kind}"] = Term(target, brier, k)
+            if brier:
+                squares = (proba[:, c] - is_class) ** 2
+                value = squares if w is None else squares * w
+                terms[f"{prefix}brier_{c}/{kind}"] = Term(target, value, k)
             m = int(codes[c].max()) + 1
             row = codes[c] + np.int32(m) * is_class
             terms[f"{prefix}histogram_{c}/{kind}"] = Term(row, w, 2 * m)
@@ -104,7 +106,8 @@ def numbers(
     }
     cells = found["cells"].reshape(k, k, -1)
     loss = found["loss"]
-    brier = np.stack([found[f"brier_{c}"] for c in range(k)])
+    # The Brier score is left out of a comparison that has no use for it.
+    brier = np.stack([found.get(f"brier_{c}", np.full(loss.shape, np.nan)) for c in range(k)])
     sizes = cells.sum(axis=1)
     if view == "balanced":
         scale = np.divide(1.0, sizes, out=np.zeros(sizes.shape), where=sizes > 0)
