@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
@@ -408,6 +410,26 @@ def test_columns_of_another_type_are_refused(tmp_path: Path, pair: tuple[Path, P
         proof.prove_alignment(pair[0], friend)
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (np.dtype(("f4", (3,))), "has 3 values in the input and one in the friend"),
+        ("var * float32", "is object in the input and float32 in the friend"),
+    ],
+)
+def test_arrays_in_the_place_of_numbers_are_refused(
+    tmp_path: Path, pair: tuple[Path, Path], kind: Any, text: str
+) -> None:
+    columns = {n: events()[n] for n in ("run", "evt")}
+    several = ak.from_numpy(np.stack([events()["pt_1"]] * 3, axis=1), regulararray=True)
+    with uproot.recreate(tmp_path / "other.root") as file:
+        tree = file.mktree("TauCheck", {"run": "u4", "evt": "u8", "pt_1": kind})
+        jagged = isinstance(kind, str)
+        tree.extend({**columns, "pt_1": ak.from_regular(several) if jagged else several.to_numpy()})
+    with pytest.raises(ProofError, match=f"entry 0: 'pt_1' {text}"):
+        proof.prove_alignment(tmp_path / "other.root", pair[1])
+
+
 def test_missing_branches_are_named(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     columns = events()
     columns["event"] = columns.pop("evt")
@@ -663,3 +685,22 @@ def test_mistakes_end_in_one_line(
     assert out == ""
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+DATA = Path(os.environ.get("HEP_DATA", PROJECT.parent / "shared" / "data"))
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"no test data in {DATA}: set HEP_DATA")
+def test_broken_files_end_in_one_line(
+    pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = sorted((DATA / "bad_inputs").glob("*.root"))
+    assert broken
+    for path in broken:
+        for arguments in ([str(path), str(pair[1])], [str(pair[0]), str(path)]):
+            assert proof.main(arguments) == 1
+            out, err = capsys.readouterr()
+            assert out == ""
+            assert err.startswith("error: ")
+            assert path.name in err
+            assert err.count("\n") == 1

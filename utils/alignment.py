@@ -194,6 +194,8 @@ def _differing(name: str, expected: Array, found: Array) -> tuple[int, str]:
     """Return the first row where two columns differ in a bit, and its values; else no text."""
     if expected.dtype != found.dtype:
         return 0, f"'{name}' is {expected.dtype} in the input and {found.dtype} in the friend"
+    if expected.ndim != 1:
+        return 0, f"'{name}' has {expected[0].size} values in the input and one in the friend"
     n_rows = min(len(expected), len(found))
     bits = f"u{expected.dtype.itemsize}"
     differ = np.ascontiguousarray(expected[:n_rows]).view(bits) != np.ascontiguousarray(

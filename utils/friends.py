@@ -291,7 +291,8 @@ def iterate(
         chunks = found.iterate(list(names), step_size=chunk_entries, library="np")
         while True:
             try:
-                columns = next(chunks, None)
+                read = next(chunks, None)
+                columns = {name: read[name] for name in names} if read is not None else None
             except Exception as error:  # uproot raises many kinds on a damaged basket
                 raise InputError(
                     f"tree '{tree}' of {path.name} cannot be read: {_first_line(error)}"
@@ -299,7 +300,7 @@ def iterate(
             if columns is None:
                 return
             stop = start + len(columns[names[0]])
-            yield start, stop, {name: columns[name] for name in names}
+            yield start, stop, columns
             start = stop
 
 
