@@ -20,14 +20,15 @@ __all__ = ["QUESTIONS", "Style", "figures"]
 QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "performance": (
         "How good is it?",
-        ("roc", "precision_recall", "densities", "thresholds", "significance"),
+        ("roc", "precision_recall", "average_precision", "densities", "thresholds", "significance"),
     ),
     "certainty": ("How sure are we?", ("scores", "calibration", "comparison")),
     "over_training": ("Does it over-train?", ("over_training", "learning_curves")),
     "model": ("What does it use?", ("importances", "shap", "correlations", "features")),
     "failures": ("Where does it fail?", ("confusion", "profiles")),
 }
-"""Sections in order: the question each answers and the fields of `Evaluation` that it shows."""
+"""Sections in order: the question each answers and the names of the results (as in
+`Evaluation.gaps`) that it shows."""
 
 
 def figures(evaluation: Evaluation, style: Style) -> dict[str, go.Figure]:

@@ -390,7 +390,7 @@ def _scan(ev: Evaluation, style: Style, s: SignificanceScan, signal: str, with_b
         y=axis("Expected Z<sub>A</sub>", range=[0, max(high, 1e-6) / (1 - 0.37)]),
         legend="top",
         legend_title=f"<b>{category}</b> category, signal: {signal}",
-        area=(500, 470),
+        area=(480, 460),
     )
     fig.update_layout(
         xaxis={"anchor": "y2"},

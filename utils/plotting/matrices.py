@@ -142,7 +142,7 @@ def _matrix(
     n = len(shade)
     ids = list(range(n))
     names = [style.name(c, 18) for c in ids]
-    cell = float(np.clip(440 / n, 40, 150))
+    cell = float(np.clip(440 / n, 40, 200))
     size = round(cell * n)
     ticks: dict[str, Any] = {
         "tickvals": ids,
@@ -160,7 +160,7 @@ def _matrix(
         x=axis("Category (predicted class)", **ticks, tickangle=-90 if turned else 0),
         y=axis("True class", **(ticks | {"range": [n - 0.5, -0.5]})),
         legend="top left",
-        area=(max(size, 300), max(size, 300)),
+        area=(size, size),
         margin={
             "l": longest + 54,
             "r": 104,
@@ -230,7 +230,7 @@ def correlations(ev: Evaluation, style: Style) -> Named:
     n = len(result.names)
     names = [shorten_label(style.feature_name(f)) for f in result.names]
     cell = float(np.clip(560 / n, 22, 60))
-    size = max(round(cell * n), 300)
+    size = max(round(cell * n), 400)
     longest = round(max(plain_width(name) for name in names))
     ticks: dict[str, Any] = {
         "tickvals": list(range(n)),

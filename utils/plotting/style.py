@@ -29,8 +29,8 @@ INK = "#1a1a1a"
 MUTED = "#7a7a7a"
 FONT = "Arial, Helvetica, 'Liberation Sans', 'Nimbus Sans', sans-serif"
 
-AREA = (500, 420)
-MARGIN = {"l": 82, "r": 24, "t": 44, "b": 66}
+AREA = (480, 400)
+MARGIN = {"l": 78, "r": 18, "t": 44, "b": 64}
 FEW = 6
 """Up to so many classes are filled and listed inside the frame, more as lines beside it."""
 

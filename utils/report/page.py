@@ -19,10 +19,10 @@ STYLE = """
 html { scroll-behavior: smooth; }
 body { margin: 0; background: white; color: var(--ink);
   font: 15px/1.5 Arial, Helvetica, "Liberation Sans", sans-serif; }
-main { padding: 28px 36px 80px; max-width: 1420px; }
-.with-contents { display: grid; grid-template-columns: 250px minmax(0, 1fr); }
+main { padding: 28px 20px 80px; max-width: 1460px; }
+.with-contents { display: grid; grid-template-columns: 208px minmax(0, 1fr); }
 nav { position: sticky; top: 0; align-self: start; height: 100vh; overflow-y: auto;
-  padding: 28px 12px 28px 20px; border-right: 1px solid var(--line); background: var(--wash);
+  padding: 24px 10px; border-right: 1px solid var(--line); background: var(--wash);
   font-size: 14px; }
 nav a { color: var(--ink); text-decoration: none; display: block; padding: 2px 6px;
   border-radius: 4px; }
@@ -45,7 +45,7 @@ p { margin: 6px 0; max-width: 78ch; }
   margin: 12px 0; max-width: 86ch; }
 .gap { border-left: 4px solid #f89c20; background: #fff8ec; padding: 8px 14px; margin: 8px 0;
   max-width: 86ch; }
-.figures { display: flex; flex-wrap: wrap; gap: 18px 26px; align-items: flex-start; }
+.figures, .pair { display: flex; flex-wrap: wrap; gap: 18px 12px; align-items: flex-start; }
 figure { margin: 0; max-width: 100%; }
 figure .plot { overflow-x: auto; }
 figcaption { color: var(--soft); font-size: 13px; line-height: 1.4; padding: 2px 8px 6px; }
@@ -77,10 +77,15 @@ details.data > summary { cursor: pointer; font-weight: bold; padding: 4px 0; }
   main { padding: 0; max-width: none; }
   h2, h3 { break-after: avoid; }
   figure, tr, .card, .verdict, .gap { break-inside: avoid; }
-  figure .plot { zoom: 0.55; overflow: visible; }
-  .figures { gap: 8px 6px; }
+  figure { zoom: 0.58; max-width: none; }
+  figure .plot { overflow: visible; }
+  figcaption { font-size: 17px; }
+  .figures, .pair { gap: 8px 6px; }
   .modebar { display: none !important; }
-  table { font-size: 10px; }
+  .wide { overflow: visible; }
+  table, th, caption { font-size: 9.5px; }
+  th, td { padding: 2px 7px 2px 0; }
+  td small { font-size: 8px; }
 }
 """
 

@@ -53,7 +53,7 @@ def _body(
         own = {k: f for k, f in figures.items() if k.split("/", 1)[0] == section}
         contents.append(f'<a href="#{section}">{escape(question)}</a>')
         contents.append(_figure_links(own))
-        blocks = "".join(figure_block(name, figure) for name, figure in own.items())
+        blocks = _figure_blocks(own)
         parts.append(
             f'<section id="{section}"><h2>{escape(question)}</h2>'
             f"{_numbers(section, ev, style)}{_gaps(ev, fields)}"
@@ -70,6 +70,16 @@ def _body(
         f'<div class="with-contents"><nav aria-label="Contents">{"".join(contents)}</nav>'
         f"<main>{_summary(ev, style, title)}{''.join(parts)}</main></div>"
     )
+
+
+def _figure_blocks(figures: Mapping[str, go.Figure]) -> str:
+    """Return the figures' HTML; a linear figure and its logarithmic variant share a row."""
+    blocks = {name: figure_block(name, figure) for name, figure in figures.items()}
+    for name in figures:
+        if f"{name}_log" in blocks:
+            pair = blocks[name] + blocks.pop(f"{name}_log")
+            blocks[name] = f'<div class="pair">{pair}</div>'
+    return "".join(blocks.values())
 
 
 def _figure_links(figures: Mapping[str, go.Figure]) -> str:
