@@ -89,7 +89,7 @@ def evaluate(
     }
     for name, value in recorded.items():
         if not value:
-            gaps[name] = "not given"
+            gaps[name] = _NOT_RECORDED[name]
     return Evaluation(
         dataset=table.dataset,
         classes=tuple(table.classes),
@@ -104,6 +104,14 @@ def evaluate(
         **parts,
         **recorded,
     )
+
+
+_NOT_RECORDED = {
+    "learning_curves": "the run recorded no learning curves",
+    "importances": "the run recorded no importances",
+    "shap": "no SHAP values were computed",
+    "comparison": "no run to compare with is named (against=...)",
+}
 
 
 def _check_options(table: EvaluationTable, options: EvaluationOptions) -> None:

@@ -168,7 +168,7 @@ class ConfusionMatrix:
     counts: events. yields, yields_error: sums of weights (physics: divided by the evaluated
     fraction) and sqrt of the sums of squares. norm_true: each row divided by its sum; norm_pred:
     each column by its; NaN in an empty row or column. *_error, *_low, *_high: bootstrap standard
-    deviation and 95 % interval.
+    deviation and 95 % interval, NaN for rows and columns of fewer than five events.
     """
 
     view: View

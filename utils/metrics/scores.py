@@ -182,10 +182,12 @@ def make_scores(
     columns = numbers(sums.columns, k, view, prefix, precision=not signed)
     exact = exact_numbers(sums, k, view, prefix)
     counts = np.bincount(table.target, minlength=k)
-    notes = [
-        class_note(int(n), len(table.target) - int(n), table.classes[c].name)
-        for c, n in enumerate(counts)
-    ]
+    notes = []
+    for c, n in enumerate(counts):
+        note = class_note(int(n), len(table.target) - int(n), table.classes[c].name)
+        if 0 < n < len(table.target) and not np.isfinite(areas.roc_auc[c]):
+            note = f"weights of class {table.classes[c].name}, or of the rest, have no positive sum"
+        notes.append(note)
 
     def one(
         value: Any, reps: NDArray[Any], note: str, low: float = 0.0, high: float = np.inf
@@ -268,11 +270,12 @@ def make_confusion(table: EvaluationTable, view: View, sums: Sums) -> ConfusionM
         yields = counts * per_event[:, None]
         errors = np.sqrt(counts) * per_event[:, None]
     parts: dict[str, Floats] = {}
-    for name in ("norm_true", "norm_pred"):
+    for name, axis in (("norm_true", 1), ("norm_pred", 0)):
         value = exact[name]
         low, high = limits(columns[name], INTERVAL, sums.n_folds)
         spread = _deviation(columns[name], sums.n_folds)
-        enough = np.isfinite(value) & np.isfinite(low)
+        n = counts.sum(axis=axis, keepdims=True)
+        enough = np.isfinite(value) & np.isfinite(low) & (n >= MIN_EVENTS)
         parts[name] = value
         parts[f"{name}_error"] = np.where(enough, spread, np.nan)
         parts[f"{name}_low"] = np.where(enough, value + low, np.nan)

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from utils.metrics.results import UNLABELLED, ClassCounts, EvaluationTable, Floats, View
 from utils.schema import InputError
 
+ROUNDING = 1e-6
+"""How far from 0..1 a probability may be: float32 columns and printed digits are rounded."""
+
 
 def without_fillers(table: EvaluationTable) -> tuple[EvaluationTable, int]:
     """Return the table without rows that carry no score (NaN probabilities), and their number.
@@ -29,7 +32,7 @@ def without_fillers(table: EvaluationTable) -> tuple[EvaluationTable, int]:
     keep = np.asarray(np.isfinite(proba).all(axis=1))
     table = _rows(replace(table, proba=proba), keep)
     _check_values(table, k)
-    return table, int((~keep).sum())
+    return replace(table, proba=np.clip(table.proba, 0.0, 1.0)), int((~keep).sum())
 
 
 def labelled(table: EvaluationTable) -> EvaluationTable:
@@ -78,7 +81,7 @@ def _check_lengths(table: EvaluationTable, n: int) -> None:
 
 def _check_values(table: EvaluationTable, k: int) -> None:
     where = f"dataset '{table.dataset}'"
-    outside = int(np.sum((table.proba < 0) | (table.proba > 1)))
+    outside = int(np.sum((table.proba < -ROUNDING) | (table.proba > 1 + ROUNDING)))
     if outside:
         raise InputError(f"{where}: {outside} probabilities are outside 0..1")
     target = np.asarray(table.target)
