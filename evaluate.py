@@ -1,6 +1,6 @@
 """A logged table of scored events -> metrics, figures and one report page, in the same run.
 
-    python evaluate.py experiment_id=0 run_id=... dataset=test
+python evaluate.py experiment_id=0 run_id=... dataset=test
 """
 
 import logging

@@ -1,7 +1,8 @@
-"""ROOT ntuples -> HDF5 skims, for training (train and test) or prediction (one skim a sample).
+r"""ROOT ntuples -> HDF5 skims, for training (train and test) or prediction (one skim a sample).
 
-    python preprocess.py --config-name bbH_tt.yaml year=2018
-    python preprocess.py --config-path configs/preprocess/prediction_data --config-name bbH_tt.yaml year=2018
+python preprocess.py --config-name bbH_tt.yaml year=2018
+python preprocess.py --config-path configs/preprocess/prediction_data \
+        --config-name bbH_tt.yaml year=2018
 """
 
 import logging
@@ -71,7 +72,9 @@ def make_prediction_skims(config: PreprocessConfig) -> None:
     log.info("Next: python predict.py --config-name for_datacards.yaml run_id=<run id of train.py>")
 
 
-@hydra.main(version_base="1.3", config_path="configs/preprocess/training_data", config_name="bbH_tt")
+@hydra.main(
+    version_base="1.3", config_path="configs/preprocess/training_data", config_name="bbH_tt"
+)
 def main(cfg: DictConfig) -> None:
     program.call(preprocess, cfg, PreprocessConfig)
 

@@ -66,20 +66,22 @@ def open_training_skim(config: TrainConfig) -> Skim:
     stored = [*skim.groups["cont_features"], *skim.groups["cat_features"]]
     for name in features_of(config, skim):
         if name not in stored:
-            raise ConfigError(f"training feature '{name}' is not in {skim.path}; {nearest(name, stored)}")
+            raise ConfigError(
+                f"training feature '{name}' is not in {skim.path}; {nearest(name, stored)}"
+            )
     return skim
 
 
 def features_of(config: TrainConfig, skim: Skim) -> tuple[str, ...]:
-    """Return the training features in order; with PCA, its components take the continuous' place."""
+    """Return the training features in order; PCA's components replace the continuous ones."""
     pipeline = skim.metadata["pipeline"]
     inputs, outputs = pipeline["inputs"], pipeline["outputs"]
-    wanted = config.features or tuple([*outputs, *skim.groups["cat_features"]])
+    wanted = config.features or (*outputs, *skim.groups["cat_features"])
     if inputs == outputs:
         return wanted
     kept = [name for name in wanted if name not in inputs]
     components = [] if any(name in outputs for name in kept) else outputs
-    return tuple([*components, *kept])
+    return (*components, *kept)
 
 
 def load(config: TrainConfig, skim: Skim) -> TrainingSet:
@@ -91,7 +93,10 @@ def load(config: TrainConfig, skim: Skim) -> TrainingSet:
     meta = skim.metadata
     rule = _rule(config, skim)
     columns = skim.read(
-        {g: list(skim.groups[g]) for g in ("targets", "weights", "misc_features", "identity", "provenance")}
+        {
+            g: list(skim.groups[g])
+            for g in ("targets", "weights", "misc_features", "identity", "provenance")
+        }
     )
     target = columns["targets"][TARGET]
     classes = _classes(config, skim, target)
@@ -196,8 +201,8 @@ def _check_folds(data: TrainingSet) -> None:
         seen = np.bincount(learnt, minlength=len(data.classes))
         for class_id in np.flatnonzero(seen == 0):
             raise InputError(
-                f"model {i} would learn nothing of class {data.class_names[class_id]}: all its events "
-                f"are in fold {i}: use fewer folds, or fold_rule=hash"
+                f"model {i} would learn nothing of class {data.class_names[class_id]}: all of its "
+                f"events are in fold {i}: use fewer folds, or fold_rule=hash"
             )
 
 
@@ -223,8 +228,8 @@ def split(config: TrainConfig, data: TrainingSet) -> tuple[tuple[Split, ...], fo
     log.info("%s", audit.summary[0].upper() + audit.summary[1:])
     if not audit.passed:
         raise RunError(
-            "the leak audit failed, nothing was trained: set duplicates=drop_later, or give samples "
-            "that share no events different groups"
+            "the leak audit failed, nothing was trained: set duplicates=drop_later, or give "
+            "samples that share no events different groups"
         )
     return rows, audit
 
@@ -282,7 +287,14 @@ def train(
             value = dict(points)[result.best_iteration]
             log.info(
                 "Model %d: %d trees from %d events in %.1f s, %s %.5f at its best iteration",
-                *(result.index, result.best_iteration, result.n_train, result.seconds, metric, value),
+                *(
+                    result.index,
+                    result.best_iteration,
+                    result.n_train,
+                    result.seconds,
+                    metric,
+                    value,
+                ),
             )
             results.append(result)
     return results
@@ -304,7 +316,8 @@ class _Watch:
         def show(index: int, step: int, name: str, value: float) -> None:
             self.bar.update(1)
             if sys.stderr.isatty():
-                self.bar.set_postfix_str(f"fold {index}: {name} {value:.5f}", refresh=False)
+                text = f"fold {index}, round {step}: {name} {value:.5f}"
+                self.bar.set_postfix_str(text, refresh=False)
 
         return show
 

@@ -114,7 +114,7 @@ def _dask_client(config: EngineConfig) -> Iterator[Any]:
 
     if config.address:
         try:
-            client = Client(config.address, timeout="10s")
+            client = _untyped(Client)(config.address, timeout="10s")
         except (OSError, ValueError, TimeoutError) as error:
             raise ConfigError(
                 f"no Dask scheduler answers at engine.address={config.address}: "
@@ -128,7 +128,7 @@ def _dask_client(config: EngineConfig) -> Iterator[Any]:
     n_workers = config.n_workers or available_cores()
     if config.cluster == "local":
         options = {"threads_per_worker": 1, "dashboard_address": None, **options}
-        cluster = LocalCluster(n_workers=n_workers, processes=True, **options)
+        cluster = _untyped(LocalCluster)(n_workers=n_workers, processes=True, **options)
     else:
         import dask_jobqueue
 
@@ -138,9 +138,14 @@ def _dask_client(config: EngineConfig) -> Iterator[Any]:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"engine.cluster_options for {config.cluster}: {error}") from None
         cluster.scale(n_workers)
-    with cluster, Client(cluster) as client:
+    with cluster, _untyped(Client)(cluster) as client:
         client.wait_for_workers(1)
         yield client
+
+
+def _untyped(make: Any) -> Any:
+    """Return `make` as something mypy knows nothing of: Dask ships no types."""
+    return make
 
 
 def _prepare_worker(project: str) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""A run's logged table -> everything the evaluation reports about it, with what the run recorded."""
+"""A run's logged table -> all that is known of it, with what the run recorded."""
 
 from __future__ import annotations
 
@@ -97,9 +97,7 @@ def _with_class_style(recipe: Recipe, config: EvaluateConfig) -> Recipe:
     return replace(recipe, classes=classes)
 
 
-def load_table(
-    run: Run, recipe: Recipe, dataset: str
-) -> tuple[EvaluationTable, dict[str, str]]:
+def load_table(run: Run, recipe: Recipe, dataset: str) -> tuple[EvaluationTable, dict[str, str]]:
     """Return a table that predict.py logged (Parquet, else CSV), and what it lacks.
 
     Raises RunError naming the nearest table where there is none of that name.
@@ -160,7 +158,7 @@ def _learning_curves(run: Run, recipe: Recipe) -> metrics.LearningCurves | None:
 def _models_and_matrix(
     run: Run, recipe: Recipe, table: EvaluationTable
 ) -> tuple[FoldModels, NDArray[np.float32]]:
-    """Return the run's models and the features they take, made again from the untransformed ones."""
+    """Return the run's models and their features, made again from the untransformed ones."""
     pipeline = FeaturePipeline.from_json(recipe.pipeline)
     needed = {*recipe.features} - {*pipeline.outputs} | {*pipeline.inputs}
     lacking = sorted(needed - set(table.features))

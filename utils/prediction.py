@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils import folds, identities, inference, ntuples, selection
+from utils.alignment import Proof, prove_alignment
 from utils.files import complete
 from utils.friends import FOLD, FriendWriter, fill_rows, friend_metadata, score_columns
 from utils.inference import FoldModels
 from utils.processing import FeaturePipeline
-from utils.proof import Proof, prove_alignment
 from utils.schema import (
     COMPUTED_COLUMNS,
     TARGET,
@@ -130,7 +130,7 @@ class FriendResult:
     paths: tuple[Path, ...]
 
 
-# --- plans ------------------------------------------------------------------------------------------
+# --- plans ---------------------------------------------------------------------------------------
 
 
 def friend_tasks(
@@ -153,9 +153,7 @@ def friend_tasks(
         if config.source == "skims":
             skim = open_skim(skim_folder(config, analysis) / _named(config, sample.name))
             check_skim(skim, scorer)
-            described = [
-                (project_path(f["path"]), f["tree"], f) for f in skim.metadata["files"]
-            ]
+            described = [(project_path(f["path"]), f["tree"], f) for f in skim.metadata["files"]]
             stored = {**skim.groups["misc_features"], **skim.groups["identity"]}
             for name in misc:
                 if name not in stored:
@@ -227,7 +225,8 @@ def check_skim(skim: Skim, scorer: Scorer) -> None:
     for name in recipe.features:
         if name not in stored:
             raise InputError(
-                f"{skim.path} has no feature '{name}' of run {scorer.run_id}; {nearest(name, stored)}"
+                f"{skim.path} has no feature '{name}' of run {scorer.run_id}; "
+                f"{nearest(name, stored)}"
             )
 
 
@@ -258,13 +257,14 @@ def _files(
         output = folder / config.output_filename_template.format(sample_name=stem)
         if not path.is_file():
             raise InputError(
-                f"{path}, the input of sample {sample.name}, is not there: give its folder as orig_path=..."
+                f"{path}, the input of sample {sample.name}, is not there: "
+                "give its folder as orig_path=..."
             )
         files.append(InputFile(path, tree, fingerprint, code, output))
     return tuple(files)
 
 
-# --- rows -------------------------------------------------------------------------------------------
+# --- rows ----------------------------------------------------------------------------------------
 
 
 def rows_of(task: FriendTask, file: InputFile) -> Iterator[Rows]:
@@ -357,7 +357,7 @@ def feature_matrix(
     return matrix
 
 
-# --- friend trees -------------------------------------------------------------------------------------
+# --- friend trees --------------------------------------------------------------------------------
 
 
 def write_friends(task: FriendTask) -> FriendResult:
@@ -371,13 +371,11 @@ def write_friends(task: FriendTask) -> FriendResult:
         for file in task.files:
             partial = until_all_are_proved.enter_context(complete(file.output))
             audits += _write_friend(task, file, partial)
-            proofs.append(prove_alignment(file.path, partial))
+            proofs.append(prove_alignment(file.path, partial, friend_name=file.output.name))
         audit = folds.merge_audits(audits)
         if not audit.passed:
             raise RunError(f"sample {task.sample.name}: {audit.summary}: nothing was written")
-    return FriendResult(
-        task.sample.name, tuple(proofs), audit, tuple(f.output for f in task.files)
-    )
+    return FriendResult(task.sample.name, tuple(proofs), audit, tuple(f.output for f in task.files))
 
 
 def _write_friend(task: FriendTask, file: InputFile, path: Path) -> list[folds.LeakAudit]:
@@ -388,7 +386,7 @@ def _write_friend(task: FriendTask, file: InputFile, path: Path) -> list[folds.L
         models=scorer.models.fingerprints,
         rule=scorer.models.rule,
         identity=task.scorer.analysis.identity_columns,
-        misc=task.misc,
+        misc=_copied(task),
         probabilities=scorer.probability_names,
         cut=task.config.cut if task.skim is None else task.skim.metadata["config"]["common_cut"],
         classes=[c["name"] for c in recipe.classes],
@@ -408,9 +406,14 @@ def _write_friend(task: FriendTask, file: InputFile, path: Path) -> list[folds.L
     return audits
 
 
-def _friend_rows(
-    task: FriendTask, file: InputFile, rows: Rows
-) -> tuple[Columns, folds.LeakAudit]:
+def _copied(task: FriendTask) -> list[str]:
+    """Return the misc branches that are copies of the input's: those that nothing clips."""
+    analysis = task.scorer.analysis
+    features = {*analysis.cont_features, *analysis.cat_features}
+    return [n for n in task.misc if n not in analysis.clip or n in features]
+
+
+def _friend_rows(task: FriendTask, file: InputFile, rows: Rows) -> tuple[Columns, folds.LeakAudit]:
     """Return the friend branches of a range of entries, fillers where a cut removed the entry."""
     scorer, models = task.scorer, task.scorer.models
     fold = folds.fold_of(models.rule, rows.identity, rows.entry)

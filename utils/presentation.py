@@ -80,13 +80,20 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated) -> None:
         metrics = flat_metrics(result)
         manifest = folder / "manifest.json"
         manifest.write_text(
-            json.dumps({"dataset": result.dataset, "files": sorted(files), "metrics": metrics}, indent=1)
+            json.dumps(
+                {"dataset": result.dataset, "files": sorted(files), "metrics": metrics}, indent=1
+            )
         )
         run.publish({**files, f"{top}/manifest.json": manifest})
     run.log_metrics(metrics)
-    log.info("Logged %d metrics and %d figures under %s of run %s", len(metrics), len(drawn), top, run.run_id)
-    page = run.artifact(f"{top}/report.html", what="report")
-    log.info("Report: %s", page)
+    log.info(
+        "Logged %d metrics and %d figures under %s of run %s",
+        len(metrics),
+        len(drawn),
+        top,
+        run.run_id,
+    )
+    log.info("Report: %s", run.artifact(f"{top}/report.html", what="report"))
 
 
 def _title(recipe: Recipe) -> str:
@@ -102,7 +109,8 @@ def _recipe_table(run: Run, recipe: Recipe) -> dict[str, Any]:
         "experiment": run.experiment_id,
         "classes": [c["name"] for c in recipe.classes],
         "features": list(recipe.features),
-        "folds": f"{recipe.fold.n_splits} by {recipe.fold.kind} of {', '.join(recipe.fold.columns) or 'entry'}",
+        "folds": recipe.fold.n_splits,
+        "fold rule": " ".join([recipe.fold.kind, *recipe.fold.columns]),
         "training weight": recipe.weight,
         "feature pipeline": recipe.pipeline["fingerprint"],
         "models": list(recipe.models),
@@ -110,7 +118,9 @@ def _recipe_table(run: Run, recipe: Recipe) -> dict[str, Any]:
         "samples": [
             {
                 "sample": s["name"],
-                "processes": ", ".join(f"{p['name']} ({p['cut'] or 'all'})" for p in s["processes"]),
+                "processes": ", ".join(
+                    f"{p['name']} ({p['cut'] or 'all'})" for p in s["processes"]
+                ),
             }
             for s in recipe.samples
         ],

@@ -2,8 +2,8 @@
 
 What users may type goes beyond plain Hydra in three ways. Any `key=value` can be given on any
 configuration file, also where the file does not name the key (an undeclared key is still refused,
-by the schema). The groups `analysis` and `engine` are found from every primary file. An analysis may
-be named by the path of its file: `analysis=/home/me/my_channel.yaml`.
+by the schema). The groups `analysis` and `engine` are found from every primary file. An analysis
+may be named by the path of its file: `analysis=/home/me/my_channel.yaml`.
 """
 
 from __future__ import annotations
@@ -132,7 +132,9 @@ def command_line(arguments: list[str], primaries: Path, default: str | None) -> 
         raise ConfigError(f"no configuration is named: add --config-name {names}")
     primary = _primary_file(arguments, primaries, named)
     folders = [CONFIGS, primaries, *([primary.parent] if primary else [])]
-    groups = {p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_dir()}
+    groups = {
+        p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_dir()
+    }
     declared = _groups_in_defaults(primary)
     rewritten = [_override(a, groups, declared) for a in arguments]
     given = {a.split("=", 1)[0] for a in arguments}
@@ -231,5 +233,8 @@ def _missing_config(error: MissingConfigException) -> str:
         return f"there is no '{wanted}'; {nearest(wanted.split('/')[-1], error.options)}"
     folder = _option(sys.argv[1:], "--config-path", "-cp")
     places = [PROJECT / folder] if folder else list(CONFIGS.rglob("*.yaml"))
-    names = {p.stem for place in places for p in ([place] if place.is_file() else place.glob("*.yaml"))}
-    return f"there is no configuration '{wanted}'{f' in {folder}' if folder else ''}; {nearest(wanted, names)}"
+    names = {
+        p.stem for place in places for p in ([place] if place.is_file() else place.glob("*.yaml"))
+    }
+    place = f" in {folder}" if folder else ""
+    return f"there is no configuration '{wanted}'{place}; {nearest(wanted, names)}"

@@ -32,16 +32,21 @@ def open_scorer(run: Run, config: PredictConfig) -> Scorer:
     year = str(recipe.analysis.get("year") or "")
     if config.year and year and config.year != year and not config.input_path:
         raise ConfigError(
-            f"run {run.run_id} was trained for year {year}, not {config.year}: leave year out, or give "
-            "the input_path of the other year's skims"
+            f"run {run.run_id} was trained for year {year}, not {config.year}: leave year out, or "
+            "give the input_path of the other year's skims"
         )
     n_models = len(recipe.models)
     models = inference.compile_models(
-        [run.model_text(i) for i in range(n_models)], recipe.fold, recipe.features, f"run {run.run_id}"
+        [run.model_text(i) for i in range(n_models)],
+        recipe.fold,
+        recipe.features,
+        f"run {run.run_id}",
     )
     stated = [m["fingerprint"] for m in recipe.models]
     if models.fingerprints != stated:
-        raise RunError(f"the models of run {run.run_id} are not those its recipe names: train again")
+        raise RunError(
+            f"the models of run {run.run_id} are not those its recipe names: train again"
+        )
     trained = tuple(run.trained_identities(i) for i in range(n_models))
     return Scorer(run.run_id, models, recipe, trained)
 
@@ -58,7 +63,10 @@ def publish_friends(run: Run, config: PredictConfig, scorer: Scorer, workers: En
         for task, result in zip(tasks, results, strict=True):
             for proof, path in zip(result.proofs, result.paths, strict=True):
                 log.info(
-                    "%s: %d entries, %d scored, proved row by row", path.name, proof.n_entries, proof.n_scored
+                    "%s: %d entries, %d scored, proved row by row",
+                    path.name,
+                    proof.n_entries,
+                    proof.n_scored,
                 )
                 for note in proof.notes:
                     log.info("  note: %s", note)
@@ -161,5 +169,7 @@ def next_commands(run: Run, config: PredictConfig, prefix: str) -> Sequence[str]
     if config.kind == "for_evaluation":
         names = config.sample_names or ["train", "test"]
         return ["Next:", *(f"  {prefix}python evaluate.py {ids} dataset={n}" for n in names)]
-    return ["Next: add the trees as friends, or prove any of them again:",
-            f"  python -m utils.proof INPUT.root FRIEND.root --scores {run.run_id}"]
+    return [
+        "Next: add the trees as friends, or prove any of them again:",
+        f"  python -m utils.proof INPUT.root FRIEND.root --scores {run.run_id}",
+    ]

@@ -72,7 +72,7 @@ def log_training(
     audit: folds.LeakAudit,
     results: Sequence[FoldResult],
 ) -> None:
-    """Log curves, importances, models and the recipe; the recipe last, since it says all is there."""
+    """Log curves, importances, models, and last the recipe: it says that all is there."""
     run.log_curves(_curves(results))
     with scratch() as folder:
         recipe = folder / "recipe"

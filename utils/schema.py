@@ -91,7 +91,7 @@ def unique_slugs(names: Iterable[str]) -> list[str]:
     return slugs
 
 
-# --- what the modules exchange -----------------------------------------------------------------
+# --- what the modules exchange -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -217,9 +217,7 @@ class Closed(BaseModel):
     """Base of everything users write: a key nobody declared is refused."""
 
     # Validators are built when first used: no script needs those of all configurations.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, defer_build=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
 
 class ClassInfo(Closed):
@@ -358,7 +356,7 @@ class AnalysisConfig(Closed):
     weight_name: str | None = None
     class_balance: Literal["count", "weight"] = "count"
     negative_weights: Literal["error", "keep", "absolute", "drop", "rescale"] = "error"
-    compute_w_CP: bool = False
+    compute_w_CP: bool = False  # noqa: N815  # the users' vocabulary
 
     # transformation and training
     train_size: float = Field(0.9, gt=0, lt=1)
@@ -570,7 +568,8 @@ def _entry(config: PreprocessConfig, item: Any) -> SampleEntry:
         raw = {"sample": name, "processes": processes or {}}
     elif isinstance(item, Mapping):
         raise ConfigError(
-            f"input_samples: {sorted(map(str, item))} is not one sample: start each with its own '-'"
+            f"input_samples: {sorted(map(str, item))} is not one sample: "
+            "start each with its own '-'"
         )
     else:
         raw = {"sample": item}
@@ -680,7 +679,7 @@ class EvaluateConfig(RunStageConfig):
     seed: int = 1357
 
 
-# --- from what Hydra composed to a typed object ---------------------------------------------------
+# --- from what Hydra composed to a typed object --------------------------------------------------
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -743,7 +742,7 @@ def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:
     for part in path:
         names = {f.alias or n: f for n, f in model.model_fields.items()}
         if part in names:
-            inner = [t for t in _models_in(names[part].annotation)]
+            inner = list(_models_in(names[part].annotation))
             if not inner:
                 return []
             model = inner[0]

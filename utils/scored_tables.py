@@ -89,7 +89,9 @@ def write_table(task: TableTask) -> TableResult:
                 writers = (
                     stack.enter_context(pyarrow.csv.CSVWriter(str(csv_part), public.schema)),
                     stack.enter_context(
-                        pyarrow.parquet.ParquetWriter(parquet_part, table.schema, compression="zstd")
+                        pyarrow.parquet.ParquetWriter(
+                            parquet_part, table.schema, compression="zstd"
+                        )
                     ),
                 )
             writers[0].write_table(public)
@@ -105,7 +107,9 @@ def _arrow(values: Any) -> Any:
 
     if isinstance(values, tuple):
         codes, names = values
-        return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names, pa.string()))
+        return pa.DictionaryArray.from_arrays(
+            pa.array(codes.astype(np.int32)), pa.array(names, pa.string())
+        )
     return pa.array(values)
 
 
@@ -150,7 +154,9 @@ def _scored(task: TableTask, start: int, stop: int) -> tuple[dict[str, Any], int
     columns |= {"fold": fold, TARGET: target}
     columns |= {n: proba[:, i].astype(np.float32) for i, n in enumerate(scorer.probability_names)}
     columns["pred_class"] = np.argmax(proba, axis=1).astype(np.int32)
-    columns["pred_class_proba"] = proba.max(axis=1).astype(np.float32) if len(proba) else np.empty(0, np.float32)
+    columns["pred_class_proba"] = (
+        proba.max(axis=1).astype(np.float32) if len(proba) else np.empty(0, np.float32)
+    )
     if rule.n_splits == 1:
         columns[TRAINED_ON] = folds.trained_on(scorer.trained[0], identity)
     n_public = len(columns)
@@ -160,7 +166,10 @@ def _scored(task: TableTask, start: int, stop: int) -> tuple[dict[str, Any], int
     columns |= {f"weights/{n}": values for n, values in read["weights"].items()}
     if meta.get("dataset") == "train":
         infold = inference.score_in_fold(models, matrix, fold, task.n_threads)
-        columns |= {f"{INFOLD_PREFIX}{i}_proba": infold[:, i].astype(np.float32) for i in range(infold.shape[1])}
+        columns |= {
+            f"{INFOLD_PREFIX}{i}_proba": infold[:, i].astype(np.float32)
+            for i in range(infold.shape[1])
+        }
     columns |= {FEATURE_PREFIX + n: v for n, v in _untransformed(skim, start, stop).items()}
     return columns, n_public, audit
 
@@ -177,19 +186,28 @@ def _untransformed(skim: Skim, start: int, stop: int) -> Columns:
         values *= pipeline.scale
     if pipeline.mean is not None:
         values += pipeline.mean
-    return {**{n: values[:, i].astype(np.float32) for i, n in enumerate(pipeline.inputs)}, **columns}
+    return {
+        **{n: values[:, i].astype(np.float32) for i, n in enumerate(pipeline.inputs)},
+        **columns,
+    }
 
 
 def misc_of(chosen: Sequence[str], skim: Skim) -> tuple[str, ...]:
     """Return the misc features a table copies from a skim. Raises InputError for one not there."""
     stored = skim.groups["misc_features"]
     for name in chosen:
-        if name not in stored and name not in COMPUTED_COLUMNS and name not in skim.groups["identity"]:
-            raise InputError(f"misc_features: '{name}' is not in {skim.path}; {nearest(name, stored)}")
+        if (
+            name not in stored
+            and name not in COMPUTED_COLUMNS
+            and name not in skim.groups["identity"]
+        ):
+            raise InputError(
+                f"misc_features: '{name}' is not in {skim.path}; {nearest(name, stored)}"
+            )
     return tuple(n for n in chosen if n in stored and n not in OWN)
 
 
-# --- reading ------------------------------------------------------------------------------------------
+# --- reading -------------------------------------------------------------------------------------
 
 
 def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTable, dict[str, str]]:
@@ -208,7 +226,9 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
     names = [f"pred_class_{i}_proba" for i in range(len(recipe.classes))]
     for name in [*names, TARGET]:
         if name not in table.column_names:
-            raise RunError(f"{path.name} has no column '{name}'; {nearest(name, table.column_names)}")
+            raise RunError(
+                f"{path.name} has no column '{name}'; {nearest(name, table.column_names)}"
+            )
 
     def column(name: str) -> Array:
         values: Array = table[name].to_numpy()
@@ -218,7 +238,9 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
     has = set(table.column_names)
     gaps: dict[str, str] = {}
     if path.suffix == ".csv":
-        gaps["table"] = "read from CSV, which has no features, processes, weights and in-fold scores"
+        gaps["table"] = (
+            "read from CSV, which has no features, processes, weights and in-fold scores"
+        )
     if description.get("features_left_out"):
         gaps["features"] = description["features_left_out"]
     infold_names = [f"{INFOLD_PREFIX}{i}_proba" for i in range(len(names))]
@@ -235,7 +257,9 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
         fold=column("fold").astype(np.int64) if "fold" in has else np.zeros(len(proba), np.int64),
         weight=column(weight).astype(np.float64) if has_weight else None,
         process=_process(table) if "process" in has else None,
-        features={n.removeprefix(FEATURE_PREFIX): column(n) for n in has_features(table.column_names)},
+        features={
+            n.removeprefix(FEATURE_PREFIX): column(n) for n in has_features(table.column_names)
+        },
         infold_proba=infold,
         dataset=dataset,
         fraction=float(description.get("fraction", 1.0)),
@@ -256,4 +280,3 @@ def _process(table: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     if not isinstance(encoded, pa.DictionaryArray):
         encoded = encoded.dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), tuple(encoded.dictionary.to_pylist())
-

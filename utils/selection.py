@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,7 +90,7 @@ def roles_of(config: AnalysisConfig, misc: Sequence[str] | None = None) -> Roles
 
 
 def physics_weight(config: AnalysisConfig) -> str | None:
-    """Return the expression of the physics weight; a branch `weight` where only its use is named."""
+    """Return the expression of the physics weight; the branch `weight` if only its use is named."""
     uses_branch = config.compute_w_CP or PHYSICS_WEIGHT in _weight_names(config)
     return config.weight or (PHYSICS_WEIGHT if uses_branch else None)
 
@@ -165,7 +165,8 @@ def plan(
 ) -> Plan:
     """Open every input file, check its branches, and cut it into units of work.
 
-    `unit_size` entries make a unit, by default a whole file; `misc` replaces `misc_features`. Raises InputError, naming file and branch, before anything is read.
+    `unit_size` entries make a unit, by default a whole file; `misc` replaces `misc_features`.
+    Raises InputError, naming file and branch, before anything is read.
     """
     roles = roles_of(config, misc)
     processes: list[str] = []
@@ -181,35 +182,33 @@ def plan(
             info = ntuples.open_tree(path, sample.tree)
             _check_branches(config.input_branches or [], info)
             trees.append(info)
+            whole = Unit(
+                info=info,
+                sample=sample,
+                roles=roles,
+                common_cut=config.common_cut,
+                weight=sample.weight or physics_weight(config),
+                start=0,
+                stop=info.n_entries,
+                file_code=len(trees) - 1,
+                sample_code=sample_code,
+                process_codes=tuple(codes),
+                chunk_size=config.chunk_size,
+            )
+            ntuples.check(info, **_wanted(whole))
             size = unit_size or max(info.n_entries, 1)
-            for start in range(0, max(info.n_entries, 1), size):
-                units.append(
-                    Unit(
-                        info=info,
-                        sample=sample,
-                        roles=roles,
-                        common_cut=config.common_cut,
-                        weight=_sample_weight(config, sample),
-                        start=start,
-                        stop=min(start + size, info.n_entries),
-                        file_code=len(trees) - 1,
-                        sample_code=sample_code,
-                        process_codes=tuple(codes),
-                        chunk_size=config.chunk_size,
-                    )
-                )
+            units += [
+                replace(whole, start=start, stop=min(start + size, info.n_entries))
+                for start in range(0, max(info.n_entries, 1), size)
+            ]
     return Plan(tuple(samples), tuple(processes), tuple(trees), tuple(units))
-
-
-def _sample_weight(config: PreprocessConfig, sample: Sample) -> str | None:
-    return sample.weight or physics_weight(config)
 
 
 def _check_branches(names: Sequence[str], info: ntuples.TreeInfo) -> None:
     for name in names:
         if name not in info.branches:
             raise InputError(
-                f"input_branches names '{name}', which is not in tree '{info.tree}' of {info.path}; "
+                f"input_branches: '{name}' is not in tree '{info.tree}' of {info.path}; "
                 f"{nearest(name, info.branches)}"
             )
 
@@ -224,17 +223,9 @@ def stream(unit: Unit) -> Iterator[Selected]:
 
     Raises InputError where a feature has NaN or infinite values that were not declared missing.
     """
-    definitions = dict(unit.roles.definitions)
-    columns = list(unit.roles.columns())
-    if unit.weight is not None:
-        definitions[_WEIGHT_KEY] = unit.weight
-        columns.append(_WEIGHT_KEY)
     chunks = ntuples.stream(
         unit.info,
-        columns=columns,
-        cuts=[process.cut for process in unit.sample.processes],
-        common_cut=unit.common_cut,
-        definitions=definitions,
+        **_wanted(unit),
         start=unit.start,
         stop=unit.stop,
         chunk_entries=unit.chunk_size,
@@ -258,6 +249,21 @@ def stream(unit: Unit) -> Iterator[Selected]:
         groups = _concatenated([groups for groups, _ in parts])
         yield Selected(chunk.stop - chunk.start, chunk.n_common, counts, missing, groups)
     refuse_not_finite(not_finite, f"{unit.info.path} (sample {unit.sample.name})")
+
+
+def _wanted(unit: Unit) -> dict[str, Any]:
+    """Return what a unit reads, as `ntuples.stream` and `ntuples.check` take it."""
+    definitions = dict(unit.roles.definitions)
+    columns = list(unit.roles.columns())
+    if unit.weight is not None:
+        definitions[_WEIGHT_KEY] = unit.weight
+        columns.append(_WEIGHT_KEY)
+    return {
+        "columns": columns,
+        "cuts": [process.cut for process in unit.sample.processes],
+        "common_cut": unit.common_cut,
+        "definitions": definitions,
+    }
 
 
 def _by_role(

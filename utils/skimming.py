@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils import ntuples, processing, selection, weights
-from utils.files import complete
 from utils.engine import Engine, progress
+from utils.files import complete
 from utils.processing import FeaturePipeline
 from utils.schema import (
     COMPUTED_COLUMNS,
@@ -89,7 +89,8 @@ def refuse_empty(rows: Sequence[CutFlowRow]) -> None:
         if r.n_selected == 0:
             raise InputError(
                 f"process {r.process} of sample {r.sample} has no events: of {r.n_read} read, "
-                f"{r.n_common} pass the common cut and none its own cut: loosen them, or drop the process"
+                f"{r.n_common} pass the common cut and none its own cut: loosen them, or drop the "
+                "process"
             )
 
 
@@ -160,7 +161,10 @@ def finished(config: PreprocessConfig, groups: Groups, pipeline: FeaturePipeline
     """Return the columns as a skim stores them: features transformed, computed columns in place."""
     transformed = pipeline.transform(continuous(groups, pipeline.inputs))
     computed = {**groups["targets"], **groups["weights"]}
-    known = {**groups["misc_features"], **{n: computed[n] for n in COMPUTED_COLUMNS if n in computed}}
+    known = {
+        **groups["misc_features"],
+        **{n: computed[n] for n in COMPUTED_COLUMNS if n in computed},
+    }
     misc = [n for n in config.misc_features if n in known]
     return {
         **groups,

@@ -142,7 +142,9 @@ def training_run(
         )
     else:
         experiment_id = None
-    with mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=dict(tags)) as active:
+    with mlflow.start_run(
+        experiment_id=experiment_id, run_name=run_name, tags=dict(tags)
+    ) as active:
         yield NewRun(active.info.run_id, active.info.experiment_id, opened)
 
 
@@ -152,7 +154,7 @@ def remember(run_id: str, experiment_id: str) -> None:
         path.write_text(json.dumps({"run_id": run_id, "experiment_id": experiment_id}))
 
 
-# --- prediction and evaluation: an existing run ------------------------------------------------------
+# --- prediction and evaluation: an existing run --------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -349,7 +351,7 @@ def rebase(old: str, new: Path = PROJECT) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m utils.tracking rebase OLD_FOLDER`: make the UI find a moved project's artifacts."""
+    """`python -m utils.tracking rebase OLD_FOLDER`: let the UI find a moved project's files."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m utils.tracking", description=main.__doc__)

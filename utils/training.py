@@ -20,7 +20,13 @@ Mask = NDArray[np.bool_]
 Point = tuple[int, float]
 
 _ALIASES = {
-    "num_iterations": ("num_boost_round", "n_estimators", "num_iteration", "num_round", "num_trees"),
+    "num_iterations": (
+        "num_boost_round",
+        "n_estimators",
+        "num_iteration",
+        "num_round",
+        "num_trees",
+    ),
     "early_stopping_round": ("early_stopping_rounds", "early_stopping", "n_iter_no_change"),
     "metric": ("metrics",),
     "objective": ("objective_type", "app", "application", "loss"),
@@ -83,7 +89,7 @@ def parameters(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Par
 
 
 def _check_names(given: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a parameter LightGBM does not have: it would ignore it without a word."""
+    """Raise ConfigError for a parameter LightGBM does not have, which it would ignore."""
     from lightgbm.basic import _ConfigAliases
 
     aliases = _ConfigAliases._get_all_param_aliases()
@@ -226,7 +232,7 @@ def _datasets(task: FoldTask) -> tuple[Any, Any]:
     matrix = task.load()
     names = list(task.features)
     with _BINNING:  # two copies of the matrix at a time are one too many
-        sets = []
+        sets: list[Any] = []
         for rows in (task.split.train, task.split.validation):
             dataset = lightgbm.Dataset(
                 matrix[rows],

@@ -1,0 +1,364 @@
+"""The four stages as users run them, in a copy of the project, chained on toy ntuples."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import uproot
+from conftest import Workspace, copy_project, last_run, toys
+
+GOLDEN = Path(__file__).parent / "golden" / "chain.json"
+N_EVENTS = 40_000
+
+pytestmark = pytest.mark.usefixtures("chain")
+
+
+@pytest.fixture(scope="module")
+def chain(shared_workspace: Workspace) -> Workspace:
+    """Run the whole chain once, with the commands users know."""
+    w = shared_workspace
+    toys(w, N_EVENTS, "--seed", "7")
+    w.run("python", "preprocess.py", "--config-name", "bbH_tt.yaml", "year=2018")
+    prediction = ("--config-path", "configs/preprocess/prediction_data")
+    w.run("python", "preprocess.py", *prediction, "--config-name", "bbH_tt.yaml", "year=2018")
+    parameters = ("-P", "n_splits=2", "-P", "num_iterations=20")
+    w.run("mlflow", "run", "-e", "main", *parameters, "--env-manager=local", ".")
+    ids = last_run(w)
+    both = [f"experiment_id={ids['experiment_id']}", f"run_id={ids['run_id']}"]
+    for name in ("for_evaluation.yaml", "for_datacards.yaml"):
+        w.run("python", "predict.py", "--config-name", name, "year=2018", *both)
+    w.run("python", "evaluate.py", *both, "dataset=test", "n_bootstrap=20")
+    return w
+
+
+def artifacts(workspace: Workspace) -> Path:
+    (folder,) = workspace.folder.glob(f"mlruns/*/{last_run(workspace)['run_id']}/artifacts")
+    return folder
+
+
+def metrics(workspace: Workspace) -> dict[str, float]:
+    with sqlite3.connect(workspace.folder / "mlflow.db") as store:
+        rows = store.execute(
+            "SELECT key, value FROM latest_metrics WHERE run_uuid = ?",
+            (last_run(workspace)["run_id"],),
+        )
+        return dict(rows.fetchall())
+
+
+def test_the_numbers_are_the_golden_ones(chain: Workspace, request: pytest.FixtureRequest) -> None:
+    """`pytest tests/test_chain.py --regenerate-golden` writes them anew."""
+    found = {
+        name: value
+        for name, value in metrics(chain).items()
+        if name.startswith(("test/roc_auc_", "test/pr_average_prec_", "test/cm_normtrue"))
+        or name == "test/log_loss"
+    }
+    flow = pd.read_csv(chain.folder / "data/bbH/tt/2018/skims/training/cut_flow_training.csv")
+    found |= {f"cut_flow/{r.sample}/{r.process}": float(r.n_selected) for r in flow.itertuples()}
+    if request.config.getoption("--regenerate-golden"):
+        GOLDEN.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
+    golden = json.loads(GOLDEN.read_text())
+    assert found.keys() == golden.keys()
+    for name, value in golden.items():
+        # Counts are exact; scores may differ with the platform's arithmetic.
+        tolerance = 0 if name.startswith("cut_flow") else 0.005
+        assert found[name] == pytest.approx(value, abs=tolerance), name
+
+
+def test_the_run_is_complete(chain: Workspace) -> None:
+    folder = artifacts(chain)
+    recipe = json.loads((folder / "recipe/recipe.json").read_text())
+    assert recipe["audit_passed"] is True
+    assert recipe["fold"] == {"kind": "modulo", "columns": ["evt"], "n_splits": 2}
+    for name in ("audit.csv", "importances.csv", "curves.json", "model_1.txt", "trained_1.npy"):
+        assert (folder / "recipe" / name).is_file()
+    with sqlite3.connect(chain.folder / "mlflow.db") as store:
+        (status,) = store.execute(
+            "SELECT status FROM runs WHERE run_uuid = ?", (last_run(chain)["run_id"],)
+        ).fetchone()
+        names = {r[0] for r in store.execute("SELECT name FROM logged_models")}
+    assert status == "FINISHED"
+    assert names == {"model_0", "model_1"}
+    logged = metrics(chain)
+    assert "fold_0/validation/multi_logloss" in logged
+    assert "fold_1/train/multi_logloss" in logged
+    assert {"test/roc_auc_H_sig", "test/pr_average_prec_Fakes"} <= logged.keys()
+    assert any(name.startswith("test/cm_") for name in logged)
+
+
+def test_logged_models_load_with_signature_and_example(chain: Workspace) -> None:
+    code = (
+        "import mlflow, json;"
+        "i = json.load(open('outputs/last_run.json'))['run_id'];"
+        "m = mlflow.pyfunc.load_model(f'runs:/{i}/model_1');"
+        "e = m.metadata.load_input_example();"
+        "print(m.metadata.signature.inputs.input_names()[0], m.predict(e).shape[1])"
+    )
+    done = chain.run("python", "-W", "ignore", "-c", code)
+    assert done.stdout.split()[-2:] == ["pt_1", "4"]
+
+
+def test_friend_trees_are_logged_as_they_are(chain: Workspace) -> None:
+    logged = sorted((artifacts(chain) / "pred").glob("*_pred.root"))
+    assert len(logged) == 33
+    written = chain.folder / "data/bbH/tt/2018/friends" / last_run(chain)["run_id"]
+    for path in logged:
+        assert path.read_bytes() == (written / path.name).read_bytes()
+    manifest = json.loads((artifacts(chain) / "pred/manifest_friends.json").read_text())
+    assert {p["friend"] for p in manifest["friends"]} == {p.name for p in logged}
+
+
+def test_friend_rows_are_scores_of_their_entries_by_the_model_of_their_fold(
+    chain: Workspace,
+) -> None:
+    """LightGBM itself, on features read from the skim by pandas, gives every score."""
+    import lightgbm
+
+    name = "GluGluHToTauTau_M125"
+    skim = chain.folder / f"data/bbH/tt/2018/skims/prediction/{name}.h5"
+    features = pd.concat(
+        [pd.read_hdf(skim, "cont_features"), pd.read_hdf(skim, "cat_features")], axis=1
+    )
+    recipe = json.loads((artifacts(chain) / "recipe/recipe.json").read_text())
+    with uproot.open(artifacts(chain) / f"pred/{name}_pred.root") as file:
+        friend = file["pred"].arrays(library="np")
+    with uproot.open(chain.folder / f"data/bbH/tt/2018/ntuples/{name}.root") as file:
+        original = file["TauCheck"].arrays(["run", "evt"], library="np")
+    np.testing.assert_array_equal(friend["evt"], original["evt"])
+    np.testing.assert_array_equal(friend["fold"], original["evt"] % 2)
+    expected = np.empty((len(features), 4))
+    for i in range(2):
+        booster = lightgbm.Booster(model_file=str(artifacts(chain) / f"recipe/model_{i}.txt"))
+        mine = friend["fold"] == i
+        expected[mine] = booster.predict(features.loc[mine, recipe["features"]])
+    for i in range(4):
+        np.testing.assert_array_equal(
+            friend[f"pred_class_{i}_proba"], expected[:, i].astype(np.float32)
+        )
+    np.testing.assert_array_equal(friend["pred_class"], expected.argmax(axis=1))
+
+
+def test_ntuples_give_the_same_friend_trees_as_skims(chain: Workspace) -> None:
+    run_id, names = last_run(chain)["run_id"], "[VBFHToTauTau_M125,Tau_Run2018B]"
+    chain.run(
+        *("python", "predict.py", "--config-name", "for_datacards.yaml", f"run_id={run_id}"),
+        *("source=ntuples", f"sample_names={names}", "output_path=data/fused"),
+    )
+    for name in ("VBFHToTauTau_M125", "Tau_Run2018B"):
+        with (
+            uproot.open(chain.folder / f"data/fused/{name}_pred.root") as fused,
+            uproot.open(artifacts(chain) / f"pred/{name}_pred.root") as stepped,
+        ):
+            a, b = fused["pred"].arrays(library="np"), stepped["pred"].arrays(library="np")
+            assert a.keys() == b.keys()
+            for column in a:
+                np.testing.assert_array_equal(a[column], b[column], strict=True)
+
+
+def test_a_prediction_cut_leaves_fillers(chain: Workspace) -> None:
+    run_id = last_run(chain)["run_id"]
+    chain.run(
+        *("python", "predict.py", "--config-name", "for_datacards.yaml", f"run_id={run_id}"),
+        *("source=ntuples", "sample_names=[TTTo2L2Nu]", "output_path=data/cut", "cut='pt_1 > 60'"),
+    )
+    with (
+        uproot.open(chain.folder / "data/cut/TTTo2L2Nu_pred.root") as cut,
+        uproot.open(artifacts(chain) / "pred/TTTo2L2Nu_pred.root") as whole,
+        uproot.open(chain.folder / "data/bbH/tt/2018/ntuples/TTTo2L2Nu.root") as original,
+    ):
+        kept = original["TauCheck"]["pt_1"].array(library="np").astype(np.float64) > 60
+        assert 0 < kept.sum() < len(kept)
+        a, b = cut["pred"].arrays(library="np"), whole["pred"].arrays(library="np")
+    for column in ("run", "evt", "fold"):
+        np.testing.assert_array_equal(a[column], b[column])
+    np.testing.assert_array_equal(a["pred_class"], np.where(kept, b["pred_class"], -1))
+    for i in range(4):
+        name = f"pred_class_{i}_proba"
+        np.testing.assert_array_equal(a[name], np.where(kept, b[name], np.float32("nan")))
+
+
+def test_the_proof_holds_and_recomputes_the_scores(chain: Workspace) -> None:
+    run_id = last_run(chain)["run_id"]
+    ntuple = "data/bbH/tt/2018/ntuples/VVTo2L2Nu.root"
+    friend = f"data/bbH/tt/2018/friends/{run_id}/VVTo2L2Nu_pred.root"
+    done = chain.run("python", "-m", "utils.proof", ntuple, friend, "--scores", run_id)
+    assert "proved" in done.stdout + done.stderr
+    other = ntuple.replace("VVTo2L2Nu", "WZTo3LNu")
+    failed = chain.run("python", "-m", "utils.proof", other, friend, check=False)
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+
+
+def test_tables_hold_what_evaluation_needs(chain: Workspace) -> None:
+    folder = artifacts(chain) / "pred"
+    train, test = pd.read_parquet(folder / "train.parquet"), pd.read_csv(folder / "test.csv")
+    proba = [f"pred_class_{i}_proba" for i in range(4)]
+    assert {*proba, "pred_class", "pred_class_proba", "evt", "run", "fold"} <= set(test.columns)
+    assert {"process", "class", "weights/weight", "feature/m_sv"} <= set(train.columns)
+    np.testing.assert_allclose(train[proba].sum(axis=1), 1, atol=1e-6)
+    infold = train[[f"infold_class_{i}_proba" for i in range(4)]].to_numpy()
+    assert not np.array_equal(infold, train[proba].to_numpy())
+    np.testing.assert_array_equal(train["fold"], train["evt"] % 2)
+
+
+def test_figures_are_pages_and_papers(chain: Workspace) -> None:
+    folder = artifacts(chain) / "plots/test"
+    pages = {p.stem for p in folder.glob("*.html")} - {"report"}
+    assert pages == {p.stem for p in (folder / "pdf").glob("*.pdf")}
+    for name in ("H_sig", "H_bkgr", "Fakes", "Taus"):
+        assert f"score_{name}" in pages
+    assert any("roc" in p for p in pages)
+    assert any("precision_recall" in p for p in pages)
+    for path in (folder / "pdf").glob("*.pdf"):
+        assert path.read_bytes()[:5] == b"%PDF-"
+    report = (folder / "report.html").read_text()
+    assert 'src="http' not in report
+    assert last_run(chain)["run_id"] in report
+
+
+def test_training_again_gives_the_same_models(chain: Workspace) -> None:
+    before = [(artifacts(chain) / f"recipe/model_{i}.txt").read_text() for i in range(2)]
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{chain.folder}/again.db"}
+    ids = (chain.folder / "outputs/last_run.json").read_text()
+    chain.run(
+        *("python", "train.py", "year=2018", "n_splits=2", "model_param.num_iterations=20"),
+        environment=store,
+    )
+    again = last_run(chain)["run_id"]
+    (chain.folder / "outputs/last_run.json").write_text(ids)
+    folders = list(chain.folder.glob(f"**/{again}/artifacts/recipe"))
+    assert len(folders) == 1
+    assert before == [(folders[0] / f"model_{i}.txt").read_text() for i in range(2)]
+
+
+def test_the_same_from_another_folder(chain: Workspace, tmp_path: Path) -> None:
+    """Absolute paths to the scripts, another working directory: same skims, same place."""
+    skims = chain.folder / "data/bbH/tt/2018/skims/training"
+    before = pd.read_hdf(skims / "test.h5", "cont_features")
+    modified = (skims / "test.h5").stat().st_mtime_ns
+    script = str(chain.folder / "preprocess.py")
+    chain.run(sys.executable, script, "--config-name", "bbH_tt.yaml", "year=2018", cwd=tmp_path)
+    assert (skims / "test.h5").stat().st_mtime_ns != modified
+    pd.testing.assert_frame_equal(pd.read_hdf(skims / "test.h5", "cont_features"), before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_moved_project_still_finds_its_run(chain: Workspace, tmp_path: Path) -> None:
+    import shutil
+
+    moved = copy_project(tmp_path / "moved")
+    for name in ("mlruns", "data", "outputs"):
+        shutil.copytree(chain.folder / name, moved.folder / name)
+    shutil.copy(chain.folder / "mlflow.db", moved.folder)
+    away = chain.folder.with_name("away")
+    chain.folder.rename(away)  # what still pointed to the old place would fail now
+    try:
+        run_id = last_run(moved)["run_id"]
+        moved.run(
+            *("python", "predict.py", "--config-name", "for_datacards.yaml", f"run_id={run_id}"),
+            "sample_names=[WZTo3LNu]",
+        )
+        done = moved.run("python", "-m", "utils.tracking", "rebase", str(chain.folder))
+    finally:
+        away.rename(chain.folder)
+    assert "locations now start with" in done.stderr
+    with sqlite3.connect(moved.folder / "mlflow.db") as store:
+        (uri,) = store.execute(
+            "SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)
+        ).fetchone()
+    assert Path(uri.removeprefix("file://")).is_dir()
+
+
+def test_an_http_store_serves_all_scripts(chain: Workspace, tmp_path: Path) -> None:
+    port = 17_391
+    uri = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        [
+            *(str(Path(sys.executable).with_name("mlflow")), "server", "--port", str(port)),
+            *("--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--workers", "1"),
+            *("--artifacts-destination", str(tmp_path / "served"), "--host", "127.0.0.1"),
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    ids = (chain.folder / "outputs/last_run.json").read_text()
+    try:
+        _wait_for(uri)
+        env = {"MLFLOW_TRACKING_URI": uri}
+        chain.run("python", "train.py", "year=2018", "experiment_name=served", environment=env)
+        run_id = last_run(chain)["run_id"]
+        for command in (
+            ("predict.py", "--config-name", "for_evaluation.yaml", "sample_names=[test]"),
+            ("evaluate.py", "dataset=test", "n_bootstrap=5"),
+        ):
+            chain.run("python", *command, f"run_id={run_id}", environment=env)
+    finally:
+        server.terminate()
+        server.wait()
+        (chain.folder / "outputs/last_run.json").write_text(ids)
+    assert list(tmp_path.glob(f"served/*/{run_id}/artifacts/plots/test/report.html"))
+
+
+def _wait_for(uri: str) -> None:
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{uri}/health", timeout=2)
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    raise AssertionError(f"no server at {uri}")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (("evaluate.py", "run_id=RUN", "dataset=tset"), "no table 'tset'; nearest: 'test'"),
+        (("evaluate.py", "run_id=0123"), "there is no run '0123'"),
+        (("evaluate.py", "run_id=RUN", "experiment_id=7"), "is in experiment 0, not 7"),
+        (("evaluate.py", "run_id=RUN", "datset=test"), "unknown key 'datset'; nearest: 'dataset'"),
+        (
+            ("predict.py", "run_id=RUN"),
+            "add --config-name for_datacards.yaml or for_evaluation.yaml",
+        ),
+        (
+            ("predict.py", "--config-name", "for_datacards", "run_id=RUN", "sample_names=[TTToX]"),
+            "TTToX.h5",
+        ),
+        (
+            ("predict.py", "--config-name", "for_datacards", "run_id=RUN", "year=2017"),
+            "trained for year 2018, not 2017",
+        ),
+        (("train.py", "year=2018", "cont_features=[pt_3]", "training_features=[pt_3]"), "'pt_2'"),
+        (("train.py", "year=2016"), "train.h5 does not exist"),
+        (("train.py", "year=2018", "weight_name=w_cq"), "'w_cq'"),
+        (("train.py", "year=2018", "model_param.objective=regression"), "no class probabilities"),
+        (("preprocess.py", "year=2018", "cat_features=[njetz]"), "nearest: 'njets'"),
+        (("preprocess.py", "year=2018", "common_cut='pt_1 > 1e6'"), "has no events"),
+        (("preprocess.py", "year=2018", "common_cut='pt_9 > 1'"), "pt_9"),
+        (("preprocess.py", "year=2018", "input_tree_name=TauChek"), "nearest: 'TauCheck'"),
+        (("preprocess.py", "--config-name", "bbH_tx", "year=2018"), "nearest: 'bbH_tt'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_ends_in_one_line(
+    chain: Workspace, command: tuple[str, ...], message: str
+) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (chain.folder / "data").rglob("*") if p.is_file()}
+    run_id = last_run(chain)["run_id"]
+    line = chain.fails("python", *(c.replace("RUN", run_id) for c in command))
+    assert message in line
+    after = {p: p.stat().st_mtime_ns for p in (chain.folder / "data").rglob("*") if p.is_file()}
+    assert {p for p in after if p.name != "cut_flow_training.csv"} == {
+        p for p in before if p.name != "cut_flow_training.csv"
+    }
