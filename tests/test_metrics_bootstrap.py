@@ -109,7 +109,7 @@ def test_limits_agree_with_numpy_also_where_replicates_are_missing():
     assert np.isnan(high[2])
 
 
-N_TOYS = 150
+N_TOYS = 100
 
 
 @pytest.fixture(scope="module")

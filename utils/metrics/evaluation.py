@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -147,7 +148,11 @@ def _performance(
         full_rocs, full_prs, areas = performance.full_curves(ranked, view, signed)
         found = make_scores(table, view, sums, areas)
         scores.append(found)
-        rocs.extend(performance.make_rocs(full_rocs, found, sums))
+        if view == "unweighted":
+            # One class against the rest has the same ROC curve whatever the classes weigh.
+            rocs.extend([replace(curve, view=view) for curve in rocs if curve.view == "balanced"])
+        else:
+            rocs.extend(performance.make_rocs(full_rocs, found, sums))
         prs.extend(performance.make_precision_recalls(full_prs, found, sums))
         _curve_gaps(table, found, gaps)
         weight = view_weights(table, view)
