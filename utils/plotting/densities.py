@@ -62,6 +62,10 @@ def _density(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.F
     positive = d.density[d.density > 0]
     if positive.size == 0:
         positive = tops = np.ones(1)
+    # Among many classes, bins of one or two events would set the scale.
+    sure = d.density_error < 0.6 * d.density
+    if not few and not log and tops.shape == sure.shape and sure.any():
+        tops = np.where(sure, tops, 0.0)
     headroom = _headroom(len(d.true_classes)) if few else 0.05
     high = float(np.nanmax(tops)) * (1.0 if log else 1.02)
     floor = max(float(positive.min()) * 0.5, high * 1e-6)
@@ -95,8 +99,8 @@ def _density(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.F
             class_id,
             fill=fill,
             floor=floor if log else 0.0,
-            hover=f"{style.name(class_id)}: %{{y:.3g}}<extra>%{{customdata:,}} events</extra>",
-            total=int(d.n[i]),
+            hover=f"{style.name(class_id)}: %{{y:.3g}}<extra>{int(d.n[i]):,} events</extra>",
+            banded=i in filled and (few or class_id == d.category),
         )
     if not np.any(d.n > 0):
         note(fig, f"no event is assigned to the {category} category")
@@ -118,7 +122,7 @@ def _histogram(
     fill: bool,
     floor: float,
     hover: str,
-    total: int,
+    banded: bool,
     axes: dict[str, str] | None = None,
     showlegend: bool = True,
 ) -> None:
@@ -148,12 +152,11 @@ def _histogram(
             fillcolor=faint,
             hovertemplate=hover,
             hoveron="points",
-            customdata=[total] * len(x_line),
             showlegend=showlegend,
             **group,
         )
     )
-    if total > 0:
+    if banded:
         fig.add_trace(band(x, low, x, high, style.rgba(class_id, 0.32), **group))
 
 
@@ -186,7 +189,7 @@ def _points(
         mode="markers",
         name=name,
         marker={"color": color, "size": 6, "symbol": symbol},
-        hovertemplate=hover.replace("%{customdata:,} events", ""),
+        hovertemplate=hover,
         showlegend=showlegend,
         **more,
     )
@@ -394,7 +397,7 @@ def _features(style: Style, group: Sequence[FeatureDistribution], of: str) -> go
                 fill=False,
                 floor=0.0,
                 hover=f"{style.name(class_id)}: %{{y:.3g}}<extra></extra>",
-                total=int(np.any(f.density[t] > 0)),
+                banded=len(ids) <= FEW and bool(np.any(f.density[t] > 0)),
                 axes=axes,
                 showlegend=class_id not in seen,
             )

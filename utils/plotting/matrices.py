@@ -85,7 +85,10 @@ def _yields(style: Style, m: ConfusionMatrix) -> go.Figure:
     n = len(m.yields)
 
     def text(i: int, j: int) -> str:
-        shown = number(m.yields[i, j], 3 if n <= 10 else 2)
+        value = float(m.yields[i, j])
+        shown = number(value)
+        if n > 10:
+            return _count_text(round(value), n)
         if n > 6:
             return shown
         return f"{shown}<br><span style='font-size:80%'>± {number(m.yields_error[i, j], 2)}</span>"
@@ -124,9 +127,13 @@ def _events(style: Style, m: ConfusionMatrix) -> go.Figure:
 
 
 def _count_text(count: int, n: int) -> str:
-    if n <= 10 or count < 1000:
+    if n <= 10 or abs(count) < 1000:
         return f"{count:,}".replace(",", " ")
-    return f"{count / 1e3:.2g}k" if count < 99_500 else f"{count / 1e6:.1f}M"
+    return (
+        f"{count / 1e3:.{1 if abs(count) < 9_950 else 0}f}k"
+        if abs(count) < 999_500
+        else f"{count / 1e6:.1f}M"
+    )
 
 
 def _matrix(

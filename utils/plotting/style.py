@@ -194,6 +194,7 @@ def figure(
     sides = dict(MARGIN) | dict(margin or {})
     if legend == "outside" and entries:
         sides["r"] = legend_width([*entries, *legend_title.split("<br>")]) + 12
+        area = (area[0], max(area[1], legend_height(entries, legend_title)))
     layout = {
         "xaxis": x,
         "yaxis": y,
@@ -229,6 +230,11 @@ def plain_width(text: str) -> float:
 
 def legend_width(entries: Sequence[str]) -> int:
     return int(max((plain_width(e) for e in entries), default=0)) + 62
+
+
+def legend_height(entries: Sequence[str], title: str) -> int:
+    """Return the height a vertical legend needs so that it does not scroll."""
+    return 20 * len(entries) + 18 * (title.count("<br>") + 1) + 12
 
 
 def _legend(place: str, title: str) -> dict[str, Any]:
@@ -365,6 +371,9 @@ def panels(
     columns = columns or (n if n <= 3 else 2 if n == 4 else 3)
     rows = -(-n // columns)
     right = legend_width([*entries, *legend_title.split("<br>")]) + 10 if entries else 20
+    if entries:  # no legend may be taller than the panels beside it
+        needed = legend_height(entries, legend_title) - (rows - 1) * (below + above)
+        area = (area[0], max(area[1], -(-needed // rows)))
     inner = (
         columns * area[0] + (columns - 1) * left,
         rows * area[1] + (rows - 1) * (below + above),
