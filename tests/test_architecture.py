@@ -40,8 +40,8 @@ STEPS = {
     "evaluate": {"evaluation", "presentation"},
 }
 """The steps that a stage's script (or `python -m utils.proof`) calls by name, in order of the
-stages. Like a script a step joins modules, and no module imports it; it may use steps of its own and of
-earlier stages (predicting from ntuples selects as preprocessing does), never of a later one."""
+stages. Like a script a step joins modules, and no module imports it. It may use steps of its own
+and of earlier stages (predicting from ntuples selects as preprocessing does), never later ones."""
 
 ALL_STEPS = set().union(*STEPS.values())
 
