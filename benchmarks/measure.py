@@ -87,11 +87,11 @@ class _Sampler(threading.Thread):
 def _family(pid: int) -> list[int]:
     family = [pid]
     for member in family:
-        for children in Path(f"/proc/{member}/task").glob("*/children"):
-            try:
+        try:
+            for children in list(Path(f"/proc/{member}/task").glob("*/children")):
                 family += map(int, children.read_text().split())
-            except OSError:
-                continue
+        except OSError:  # it ended meanwhile
+            continue
     return family
 
 
