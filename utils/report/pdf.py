@@ -35,6 +35,9 @@ A figure takes 0.1 to 2 s, the start 1 to 5."""
 
 ATTEMPTS = 4
 
+CHILD = "from utils.report.pdf import serve; serve()"
+"""What the child process runs."""
+
 
 def write_pdf(figure: go.Figure, path: str | Path) -> Path:
     """Write `figure` as a vector PDF of the figure's size; `write_pdfs` is faster for many.
@@ -84,7 +87,7 @@ def _draw(specs: Mapping[Path, str], patience: float) -> None:
 def _serve(left: dict[Path, str], patience: float) -> None:
     """Let one child draw what is `left`, taking out what is done; return when it falls silent."""
     child = subprocess.Popen(
-        [sys.executable, "-c", "from utils.report.pdf import serve; serve()"],
+        [sys.executable, "-c", CHILD],
         cwd=PROJECT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
