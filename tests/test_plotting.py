@@ -180,9 +180,11 @@ def test_band_belongs_to_its_class_in_the_legend(drawn: dict[str, go.Figure]) ->
 def test_confusion_matrix_shows_percent(
     evaluation: Evaluation, drawn: dict[str, go.Figure]
 ) -> None:
-    heatmap = drawn["failures/by_true_balanced"].data[0]
-    np.testing.assert_allclose(heatmap.z, 100 * evaluation.confusion[0].norm_true, rtol=1e-5)
-    assert heatmap.text[0][0].startswith(f"{heatmap.z[0][0]:.1f}")
+    cells = drawn["failures/by_true_balanced"].data[0]
+    shares = 100 * evaluation.confusion[0].norm_true
+    np.testing.assert_allclose(cells.marker.color, shares.ravel(), rtol=1e-5)
+    assert cells.text[1].startswith(f"{shares[0, 1]:.1f}")
+    assert (cells.x[1], cells.y[1]) == (1, 0)  # across: categories, down: true classes
 
 
 def test_best_cut_is_marked(evaluation: Evaluation, drawn: dict[str, go.Figure]) -> None:
@@ -193,7 +195,7 @@ def test_best_cut_is_marked(evaluation: Evaluation, drawn: dict[str, go.Figure])
     assert star.x[0] == pytest.approx(scan.threshold[scan.best])
 
 
-@pytest.mark.parametrize("n_classes", [2, 12, 20])
+@pytest.mark.parametrize("n_classes", [2, 20])
 def test_any_number_of_classes(n_classes: int) -> None:
     evaluation = make_evaluation(tuple(f"class {i}" for i in range(n_classes)))
     style = Style(evaluation.classes)
@@ -224,7 +226,9 @@ def test_empty_category_says_so() -> None:
     for key in ("score_never", "score_never_log", "score_never_stacked_log"):
         shown = [a.text for a in drawn[f"performance/{key}"].layout.annotations]
         assert "no event is assigned to the never category" in shown
-    assert "–" in {row[2] for row in drawn["failures/by_predicted_balanced"].data[0].text}
+    matrix = drawn["failures/by_predicted_balanced"].data[0]
+    assert matrix.text[2::3] == ("–",) * 3
+    assert list(matrix.marker.size[2::3]) == [0, 0, 0]
 
 
 def test_nothing_to_draw_gives_no_figure(evaluation: Evaluation) -> None:

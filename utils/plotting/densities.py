@@ -202,7 +202,7 @@ def _stack(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.Fig
     error = np.sqrt((d.yields_error[known] ** 2).sum(axis=0)) if known else np.zeros_like(total)
     few = len(d.true_classes) <= FEW
     headroom = _headroom(len(d.true_classes) + 1) if few else 0.05
-    high = max(float(np.max(total + error, initial=0.0)), 1e-12)
+    high = float(np.max(total + error, initial=0.0)) or 1.0
     positive = d.yields[d.yields > 0]
     floor = max(float(positive.min()) * 0.5, high * 1e-6) if positive.size else high * 1e-3
     width = float(d.edges[1] - d.edges[0])

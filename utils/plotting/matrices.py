@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from utils.metrics.results import VIEW_LABELS, ConfusionMatrix, Evaluation
 from utils.plotting.densities import Named
 from utils.plotting.labels import decimals, literal, number, shorten
-from utils.plotting.style import INK, Style, axis, figure, pages, panels, plain_width
+from utils.plotting.style import (
+    INK,
+    Style,
+    axis,
+    figure,
+    pages,
+    panels,
+    parse_color,
+    plain_width,
+    thin,
+)
 
 BLUES = [[0.0, "#ffffff"], [0.25, "#d3e3f3"], [0.5, "#8cbbdf"], [0.75, "#3d85bf"], [1.0, "#0f4c8a"]]
 BLUE_WHITE_RED = [[0.0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#ffffff"], [0.75, "#f4a582"]]
@@ -156,6 +166,7 @@ def _matrix(
         "ticktext": names,
         "range": [-0.5, n - 0.5],
         "minor": {},
+        "fixedrange": True,
         "ticks": "",
     }
     longest = round(max(plain_width(name) for name in names))
@@ -176,7 +187,7 @@ def _matrix(
         },
     )
     fig.add_trace(
-        heatmap(shade, text, hover, BLUES, 0.0, 100.0, bar, _font(cell, text)).update(
+        cells(shade, text, hover, BLUES, (0.0, 100.0), bar, size / n, _font(cell, text)).update(
             hovertemplate="true %{y}, category %{x}<br>%{customdata}<extra></extra>"
         )
     )
@@ -190,43 +201,66 @@ def _font(cell: float, text: list[list[str]]) -> int:
     return int(np.clip((cell - 8) / max(widest, 0.1), 8, 17))
 
 
-def heatmap(
+def cells(
     z: Floats,
     text: list[list[str]] | None,
     hover: list[list[str]] | None,
     scale: list[list[Any]],
-    low: float,
-    high: float,
+    bounds: tuple[float, float],
     bar: str,
-    size: int,
+    side: float,
+    font: int = 9,
     **more: Any,
-) -> go.Heatmap:
-    return go.Heatmap(
-        z=np.asarray(z, dtype=np.float32),
-        text=text,
-        customdata=hover,
-        texttemplate="%{text}" if text else None,
-        textfont={"size": size},
-        colorscale=scale,
-        zmin=low,
-        zmax=high,
-        xgap=1,
-        ygap=1,
-        hoverongaps=False,
-        colorbar={
-            "title": {"text": bar, "side": "right", "font": {"size": 14}},
-            "thickness": 14,
-            "outlinewidth": 1,
-            "outlinecolor": INK,
-            "ticks": "inside",
-            "tickfont": {"size": 12},
-            "len": 1.0,
-            "lenmode": "fraction",
-            "xpad": 12,
-            "ypad": 0,
+) -> go.Scatter:
+    """Return a matrix as squares of `side` pixels: unlike a heatmap they are lines in a PDF."""
+    row, column = np.indices(np.shape(z)).reshape(2, -1)
+    value = np.asarray(z, dtype=float).ravel()
+    known = np.isfinite(value)
+    share = np.where(known, (value - bounds[0]) / (bounds[1] - bounds[0]), 0.0)
+    # Where nothing is defined the square is left out and the grey ground shows.
+    return go.Scatter(
+        x=column.astype(np.uint8),
+        y=row.astype(np.uint8),
+        mode="markers+text" if text else "markers",
+        text=[entry for line in text for entry in line] if text else None,
+        textposition="middle center",
+        textfont={"size": font, "color": [contrast(scale, s) for s in share]},
+        customdata=[entry for line in hover for entry in line] if hover else thin(value),
+        showlegend=False,
+        cliponaxis=True,
+        marker={
+            "symbol": "square",
+            "size": np.where(known, side - 1, 0.0).astype(np.float32),
+            "color": thin(np.where(known, value, bounds[0])),
+            "opacity": 1,
+            "line": {"width": 0},
+            "colorscale": scale,
+            "cmin": bounds[0],
+            "cmax": bounds[1],
+            "showscale": True,
+            "colorbar": {
+                "title": {"text": bar, "side": "right", "font": {"size": 14}},
+                "thickness": 14,
+                "outlinewidth": 1,
+                "outlinecolor": INK,
+                "ticks": "inside",
+                "tickfont": {"size": 12},
+                "len": 1.0,
+                "lenmode": "fraction",
+                "xpad": 12,
+                "ypad": 0,
+            },
         },
         **more,
     )
+
+
+def contrast(scale: list[list[Any]], share: float) -> str:
+    """Return the colour of text that can be read on the colour at `share` (0..1) of a scale."""
+    at = np.array([stop for stop, _ in scale], dtype=float)
+    rgb = np.array([parse_color(color, "") for _, color in scale], dtype=float)
+    luminance = rgb @ np.array([0.299, 0.587, 0.114])
+    return "#ffffff" if np.interp(share, at, luminance) < 145 else INK
 
 
 def correlations(ev: Evaluation, style: Style) -> Named:
@@ -243,6 +277,7 @@ def correlations(ev: Evaluation, style: Style) -> Named:
         "tickvals": list(range(n)),
         "ticktext": names,
         "minor": {},
+        "fixedrange": True,
         "ticks": "",
     }
     text = None
@@ -262,10 +297,16 @@ def correlations(ev: Evaluation, style: Style) -> Named:
         margin={"l": longest + 24, "b": longest + 24, "r": 100, "t": 44},
     )
     fig.add_trace(
-        heatmap(
-            100 * result.matrix, text, None, BLUE_WHITE_RED, -100, 100, "Correlation [%]",
+        cells(
+            100 * result.matrix,
+            text,
+            None,
+            BLUE_WHITE_RED,
+            (-100, 100),
+            "Correlation [%]",
+            size / n,
             int(np.clip(cell / 2.6, 8, 15)),
-        ).update(hovertemplate="%{x}, %{y}: %{z:.1f} %<extra></extra>")
+        ).update(hovertemplate="%{x}, %{y}: %{customdata:.1f} %<extra></extra>")
     )  # fmt: skip
     fig.update_layout(plot_bgcolor="#e9e9e9")
     yield "correlations", fig
@@ -292,6 +333,7 @@ def _by_class(
         "tickvals": list(range(n)),
         "ticktext": names,
         "minor": {},
+        "fixedrange": True,
         "ticks": "",
     }
     ticks |= {"tickfont": {"size": 10 if n <= 20 else 8}}
@@ -313,13 +355,15 @@ def _by_class(
         below=longest + 20,
     )
     for i, (class_id, matrix) in enumerate(group):
-        trace = heatmap(100 * matrix, None, None, BLUE_WHITE_RED, -100, 100, "Correlation [%]", 9)
+        trace = cells(
+            100 * matrix, None, None, BLUE_WHITE_RED, (-100, 100), "Correlation [%]", area / n
+        )
         trace.update(
             xaxis=f"x{i + 1}" if i else "x",
             yaxis=f"y{i + 1}" if i else "y",
-            showscale=i == 0,
+            marker_showscale=i == 0,
             hovertemplate=f"{literal(ev.classes[class_id].name)}<br>"
-            "%{x}, %{y}: %{z:.1f} %<extra></extra>",
+            "%{x}, %{y}: %{customdata:.1f} %<extra></extra>",
         )
         fig.add_trace(trace)
     fig.update_layout(plot_bgcolor="#e9e9e9")
