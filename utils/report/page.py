@@ -15,7 +15,7 @@ from utils.schema import slug
 
 STYLE = """
 :root { --ink: #1a1a1a; --soft: #5c6570; --line: #dfe3e8; --accent: #0f4c8a; --wash: #f6f8fa; }
-* { box-sizing: border-box; }
+* { box-sizing: border-box; print-color-adjust: exact; }
 body { margin: 0; background: white; color: var(--ink);
   font: 15px/1.5 Arial, Helvetica, "Liberation Sans", sans-serif; }
 main { padding: 28px 20px 80px; max-width: 1460px; }
