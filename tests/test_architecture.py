@@ -28,6 +28,7 @@ ARROWS = {
     "plotting": {"metrics"},
     "report": {"plotting", "metrics"},
     "alignment": {"folds", "friends"},
+    "new_analysis": {"ntuples"},
 }
 """Every arrow between modules beyond FREE: each imports what makes its input. A new one is a
 decision: draw it here."""

@@ -1,0 +1,516 @@
+"""Write a commented starting analysis file from ROOT files.
+
+    python -m utils.new_analysis FILE.root [FILE2.root ...] [--tree T] [-o MY_CHANNEL.yaml]
+
+What it can see it fills in: branches by type and range, event identity and fold rule, missing
+values, one sample a file. What only a physicist knows is marked `EDIT` in the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils import ntuples
+from utils.files import complete
+from utils.ntuples.trees import cause, check_header
+from utils.schema import (
+    COMPUTED_COLUMNS,
+    PROJECT,
+    ConfigError,
+    InputError,
+    PipelineError,
+    nearest,
+    portable,
+)
+
+Array = NDArray[Any]
+
+MAX_ENTRIES = 100_000
+"""Entries looked at in each file, from its start."""
+
+MAX_CELLS = 20_000_000
+"""Numbers held at a time: files of very many branches are looked at in fewer entries."""
+
+MAX_CATEGORIES = 20
+"""Whole-number branches with at most this many values are suggested as categorical."""
+
+SENTINELS = (-9999.0, -999.0, -99.0, -1000.0, -10000.0, 999.0, 9999.0, 99999.0)
+"""Values that ntuples use for `not measured`, where they end a branch's range."""
+
+_RUN = re.compile(r"^(f_)?run(_?number|_?no)?$", re.IGNORECASE)
+_LUMI = re.compile(r"^(f_)?(lumi|ls|lumi_?block|luminosity_?block|lumi_?section)$", re.IGNORECASE)
+_EVENT = re.compile(r"^(f_)?(evt|event)(_?number|_?no|_?id|nr|num)?$", re.IGNORECASE)
+_WEIGHT = re.compile(r"weight|wgt|^w_|(^|_)(sf|xsec|xs)(_|$)", re.IGNORECASE)
+_TRUTH = re.compile(r"(^|_)(gen|mc|truth|lhe)(_|[A-Z0-9]|$)|^gen|_match$", re.IGNORECASE)
+_DATA = re.compile(r"(^|[_-])data([_-]|\d|$)|Run20\d\d", re.IGNORECASE)
+_PLAIN = re.compile(r"[A-Za-z_][\w.-]*")
+_YAML_WORDS = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
+_COLORS = (
+    "rgb(194, 71, 92)",
+    "rgb(65, 123, 159)",
+    "rgb(222, 143, 5)",
+    "rgb(0, 130, 100)",
+    "rgb(120, 94, 170)",
+    "rgb(90, 90, 90)",
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one branch looks like in one file.
+
+    `low` and `high` leave missing and non-finite values out; `n_values` counts different ones.
+    `missing` is the value that seems to mean `not measured`, found in the share `missing_share`.
+    """
+
+    dtype: str
+    n_rows: int
+    low: float
+    high: float
+    n_values: int
+    whole: bool
+    n_not_finite: int
+    missing: float | None
+    missing_share: float
+    negative_share: float
+
+    @property
+    def constant(self) -> bool:
+        return self.n_values <= 1
+
+    @property
+    def unique(self) -> bool:
+        return self.whole and self.n_values == self.n_rows > MAX_CATEGORIES
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one file looks like: its columns, arrays and unreadable branches, and its identity.
+
+    `repeated` is the share of events whose identity occurs earlier in the file, None where there
+    is no event number; `uneven` whether its event numbers fill two folds unequally.
+    """
+
+    path: Path
+    n_entries: int
+    n_seen: int
+    columns: Mapping[str, Column]
+    arrays: Mapping[str, tuple[int, ...]]
+    unreadable: Mapping[str, str]
+    identity: tuple[str, ...]
+    repeated: float | None
+    uneven: bool
+
+
+def describe_column(values: Array) -> Column:
+    """Return what `values`, `(n,)`, look like."""
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    different, counts = np.unique(finite, return_counts=True)
+    missing, share = None, 0.0
+    for end in (0, -1):
+        if len(different) and float(different[end]) in SENTINELS and counts[end] > 1:
+            missing, share = float(different[end]), float(counts[end]) / len(values)
+            different = np.delete(different, end)
+            break
+    whole = values.dtype.kind != "f" or bool(np.all(different == np.trunc(different)))
+    return Column(
+        dtype=str(values.dtype),
+        n_rows=len(values),
+        low=float(different[0]) if len(different) else float("nan"),
+        high=float(different[-1]) if len(different) else float("nan"),
+        n_values=len(different),
+        whole=whole,
+        n_not_finite=len(values) - len(finite),
+        missing=missing,
+        missing_share=share,
+        negative_share=float(np.mean(values < 0)) if len(values) else 0.0,
+    )
+
+
+def look_at(path: Path, tree: str) -> Sight:
+    """Return what the file at `path` looks like. Raises InputError where it can't be read."""
+    info = ntuples.open_tree(path, tree)
+    names = [n for n, t in info.branches.items() if not t.shape]
+    arrays = {n: t.shape for n, t in info.branches.items() if t.shape}
+    if not names:
+        raise InputError(f"tree '{tree}' of {path} has no branch that holds one number per entry")
+    stop = min(info.n_entries, MAX_ENTRIES, MAX_CELLS // len(names))
+    parts = [
+        c.selections[0].columns for c in ntuples.stream(info, columns=names, cuts=[None], stop=stop)
+    ]
+    if not parts:
+        raise InputError(f"tree '{tree}' of {path} has no entries: nothing can be suggested")
+    values = {n: np.concatenate([p[n] for p in parts]) for n in names}
+    columns = {n: describe_column(v) for n, v in values.items()}
+    identity = _identity(columns)
+    repeated, uneven = None, False
+    if identity and _EVENT.match(identity[-1]):
+        rows = np.stack([values[n].astype(np.int64) for n in identity], axis=1)
+        repeated = 1 - len(np.unique(rows, axis=0)) / len(rows)
+        odd = np.count_nonzero(rows[:, -1] % 2)
+        uneven = abs(odd - len(rows) / 2) > 2.5 * np.sqrt(len(rows))
+    return Sight(
+        path,
+        info.n_entries,
+        stop,
+        columns,
+        arrays,
+        info.unreadable,
+        identity,
+        repeated,
+        bool(uneven),
+    )
+
+
+def _identity(columns: Mapping[str, Column]) -> tuple[str, ...]:
+    """Return run, luminosity block and event number, as far as there are such columns."""
+    exact = [n for n, c in columns.items() if c.whole and not c.n_not_finite and c.dtype != "bool"]
+    found = (next((n for n in exact if p.match(n)), None) for p in (_RUN, _LUMI, _EVENT))
+    return tuple(n for n in found if n is not None)
+
+
+def find_tree(paths: Sequence[Path], tree: str | None) -> str:
+    """Return the tree to read: `tree`, else the one that all files have.
+
+    Raises InputError where there is none or a choice.
+    """
+    if tree is not None:
+        return tree
+    import uproot
+
+    shared: set[str] | None = None
+    for path in paths:
+        check_header(path)
+        try:
+            with uproot.open(path) as file:
+                kinds = file.classnames(recursive=True, cycle=False)
+        except Exception as error:
+            raise InputError(f"{path} cannot be read: {cause(error)}") from error
+        names = {n for n, kind in kinds.items() if "Tree" in kind or "Tuple" in kind}
+        if not names:
+            raise InputError(f"{path} holds no tree")
+        shared = names if shared is None else shared & names
+    if not shared:
+        raise InputError("the files have no tree in common: name files of one kind")
+    if len(shared) > 1:
+        raise InputError(f"there are several trees, name one as --tree; {nearest('', shared)}")
+    return shared.pop()
+
+
+# --- from what was seen to suggestions -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """The roles suggested for the branches, and why others were left out (`why` by branch)."""
+
+    cont: tuple[str, ...]
+    cat: tuple[str, ...]
+    why: Mapping[str, str]
+    weight: str | None
+    identity: tuple[str, ...]
+    fold_rule: str
+    fold_why: str
+    missing: tuple[float, ...]
+
+
+def suggest(sights: Sequence[Sight]) -> Suggestion:
+    """Return the roles that the branches of all files seem to have."""
+    everywhere = [n for n in sights[0].columns if all(n in s.columns for s in sights)]
+    anywhere = dict.fromkeys(n for s in sights for n in s.columns)
+    identity = tuple(n for n in sights[0].identity if all(n in s.identity for s in sights))
+    weight = _weight(everywhere)
+    cont: list[str] = []
+    cat: list[str] = []
+    why: dict[str, str] = {}
+    missing: set[float] = set()
+    for name in anywhere:
+        seen = [s.columns[name] for s in sights if name in s.columns]
+        reason = _reason(name, seen, identity)
+        if name not in everywhere:
+            lacking = [s.path.name for s in sights if name not in s.columns]
+            reason = f"not in {lacking[0]}" + (f" and {len(lacking) - 1} more" * (len(lacking) > 1))
+        if reason:
+            why[name] = reason
+            continue
+        missing |= {c.missing for c in seen if c.missing is not None}
+        missing |= {float("nan") for c in seen if c.n_not_finite}
+        few = max(c.n_values for c in seen) <= MAX_CATEGORIES and all(c.whole for c in seen)
+        (cat if few else cont).append(name)
+    rule, fold_why = _fold_rule(sights, identity)
+    if rule == "entry":
+        identity = tuple(n for n in identity if not _EVENT.match(n))
+    nan = [float("nan")] if any(np.isnan(m) for m in missing) else []
+    declared = (*sorted(m for m in missing if not np.isnan(m)), *nan)
+    return Suggestion(tuple(cont), tuple(cat), why, weight, identity, rule, fold_why, declared)
+
+
+def _reason(name: str, seen: Sequence[Column], identity: Sequence[str]) -> str | None:
+    """Return why a branch should be no feature, or None."""
+    lows, highs = [c.low for c in seen], [c.high for c in seen]
+    if name in COMPUTED_COLUMNS:
+        return "a name that preprocessing computes itself"
+    if name in identity:
+        return "identifies the event"
+    if all(c.n_values == 0 for c in seen):
+        return "never measured"
+    if all(c.constant for c in seen):
+        if len({c.low for c in seen}) == 1:
+            return f"constant: {lows[0]:g}"
+        return "constant in each file, different among them: gives the process away"
+    if _WEIGHT.search(name):
+        return "a weight by its name"
+    if _TRUTH.search(name):
+        return "generator information by its name: not in collision data, gives the process away"
+    order = sorted(zip(lows, highs, strict=True))
+    if len(seen) > 1 and all(a[1] < b[0] for a, b in pairwise(order)):
+        return "ranges of the files do not overlap: gives the process away"
+    if all(c.unique for c in seen):
+        return "unique in every event: a number of the event, no measurement"
+    return None
+
+
+def _weight(names: Sequence[str]) -> str | None:
+    found = [n for n in names if "weight" in n.lower()]
+    return min(found, key=len, default=None)
+
+
+def _fold_rule(sights: Sequence[Sight], identity: Sequence[str]) -> tuple[str, str]:
+    if not identity or not _EVENT.match(identity[-1]):
+        return (
+            "entry",
+            "there is no event number that all files have: folds follow the entry number",
+        )
+    repeated = max(s.repeated or 0.0 for s in sights)
+    if repeated > 0.5:
+        return (
+            "entry",
+            f"{repeated:.0%} of the event numbers are repeated in a file: not an identity",
+        )
+    if any(s.uneven for s in sights):
+        return "hash", f"{identity[-1]} alone fills folds unequally: all identity columns are mixed"
+    note = f"; {repeated:.2%} of the events are repeated within a file" if repeated else ""
+    return "modulo", f"folds are {identity[-1]} modulo n_splits{note}"
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+def analysis_text(name: str, tree: str, sights: Sequence[Sight]) -> str:
+    """Return the analysis file called `name` as YAML."""
+    s = suggest(sights)
+    stems = _sample_names(sights)
+    simulated = [n for n in stems if not _DATA.search(n)] or list(stems)
+    folders = {sight.path.parent for sight in sights}
+    folder = sights[0].path.parent
+    usual = all(p.path.name == f"{n}.root" for n, p in stems.items()) and len(folders) == 1
+    lines = [
+        "# @package _global_",
+        "# Written by `python -m utils.new_analysis` from "
+        f"{len(sights)} file{'s' * (len(sights) > 1)}; EDIT marks what only you know.",
+        f"# At most {max(x.n_seen for x in sights)} entries of a file were looked at.",
+        f"analysis_name: {_quoted(name)}",
+        f"input_path: {_quoted(portable(folder))}  # relative to the project folder, or absolute",
+        f"skim_path: {_quoted(f'data/{name}_skims')}",
+        "input_filename_template: '{sample_name}.root'",
+        f"input_tree_name: {_quoted(tree)}",
+        "",
+        f"# {s.fold_why[0].upper()}{s.fold_why[1:]}.",
+        f"identity: [{', '.join(map(_quoted, s.identity))}]",
+        f"fold_rule: {s.fold_rule}",
+    ]
+    if s.fold_rule == "modulo":
+        lines.append(f"xtrain_split_feature: {_quoted(s.identity[-1])}")
+    lines += ["n_splits: 2", ""]
+    lines += [
+        "# EDIT: names, colours and number of the classes (ids from 0), and which are signal."
+    ]
+    lines += ["class_to_info:"]
+    for i, sample in enumerate(simulated):
+        color = _COLORS[i % len(_COLORS)]
+        lines.append(f"  {i}: {{name: {_quoted(sample)}, color: '{color}'}}")
+    if len(simulated) == 1:
+        lines.append(
+            "  # EDIT: a training needs a second class: of another file, or by a cut below"
+        )
+    lines += [
+        f"signal_classes: [{_quoted(simulated[0])}]",
+        "",
+        "# --- selection " + "-" * 60,
+        "# EDIT: your selection, such as (pt_1 > 20) & (abs(eta_1) < 2.1); null keeps every event.",
+        "cuts: {}  # names for parts of it, usable in every cut",
+        "common_cut: null",
+        "",
+        "# EDIT: which class each process of a sample belongs to; `cut` selects the process.",
+        "training_samples:",
+    ]
+    for i, sample in enumerate(simulated):
+        lines.append(f"  - {_quoted(sample)}: {{{_quoted(sample)}: {{class: {i}}}}}")
+    lines += ["", "# Collision data (by the names of the files) is declared never trained on."]
+    lines += ["prediction_samples:"]
+    for sample in stems:
+        never = sample not in simulated
+        plain = f"{{sample: {_quoted(sample)}, never_trained: true}}" if never else _quoted(sample)
+        lines.append(f"  - {plain}")
+    if not usual:
+        lines.append("samples:")
+        for sample, sight in stems.items():
+            lines.append(
+                f"  {_quoted(sample)}: {{files: {_quoted(_relative(sight.path, folder))}}}"
+            )
+    lines += ["", "# --- columns by role " + "-" * 54]
+    lines += ["# EDIT: drop what simulation describes badly or what would give a process away."]
+    lines += _listed("cont_features", s.cont, sights) + _listed("cat_features", s.cat, sights)
+    lines += [
+        f"misc_features: [{', '.join(map(_quoted, s.identity))}]  # copied to the friend trees",
+        "derived_features: {}  # such as pt_ratio: pt_1 / pt_2; then list it above",
+    ]
+    lines += _arrays(sights)
+    if s.missing:
+        values = ", ".join(".nan" if np.isnan(m) else f"{m:g}" for m in s.missing)
+        lines.append(f"missing: {{values: [{values}], to: nan}}  # LightGBM is given NaN")
+    if s.why:
+        lines.append("# Left out of the features:")
+        lines += [f"#   {n}: {why}" for n, why in s.why.items()]
+    lines += _unreadable(sights)
+    lines += ["", "# --- weights and training " + "-" * 49]
+    if s.weight:
+        seen = [x.columns[s.weight] for x in sights]
+        negative = max(c.negative_share for c in seen)
+        note = f"; up to {negative:.1%} are negative" if negative else ""
+        lines.append(
+            f"weight: {_quoted(s.weight)}  # EDIT: the physics weight, an expression{note}"
+        )
+    else:
+        lines.append(
+            "weight: null  # EDIT: no branch looks like one; factor: per sample is possible"
+        )
+    lines += [
+        "weight_name: w_class_imbalance  # the training weight: all classes count the same",
+        "train_size: 0.8",
+        "scaler: {with_mean: true, with_std: true}",
+        "pca: null",
+        "model_param: {num_iterations: 100}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sample_names(sights: Sequence[Sight]) -> dict[str, Sight]:
+    """Return the files by sample name: their stem, with the folder's name where stems repeat."""
+    stems = [s.path.stem for s in sights]
+    names = {}
+    for sight, stem in zip(sights, stems, strict=True):
+        name = stem if stems.count(stem) == 1 else f"{sight.path.parent.name}_{stem}"
+        if name in names:
+            raise InputError(f"two files would both be the sample '{name}': rename one of them")
+        names[name] = sight
+    return names
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def _quoted(text: str) -> str:
+    """Return `text` as YAML reads it back."""
+    if _PLAIN.fullmatch(text) and text.lower() not in _YAML_WORDS:
+        return text
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
+
+
+def _listed(role: str, names: Sequence[str], sights: Sequence[Sight]) -> list[str]:
+    """Return a list of branches, each with its type, range and missing values beside it."""
+    if not names:
+        return [f"{role}: []"]
+    width = max(len(_quoted(n)) for n in names)
+    lines = [f"{role}:"]
+    for name in names:
+        seen = [s.columns[name] for s in sights]
+        low, high = min(c.low for c in seen), max(c.high for c in seen)
+        text = f"{'/'.join(sorted({c.dtype for c in seen}))}, {low:.4g} .. {high:.4g}"
+        gone = [f"{c.missing:g}" for c in seen if c.missing is not None]
+        if gone:
+            text += f", {gone[0]} in up to {max(c.missing_share for c in seen):.0%}"
+        bad = sum(c.n_not_finite for c in seen)
+        if bad:
+            text += f", {bad} NaN or infinite"
+        lines.append(f"  - {_quoted(name):{width}}  # {text}")
+    return lines
+
+
+def _arrays(sights: Sequence[Sight]) -> list[str]:
+    return [
+        f"#   {n} has {' x '.join(map(str, shape))} values per entry: "
+        f"{n}_0: {n}{'[0]' * len(shape)} makes a feature of one"
+        for n, shape in sights[0].arrays.items()
+    ]
+
+
+def _unreadable(sights: Sequence[Sight]) -> list[str]:
+    names = list(dict.fromkeys(n for s in sights for n in s.unreadable))
+    if not names:
+        return []
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return [f"# Not one number per entry, so not usable: {', '.join(names[:8])}{more}"]
+
+
+def write(files: Sequence[Path], tree: str | None, output: Path) -> str:
+    """Write the analysis file `output` from ROOT files and return its text.
+
+    Raises ConfigError where `output` exists, InputError where a file can't be used.
+    """
+    if output.exists():
+        raise ConfigError(f"{output} exists and is not overwritten: name another with -o")
+    if output.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"{output} is to be an analysis file: let its name end in .yaml")
+    paths = [Path(f).expanduser().absolute() for f in files]
+    tree = find_tree(paths, tree)
+    text = analysis_text(output.stem, tree, [look_at(p, tree) for p in paths])
+    with complete(output) as partial:
+        partial.write_text(text)
+    return text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write a commented starting analysis file from ROOT files; returns the exit status."""
+    from utils.program import fail
+
+    parser = argparse.ArgumentParser(prog="python -m utils.new_analysis", description=main.__doc__)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.root")
+    parser.add_argument("--tree", help="default: the only tree of the files")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=PROJECT / "configs" / "analysis" / "my_channel.yaml"
+    )
+    options = parser.parse_args(arguments)
+    output = options.output.expanduser().absolute()
+    try:
+        text = write(options.files, options.tree, output)
+    except PipelineError as error:
+        return fail(str(error))
+    except OSError as error:
+        return fail(f"{error.strerror}: {error.filename}")
+    inside = output.parent == PROJECT / "configs" / "analysis"
+    choice = output.stem if inside else str(output)
+    sys.stdout.write(
+        f"Wrote {portable(output)}; edit its {text.count('EDIT:')} lines marked EDIT, then:\n"
+        f"  python preprocess.py analysis={choice}\n"
+        "  python preprocess.py --config-path configs/preprocess/prediction_data "
+        f"analysis={choice}\n"
+        f"  python train.py analysis={choice}\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
