@@ -70,7 +70,7 @@ if [ ! -x $(BIN)/python ]; then \
 	else $(PYTHON) -m venv $(VENV); fi; \
 fi; \
 echo "installing $(1)"; \
-if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python -r $(1); \
+if command -v uv >/dev/null; then uv pip install --quiet --compile-bytecode --python $(BIN)/python -r $(1); \
 else \
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(1); \

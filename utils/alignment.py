@@ -19,10 +19,10 @@ from utils.friends import (
     FOLD,
     PRED_CLASS,
     Friend,
+    find_friend,
     fold_rule,
     get_tree,
-    iterate,
-    open_friend,
+    iterate_tree,
     open_root,
 )
 from utils.schema import ProofError, nearest
@@ -90,9 +90,25 @@ def prove_alignment(
     Raises ProofError with the first entry that is wrong and its values, InputError for files,
     trees or branches that are missing or unreadable.
     """
-    friend, input_path = open_friend(friend_path, tree), Path(input_path)
-    rule = fold_rule(friend.metadata)
-    source = _open_input(input_path, input_tree or friend.metadata["input"]["tree"])
+    input_path, friend_path = Path(input_path), Path(friend_path)
+    with open_root(friend_path) as ours, open_root(input_path) as theirs:
+        friend, friend_tree = find_friend(ours, friend_path, tree)
+        name = input_tree or friend.metadata["input"]["tree"]
+        source_tree = get_tree(theirs, name, input_path)
+        source = _describe(theirs, source_tree, input_path, name)
+        return _prove(friend, friend_tree, source, source_tree, friend_name, checks, chunk_entries)
+
+
+def _prove(
+    friend: Friend,
+    friend_tree: Any,
+    source: _Input,
+    source_tree: Any,
+    friend_name: str | None,
+    checks: Sequence[str],
+    chunk_entries: int,
+) -> Proof:
+    input_path, rule = source.path, fold_rule(friend.metadata)
     identity = tuple(friend.metadata["identity"])
     copied = [name for name in friend.metadata["misc"] if name in source.branches]
     compared = tuple(dict.fromkeys([*identity, *copied]))
@@ -108,12 +124,10 @@ def prove_alignment(
         raise ProofError(f"{where}: it has no identity columns to compare, and {notes[0]}")
     distinct = _Neighbours()
     n_scored = 0
-    theirs = iterate(
-        input_path, source.tree, list(dict.fromkeys([*compared, *rule.columns])), chunk_entries
-    )
-    ours = iterate(
-        friend.path, friend.tree, [*compared, FOLD, PRED_CLASS, *probabilities], chunk_entries
-    )
+    wanted = list(dict.fromkeys([*compared, *rule.columns]))
+    theirs = iterate_tree(source_tree, input_path, wanted, chunk_entries)
+    stored = [*compared, FOLD, PRED_CLASS, *probabilities]
+    ours = iterate_tree(friend_tree, friend.path, stored, chunk_entries)
     for (start, stop, expected), (_, _, found) in zip(theirs, ours, strict="length" in checks):
         wrong: list[tuple[int, str]] = []
         if "identity" in checks:
@@ -147,16 +161,14 @@ class _Input:
     fingerprint: Mapping[str, Any]
 
 
-def _open_input(path: Path, tree: str) -> _Input:
-    with open_root(path) as file:
-        found = get_tree(file, tree, path)
-        n_entries = int(found.num_entries)
-        fingerprint = {
-            "size": path.stat().st_size,
-            "uuid": str(file.file.uuid),
-            "n_entries": n_entries,
-        }
-        return _Input(path, tree, n_entries, tuple(found.keys()), fingerprint)
+def _describe(file: Any, found: Any, path: Path, tree: str) -> _Input:
+    n_entries = int(found.num_entries)
+    fingerprint = {
+        "size": path.stat().st_size,
+        "uuid": str(file.file.uuid),
+        "n_entries": n_entries,
+    }
+    return _Input(path, tree, n_entries, tuple(found.keys()), fingerprint)
 
 
 def _check_branches(

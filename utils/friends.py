@@ -239,25 +239,30 @@ def open_friend(path: str | Path, tree: str | None = None) -> Friend:
     """
     path = Path(path)
     with open_root(path) as file:
-        named = [key.removesuffix(SUFFIX) for key in _names(file) if key.endswith(SUFFIX)]
-        if not named:
-            raise InputError(
-                f"{path.name} holds no '<tree>{SUFFIX}': it is no friend tree written by predict.py"
-            )
-        if tree is None:
-            if len(named) > 1:
-                raise InputError(f"{path.name} holds {', '.join(named)}: choose one with --tree")
-            tree = named[0]
-        elif tree not in named:
-            raise InputError(f"no friend tree '{tree}' in {path.name}; {nearest(tree, named)}")
-        try:
-            metadata = json.loads(str(file[tree + SUFFIX]))
-        except ValueError:
-            raise InputError(f"'{tree}{SUFFIX}' of {path.name} is not JSON") from None
-        if metadata.get("format") != FORMAT:
-            raise InputError(f"'{tree}{SUFFIX}' of {path.name} does not describe a '{FORMAT}'")
-        found = get_tree(file, tree, path)
-        return Friend(path, tree, int(found.num_entries), _dtypes(found), metadata)
+        return find_friend(file, path, tree)[0]
+
+
+def find_friend(file: Any, path: Path, tree: str | None) -> tuple[Friend, Any]:
+    """Return the friend tree of an open file, described and as uproot has it."""
+    named = [key.removesuffix(SUFFIX) for key in _names(file) if key.endswith(SUFFIX)]
+    if not named:
+        raise InputError(
+            f"{path.name} holds no '<tree>{SUFFIX}': it is no friend tree written by predict.py"
+        )
+    if tree is None:
+        if len(named) > 1:
+            raise InputError(f"{path.name} holds {', '.join(named)}: choose one with --tree")
+        tree = named[0]
+    elif tree not in named:
+        raise InputError(f"no friend tree '{tree}' in {path.name}; {nearest(tree, named)}")
+    try:
+        metadata = json.loads(str(file[tree + SUFFIX]))
+    except ValueError:
+        raise InputError(f"'{tree}{SUFFIX}' of {path.name} is not JSON") from None
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"'{tree}{SUFFIX}' of {path.name} does not describe a '{FORMAT}'")
+    found = get_tree(file, tree, path)
+    return Friend(path, tree, int(found.num_entries), _dtypes(found), metadata), found
 
 
 def read_metadata(path: str | Path, tree: str | None = None) -> dict[str, Any]:
@@ -275,33 +280,39 @@ def iterate(
     """
     path = Path(path)
     with open_root(path) as file:
-        found = get_tree(file, tree, path)
-        known = found.keys()
-        for name in names:
-            if name not in known:
-                raise InputError(
-                    f"no branch '{name}' in tree '{tree}' of {path.name}; {nearest(name, known)}"
-                )
-        n_entries = int(found.num_entries)
-        if not names:
-            for start in range(0, n_entries, chunk_entries):
-                yield start, min(start + chunk_entries, n_entries), {}
+        yield from iterate_tree(get_tree(file, tree, path), path, names, chunk_entries)
+
+
+def iterate_tree(
+    found: Any, path: Path, names: Sequence[str], chunk_entries: int
+) -> Iterator[tuple[int, int, dict[str, Array]]]:
+    """Yield what `iterate` does, through an open tree."""
+    known = found.keys()
+    for name in names:
+        if name not in known:
+            raise InputError(
+                f"no branch '{name}' in tree '{found.name}' of {path.name}; {nearest(name, known)}"
+            )
+    n_entries = int(found.num_entries)
+    if not names:
+        for start in range(0, n_entries, chunk_entries):
+            yield start, min(start + chunk_entries, n_entries), {}
+        return
+    start = 0
+    chunks = found.iterate(list(names), step_size=chunk_entries, library="np")
+    while True:
+        try:
+            read = next(chunks, None)
+            columns = {name: read[name] for name in names} if read is not None else None
+        except Exception as error:  # uproot raises many kinds on a damaged basket
+            raise InputError(
+                f"tree '{found.name}' of {path.name} cannot be read: {_first_line(error)}"
+            ) from error
+        if columns is None:
             return
-        start = 0
-        chunks = found.iterate(list(names), step_size=chunk_entries, library="np")
-        while True:
-            try:
-                read = next(chunks, None)
-                columns = {name: read[name] for name in names} if read is not None else None
-            except Exception as error:  # uproot raises many kinds on a damaged basket
-                raise InputError(
-                    f"tree '{tree}' of {path.name} cannot be read: {_first_line(error)}"
-                ) from error
-            if columns is None:
-                return
-            stop = start + len(columns[names[0]])
-            yield start, stop, columns
-            start = stop
+        stop = start + len(columns[names[0]])
+        yield start, stop, columns
+        start = stop
 
 
 def open_root(path: Path) -> Any:

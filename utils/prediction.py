@@ -161,7 +161,7 @@ def friend_tasks(
                         f"misc_features: '{name}' is not in {skim.path}; {nearest(name, stored)}"
                     )
         else:
-            plan = selection.plan(analysis, [sample], misc=misc)
+            plan = selection.plan(analysis, [sample], misc=misc, weighted=False)
             described = [(t.path, t.tree, ntuples.fingerprint(t)) for t in plan.trees]
         files = _files(config, sample, described, output_folder)
         for file in files:
@@ -394,10 +394,13 @@ def _write_friend(task: FriendTask, file: InputFile, path: Path) -> list[folds.L
     )
     tree_name = task.config.output_tree_name or "pred"
     writer: FriendWriter | None = None
+    tree: ntuples.TreeInfo | None = None
     audits = []
     with ExitStack() as stack:
         for rows in rows_of(task, file):
-            branches, audit = _friend_rows(task, file, rows)
+            if len(rows.entry) != rows.stop - rows.start and tree is None:
+                tree = ntuples.open_tree(file.path, file.tree)
+            branches, audit = _friend_rows(task, file, rows, tree)
             if writer is None:
                 types = {name: column.dtype for name, column in branches.items()}
                 writer = stack.enter_context(FriendWriter(path, tree_name, types, meta))
@@ -413,8 +416,13 @@ def _copied(task: FriendTask) -> list[str]:
     return [n for n in task.misc if n not in analysis.clip or n in features]
 
 
-def _friend_rows(task: FriendTask, file: InputFile, rows: Rows) -> tuple[Columns, folds.LeakAudit]:
-    """Return the friend branches of a range of entries, fillers where a cut removed the entry."""
+def _friend_rows(
+    task: FriendTask, file: InputFile, rows: Rows, tree: ntuples.TreeInfo | None
+) -> tuple[Columns, folds.LeakAudit]:
+    """Return the friend branches of a range of entries, and the audit of its scored rows.
+
+    `tree` is the input tree where a cut removed entries: these get fillers.
+    """
     scorer, models = task.scorer, task.scorer.models
     fold = folds.fold_of(models.rule, rows.identity, rows.entry)
     identity = _identity(task, rows.identity, rows.provenance)
@@ -425,9 +433,9 @@ def _friend_rows(task: FriendTask, file: InputFile, rows: Rows) -> tuple[Columns
         [scored[n] for n in scorer.probability_names], axis=0
     ).astype(scored[scorer.probability_names[0]].dtype)
     columns = rows.columns
-    if len(rows.entry) != rows.stop - rows.start:
+    if tree is not None:
         scored = fill_rows(rows.start, rows.stop, rows.entry, scored)
-        columns, provenance = _all_entries(task, file, rows.start, rows.stop)
+        columns, provenance = _all_entries(task, file, tree, rows.start, rows.stop)
         names = scorer.analysis.identity_columns
         every = np.arange(rows.start, rows.stop, dtype=np.int64)
         fold = folds.fold_of(models.rule, columns, every)
@@ -448,13 +456,13 @@ def _identity(task: FriendTask, columns: Columns, provenance: Columns) -> NDArra
 
 
 def _all_entries(
-    task: FriendTask, file: InputFile, start: int, stop: int
+    task: FriendTask, file: InputFile, tree: ntuples.TreeInfo, start: int, stop: int
 ) -> tuple[Columns, Columns]:
     """Return identity and misc columns of every entry, read from the input tree itself."""
     analysis = task.scorer.analysis
     names = [*dict.fromkeys([*analysis.identity_columns, *task.misc])]
     chunks = ntuples.stream(
-        ntuples.open_tree(file.path, file.tree),
+        tree,
         columns=names,
         cuts=[None],
         definitions=analysis.derived_features,

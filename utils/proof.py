@@ -160,9 +160,7 @@ def run_scores(run_id: str, friend: Friend, input_path: str | Path, input_tree: 
     )
     everything = (Process(friend.path.stem, None, FILLER_CLASS),)
     sample = Sample(friend.path.stem, (str(Path(input_path).absolute()),), input_tree, everything)
-    [whole] = selection.plan(analysis, [sample], misc=()).units
-    # Weights change no score, and a sample that is only predicted may lack their branches.
-    whole = replace(whole, weight=None, roles=replace(whole.roles, kept=()))
+    [whole] = selection.plan(analysis, [sample], misc=(), weighted=False).units
 
     def score_entries(start: int, stop: int) -> NDArray[np.float64]:
         scores = np.full((stop - start, models.n_classes), np.nan)

@@ -162,13 +162,18 @@ def plan(
     samples: Sequence[Sample],
     unit_size: int | None = None,
     misc: Sequence[str] | None = None,
+    weighted: bool = True,
 ) -> Plan:
     """Open every input file, check its branches, and cut it into units of work.
 
     `unit_size` entries make a unit, by default a whole file; `misc` replaces `misc_features`.
+    Without `weighted` no weight is read: weights change no score, and a sample that is only
+    predicted may lack their branches.
     Raises InputError, naming file and branch, before anything is read.
     """
     roles = roles_of(config, misc)
+    if not weighted:
+        roles = replace(roles, kept=())
     processes: list[str] = []
     trees: list[ntuples.TreeInfo] = []
     units: list[Unit] = []
@@ -187,7 +192,7 @@ def plan(
                 sample=sample,
                 roles=roles,
                 common_cut=config.common_cut,
-                weight=sample.weight or physics_weight(config),
+                weight=(sample.weight or physics_weight(config)) if weighted else None,
                 start=0,
                 stop=info.n_entries,
                 file_code=len(trees) - 1,
