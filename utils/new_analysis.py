@@ -47,6 +47,9 @@ MAX_CATEGORIES = 20
 SENTINELS = (-9999.0, -999.0, -99.0, -1000.0, -10000.0, 999.0, 9999.0, 99999.0)
 """Values that ntuples use for `not measured`, where they end a branch's range."""
 
+SMALL_SENTINELS = (-10.0, -9.0)
+"""The same, where no other value is near."""
+
 _RUN = re.compile(r"^(f_)?run(_?number|_?no)?$", re.IGNORECASE)
 _LUMI = re.compile(r"^(f_)?(lumi|ls|lumi_?block|luminosity_?block|lumi_?section)$", re.IGNORECASE)
 _EVENT = re.compile(r"^(f_)?(evt|event)(_?number|_?no|_?id|nr|num)?$", re.IGNORECASE)
@@ -118,7 +121,7 @@ def describe_column(values: Array) -> Column:
     different, counts = np.unique(finite, return_counts=True)
     missing, share = None, 0.0
     for end in (0, -1):
-        if len(different) and float(different[end]) in SENTINELS and counts[end] > 1:
+        if len(different) and counts[end] > 1 and _stands_for_missing(different, end):
             missing, share = float(different[end]), float(counts[end]) / len(values)
             different = np.delete(different, end)
             break
@@ -135,6 +138,14 @@ def describe_column(values: Array) -> Column:
         missing_share=share,
         negative_share=float(np.mean(values < 0)) if len(values) else 0.0,
     )
+
+
+def _stands_for_missing(different: Array, end: int) -> bool:
+    value = float(different[end])
+    if value in SENTINELS:
+        return True
+    alone = len(different) > 1 and abs(float(different[1]) - value) > 2
+    return end == 0 and value in SMALL_SENTINELS and alone
 
 
 def look_at(path: Path, tree: str) -> Sight:

@@ -1,0 +1,182 @@
+"""Real data from ntuples to evaluation: CMS open data, each channel from its one analysis file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import uproot
+from conftest import Workspace
+from one_process import run_commands, run_id, succeed
+
+from utils.folds import hash64
+from utils.proof import prove_alignment
+from utils.schema import PROJECT
+
+DATA = Path(os.environ.get("HEP_DATA", PROJECT.parent / "shared/data"))
+CMS, HZZ = DATA / "cms_htt_skim", DATA / "hzz4mu"
+PREDICTION = ("--config-path", "configs/preprocess/prediction_data")
+
+pytestmark = pytest.mark.skipif(
+    not (CMS.is_dir() and HZZ.is_dir()),
+    reason=f"the CMS open data are not in {DATA}: name their folder as HEP_DATA",
+)
+
+SELECTED = {
+    ("GluGluToHToTauTau", "ggH"): 486,
+    ("VBF_HToTauTau", "VBF"): 611,
+    ("DYJetsToLL", "ZTT"): 3582,
+    ("DYJetsToLL", "ZLL"): 256,
+    ("TTbar", "TT"): 397,
+    ("W1JetsToLNu", "W"): 196,
+    ("W2JetsToLNu", "W"): 345,
+    ("W3JetsToLNu", "W"): 201,
+}
+"""Events after the cuts; the entries of the histograms published with these files agree."""
+
+
+@pytest.fixture(scope="module")
+def cms(shared_workspace: Workspace) -> list[tuple[int, str]]:
+    """All four stages of cms_htt, a prediction of a re-made input file, and hzz4mu."""
+    remade = shared_workspace.folder / "remade"
+    remade.mkdir()
+    name = "GluGluToHToTauTauSkim.root"
+    with uproot.open(CMS / name) as file, uproot.recreate(remade / name) as copy:
+        columns = file["Events"].arrays(library="np")
+        copy.mktree("Events", {k: v.dtype for k, v in columns.items()}).extend(columns)
+    here = ("analysis=cms_htt", f"input_path={CMS}", "engine=serial")
+    friends = ("predict.py", "--config-name", "for_datacards.yaml", "run_id=RUN", "engine=serial")
+    tables = ("predict.py", "--config-name", "for_evaluation.yaml", "run_id=RUN", "engine=serial")
+    again = (f"input_path={remade}", "sample_names=[GluGluToHToTauTau]", "source=ntuples")
+    split = (f"analysis={hzz4mu(shared_workspace.folder.parent)}", "engine=serial")
+    return run_commands(
+        shared_workspace.folder,
+        [
+            ("preprocess.py", *here),
+            ("preprocess.py", *PREDICTION, *here),
+            ("train.py", "analysis=cms_htt", "engine=serial", "model_param.num_iterations=20"),
+            friends,
+            tables,
+            ("evaluate.py", "run_id=RUN", "n_bootstrap=5"),
+            (*friends, *again),
+            ("preprocess.py", *split, f"input_path={HZZ}"),
+            ("train.py", *split, "model_param.num_iterations=5"),
+            (*friends, "source=ntuples"),
+        ],
+    )
+
+
+def hzz4mu(folder: Path) -> Path:
+    """Write the shipped analysis with two classes to train on, split by the lighter Z's mass."""
+    text = (PROJECT / "configs/analysis/hzz4mu.yaml").read_text()
+    changes = {
+        "{sample: gg, never_trained: true}": "gg",
+        "f_Z1mass, f_Z2mass, ": "",
+        "f_mass4l, ": "",
+    }
+    for old, new in changes.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    path = folder / "split.yaml"
+    path.write_text(
+        f"{text}class_to_info: {{0: {{name: light}}, 1: {{name: heavy}}}}\n"
+        "common_cut: f_njets_pass == 0\n"
+        "training_samples:\n"
+        "  - gg:\n"
+        "      light: {cut: f_Z2mass < 28, class: 0}\n"
+        "      heavy: {cut: f_Z2mass >= 28, class: 1}\n"
+    )
+    return path
+
+
+def friends_of(workspace: Workspace, training: str) -> Path:
+    return workspace.folder / "data/friends" / run_id(training)
+
+
+def test_one_file_runs_all_stages(cms: list[tuple[int, str]], shared_workspace: Workspace) -> None:
+    succeed(cms[:6])
+    folder = shared_workspace.folder / "data/cms_htt_skims/training"
+    flow = pd.read_csv(folder / "cut_flow_training.csv")
+    assert {(r.sample, r.process): r.n_selected for r in flow.itertuples()} == SELECTED
+    assert "Declared missing values" in cms[0][1]
+    assert "mjj 73.6%" in cms[0][1]
+    (run,) = shared_workspace.folder.glob(f"mlruns/*/{run_id(cms[2][1])}")
+    assert (run / "artifacts/plots/test/report.html").is_file()
+
+
+def test_training_weights_and_classes(
+    cms: list[tuple[int, str]], shared_workspace: Workspace
+) -> None:
+    """The physics weight of the nine files is constant per file and travels with each event."""
+    from utils.skims import open_skim
+
+    skim = open_skim(shared_workspace.folder / "data/cms_htt_skims/training/test.h5")
+    columns = skim.read({"weights": ["weight"], "provenance": ["sample"], "targets": ["target"]})
+    for code, sample in enumerate(skim.metadata["samples"]):
+        with uproot.open(CMS / f"{sample['name']}Skim.root") as file:
+            (expected,) = set(file["Events"]["weight"].array(library="np"))
+        mine = columns["provenance"]["sample"] == code
+        assert set(columns["weights"]["weight"][mine]) == {np.float64(expected)}
+    assert set(columns["targets"]["target"]) == set(range(6))
+
+
+@pytest.mark.parametrize("path", sorted(CMS.glob("*Skim.root")), ids=lambda p: p.stem)
+def test_friend_trees_of_all_files(
+    cms: list[tuple[int, str]], shared_workspace: Workspace, path: Path
+) -> None:
+    """Nine of them, collision data too, aligned, with entry folds."""
+    succeed(cms[:4])
+    name = path.name.replace("Skim.root", "_pred.root")
+    proof = prove_alignment(path, friends_of(shared_workspace, cms[2][1]) / name)
+    with uproot.open(friends_of(shared_workspace, cms[2][1]) / name) as file:
+        friend = file["pred"].arrays(library="np")
+    with uproot.open(path) as file:
+        run = file["Events"]["run"].array(library="np")
+    assert proof.n_entries == len(run)
+    np.testing.assert_array_equal(friend["run"], run)
+    np.testing.assert_array_equal(friend["fold"], np.arange(len(run)) % 2)
+    total = sum(friend[f"pred_class_{i}_proba"].astype(np.float64) for i in range(6))
+    np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+def test_a_remade_file_is_refused(cms: list[tuple[int, str]]) -> None:
+    status, said = cms[6]
+    (line,) = [x for x in said.splitlines() if x.startswith("error: ")]
+    assert status == 1
+    assert "GluGluToHToTauTauSkim.root" in line
+    assert "never_trained: true" in line
+
+
+def test_friends_are_not_one_for_all(
+    cms: list[tuple[int, str]], shared_workspace: Workspace
+) -> None:
+    """The proof of one file's friend fails against another file."""
+    from utils.schema import ProofError
+
+    succeed(cms[:4])
+    friend = friends_of(shared_workspace, cms[2][1]) / "TTbar_pred.root"
+    with pytest.raises(ProofError, match="3783"):
+        prove_alignment(CMS / "VBF_HToTauTauSkim.root", friend)
+
+
+def test_hzz4mu_has_real_identities_and_hash_folds(
+    cms: list[tuple[int, str]], shared_workspace: Workspace
+) -> None:
+    """Two classes split by the mass of the lighter Z; of two cycles the highest is read."""
+    succeed(cms[7:])
+    proof = prove_alignment(
+        HZZ / "ntuple_4mu_gg.root", friends_of(shared_workspace, cms[8][1]) / "gg_pred.root"
+    )
+    assert proof.n_entries == 22_344
+    with uproot.open(friends_of(shared_workspace, cms[8][1]) / "gg_pred.root") as tree:
+        friend = tree["pred"].arrays(library="np")
+    with uproot.open(HZZ / "ntuple_4mu_gg.root") as tree:
+        names = ["f_run", "f_lumi", "f_event"]
+        columns = tree["HZZ4LeptonsAnalysisReduced;2"].arrays(names, library="np")
+    for name in names:
+        np.testing.assert_array_equal(friend[name], columns[name], strict=True)
+    np.testing.assert_array_equal(friend["fold"], hash64(columns) % np.uint64(2))
+    assert np.isfinite(friend["pred_class_0_proba"]).all()
