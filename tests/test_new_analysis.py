@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from one_process import run_commands, run_id, succeed
 
 from utils import new_analysis
+from utils.expressions import FUNCTIONS, parse
 from utils.program import typed
 from utils.proof import prove_alignment
-from utils.schema import PreprocessConfig
+from utils.schema import PROJECT, ConfigError, PreprocessConfig
 from utils.skims import open_skim
 from utils.toys import write_ntuples
 
@@ -303,3 +305,27 @@ def test_a_mistake_ends_in_one_line(
     assert message in error
     assert error.count("\n") == 1
     assert not output.exists()
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+PAGE = (PROJECT / "docs/new_analysis.md").read_text()
+
+
+def test_the_page_says_what_is_refused() -> None:
+    table = PAGE.split("| refused | answer |")[1]
+    rows = re.findall(r"^\| `(.+?)` \| (.+?) \|$", table, re.MULTILINE)
+    assert len(rows) == 9
+    for text, answer in rows:
+        with pytest.raises(ConfigError) as error:
+            parse(text, ["a", "b", "c", "pt_1"])
+        assert answer in str(error.value)
+
+
+def test_the_page_names_functions_and_keys_that_exist() -> None:
+    language = PAGE.split("## The language")[1].split("Operands are")[0]
+    named = set(re.findall(r"[a-z][a-z0-9]+", language))
+    assert set(FUNCTIONS) <= named
+    for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL):
+        keys = set(re.findall(r"^(\w+):", block, re.MULTILINE))
+        assert keys <= set(PreprocessConfig.model_fields), block

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import uproot
 from conftest import Workspace
 from one_process import run_commands, run_id, succeed
 
+from utils import new_analysis
 from utils.folds import hash64
 from utils.proof import prove_alignment
 from utils.schema import PROJECT
@@ -160,6 +162,25 @@ def test_friends_are_not_one_for_all(
     friend = friends_of(shared_workspace, cms[2][1]) / "TTbar_pred.root"
     with pytest.raises(ProofError, match="3783"):
         prove_alignment(CMS / "VBF_HToTauTauSkim.root", friend)
+
+
+def test_the_starting_file_is_as_the_page_shows_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (PROJECT / "docs/new_analysis.md").read_text()
+    files = sorted(str(path) for path in CMS.glob("*Skim.root"))
+    output = tmp_path / "my_channel.yaml"
+    assert new_analysis.main([*files, "-o", str(output)]) == 0
+    text = output.read_text()
+    left_out = text.split("# Left out of the features:\n")[1].split("\n\n")[0]
+    assert left_out in page
+    assert "missing: {values: [-999], to: nan}" in text
+    assert "missing: {values: [-999], to: nan}" in page
+    assert f"edit its {text.count('EDIT:')} lines marked EDIT" in page
+    dropped = re.findall(r"`(\w+)`", page.split("carries no information:")[1].split(".")[0])
+    assert len(dropped) == 8
+    for name in dropped:
+        assert re.search(rf"^  - {name} ", text, re.MULTILINE)
 
 
 def test_hzz4mu_has_real_identities_and_hash_folds(
