@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils import report
-from utils.engine import progress
+from utils.engine import available_cores
 from utils.evaluation import Evaluated
 from utils.files import scratch
 from utils.metrics import Estimate
@@ -61,13 +61,14 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated) -> None:
     top = f"plots/{slug(result.dataset)}"
     files: dict[str, Path] = {}
     with scratch() as folder:
-        with progress(len(drawn), "figures", "drawing") as bar:
-            for key, figure in drawn.items():
-                name = key.rsplit("/", 1)[-1]
-                page, paper = f"{name}.html", f"pdf/{name}.pdf"
-                files[f"{top}/{page}"] = report.write_html(figure, folder / page, key)
-                files[f"{top}/{paper}"] = report.write_pdf(figure, folder / paper)
-                bar.update(1)
+        papers = {}
+        for key, figure in drawn.items():
+            name = key.rsplit("/", 1)[-1]
+            page, paper = f"{name}.html", f"pdf/{name}.pdf"
+            files[f"{top}/{page}"] = report.write_html(figure, folder / page, key)
+            files[f"{top}/{paper}"] = folder / paper
+            papers[folder / paper] = figure
+        report.write_pdfs(papers, n_workers=available_cores())
         files[f"{top}/report.html"] = report.write_report(
             folder / "report.html",
             result,

@@ -1,6 +1,6 @@
 """Figures to vector PDFs, in a process of its own.
 
-kaleido drives a browser engine, which on a busy machine now and then never answers. So the drawing
+kaleido drives a browser engine, which on a busy machine may never answer. So the drawing
 happens in a child process that can be ended and started anew, and that serves many figures with one
 start of the engine. `serve` runs there: one JSON object per line on stdin,
 `{"path": ..., "figure": ...}`, one on stdout when it is done.
@@ -143,6 +143,11 @@ def serve() -> None:
     # that a later plotly will not support it.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     plotly.io.defaults.mathjax = None  # would be fetched from the network, and is not used
+    scope = getattr(plotly.io.kaleido, "scope", None)  # of kaleido 0.2 only
+    if scope is not None:
+        # With processes of its own for drawing, the engine loses one of them at every third start
+        # on a busy machine (measured: 9 of 24, against none), and then waits for it for ever.
+        scope.chromium_args = (*scope.chromium_args, "--single-process")
     for line in sys.stdin:
         request = json.loads(line)
         try:
