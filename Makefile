@@ -31,7 +31,7 @@ test: $(TEST_STAMP)
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest -n 2
+	pytest -n 2 --dist loadfile
 
 bench: $(TEST_STAMP)
 	python -m benchmarks

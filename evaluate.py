@@ -32,4 +32,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(program.run(main, "", default="evaluate"))
+    sys.exit(program.run(main, EvaluateConfig, "", default="evaluate"))

@@ -37,4 +37,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(program.run(main, "predict", default=None))
+    sys.exit(program.run(main, PredictConfig, "predict", default=None))

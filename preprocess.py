@@ -40,7 +40,7 @@ def make_training_skims(config: PreprocessConfig) -> None:
     selected = selection.join([part for _, part in parts])
     skimming.log_missing(selected.n_missing, selected.n_rows)
     events = skimming.with_weights(config, selected.groups)
-    pieces = skimming.split(config, events)
+    pieces = skimming.split(config, plan, events)
     pipeline = processing.fit_pipeline(
         skimming.continuous(pieces[0], config.cont_features),
         config.cont_features,
@@ -49,7 +49,7 @@ def make_training_skims(config: PreprocessConfig) -> None:
         config.seed,
     )
     skimming.write_training_skims(config, plan, pieces, pipeline)
-    log.info("Next: python train.py train_file=%s", config.skim_file(config.output_samples[0]))
+    log.info("Next: %s", skimming.next_command(config))
 
 
 def make_prediction_skims(config: PreprocessConfig) -> None:
@@ -80,4 +80,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(program.run(main, "preprocess/training_data", default="bbH_tt"))
+    sys.exit(program.run(main, PreprocessConfig, "preprocess/training_data", default="bbH_tt"))

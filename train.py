@@ -43,4 +43,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(program.run(main, "train", default="train"))
+    sys.exit(program.run(main, TrainConfig, "train", default="train"))

@@ -192,7 +192,7 @@ def test_the_proof_holds_and_recomputes_the_scores(chain: Workspace) -> None:
     friend = f"data/bbH/tt/2018/friends/{run_id}/VVTo2L2Nu_pred.root"
     done = chain.run("python", "-m", "utils.proof", ntuple, friend, "--scores", run_id)
     assert "proved" in done.stdout + done.stderr
-    other = ntuple.replace("VVTo2L2Nu", "WZTo3LNu")
+    other = ntuple.replace("VVTo2L2Nu", "TTTo2L2Nu")
     failed = chain.run("python", "-m", "utils.proof", other, friend, check=False)
     assert failed.returncode == 1
     assert "Traceback" not in failed.stderr

@@ -198,6 +198,10 @@ def test_what_is_typed_becomes_what_hydra_takes(tmp_path: Path) -> None:
         ["analysis=bbH_em", "~pca", "hydra.verbose=true"], primaries, "bbH_tt"
     )
     assert line[:3] == ["analysis=bbH_em", "~pca", "hydra.verbose=true"]
+    line = program.command_line(
+        ["year=1", "model_param.max_depth=", "run_name="], primaries, "bbH_tt"
+    )
+    assert not any("max_depth" in part or "run_name" in part for part in line)
     with pytest.raises(ConfigError, match="no analysis file"):
         program.command_line([f"analysis={tmp_path}/none.yaml"], primaries, "bbH_tt")
     with pytest.raises(

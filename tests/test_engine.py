@@ -37,7 +37,7 @@ def test_results_come_in_the_order_of_the_tasks(kind: str, threads: bool) -> Non
 @pytest.mark.parametrize("kind", ["serial", "local"])
 def test_errors_of_workers_reach_the_user(kind: str) -> None:
     with engine.start(EngineConfig(kind=kind, n_workers=2)) as workers:
-        with pytest.raises(InputError, match="sample S, file f.root, entries 0-10"):
+        with pytest.raises(InputError, match=r"sample S, file f\.root, entries 0-10"):
             list(workers.map(double, [1, 3]))
         with pytest.raises(RuntimeError, match="number 4: ZeroDivisionError: four"):
             list(workers.map(double, [1, 4], describe=lambda n: f"number {n}"))
@@ -46,7 +46,7 @@ def test_errors_of_workers_reach_the_user(kind: str) -> None:
 def test_what_belongs_to_dask_is_refused_elsewhere() -> None:
     config = EngineConfig(kind="local", address="tcp://127.0.0.1:1")
     with (
-        pytest.raises(ConfigError, match="engine.address is for engine=dask"),
+        pytest.raises(ConfigError, match=r"engine\.address is for engine=dask"),
         engine.start(config),
     ):
         pass

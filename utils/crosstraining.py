@@ -69,6 +69,11 @@ def open_training_skim(config: TrainConfig) -> Skim:
             raise ConfigError(
                 f"training feature '{name}' is not in {skim.path}; {nearest(name, stored)}"
             )
+        if set(name) & set('[]{}":,'):
+            raise ConfigError(
+                f"LightGBM takes no feature named '{name}': name it in derived_features, for "
+                f"example 'first: {name}'"
+            )
     return skim
 
 

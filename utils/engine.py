@@ -101,7 +101,8 @@ def start(config: EngineConfig) -> Iterator[Engine]:
         yield Engine(config.kind, cores)
         return
     with _dask_client(config) as client:
-        client.run(_prepare_worker(str(PROJECT)))
+        # Also for workers of a batch system that join later.
+        client.register_worker_callbacks(_prepare_worker(str(PROJECT)))
         workers = client.scheduler_info(n_workers=-1)["workers"]
         n_workers = config.n_workers or sum(w["nthreads"] for w in workers.values())
         log.info("Dask cluster at %s: %d workers", client.scheduler.address, len(workers))

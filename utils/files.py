@@ -25,7 +25,9 @@ def complete(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """Provide an empty folder outside the project, removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="htt-ml-") as folder:
+def scratch(parent: Path | None = None) -> Iterator[Path]:
+    """Provide an empty folder, removed at the end: in `parent`, or outside the project."""
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="htt-ml-", dir=parent) as folder:
         yield Path(folder)

@@ -6,6 +6,8 @@ selected rows in it), so friend trees and tables are made by the same code from 
 
 from __future__ import annotations
 
+import bisect
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,7 +23,7 @@ from utils.alignment import Proof, prove_alignment
 from utils.files import complete
 from utils.friends import FOLD, FriendWriter, fill_rows, friend_metadata, score_columns
 from utils.inference import FoldModels
-from utils.processing import FeaturePipeline
+from utils.processing import FeaturePipeline, clip_columns
 from utils.schema import (
     COMPUTED_COLUMNS,
     TARGET,
@@ -30,6 +32,7 @@ from utils.schema import (
     InputError,
     PredictConfig,
     PreprocessConfig,
+    ProofError,
     Recipe,
     RunError,
     Sample,
@@ -167,9 +170,17 @@ def friend_tasks(
         for file in files:
             never = sample.never_trained
             folds.check_entry_rule(scorer.models.rule, scorer.recipe.files, file.fingerprint, never)
+            if skim is not None and scorer.models.rule.kind == "entry":
+                _check_same_file(file, skim)
         tasks.append(FriendTask(sample, config, scorer, skim, plan, files, misc, n_threads))
     outputs = [f.output for t in tasks for f in t.files]
+    inputs = {f.path.resolve() for t in tasks for f in t.files}
     for output in outputs:
+        if output.resolve() in inputs:
+            raise ConfigError(
+                f"the friend tree {output} would replace an input file: give another output_path "
+                "or output_filename_template"
+            )
         if outputs.count(output) > 1:
             raise InputError(f"two input files would both make {output}: rename one of them")
     return tasks
@@ -181,7 +192,9 @@ def prediction_analysis(config: PredictConfig, recipe: Recipe) -> PreprocessConf
     known = {
         name: item
         for item in raw.get("prediction_samples") or []
-        for name in [item["sample"] if isinstance(item, Mapping) else str(item)]
+        for name in [
+            str(item.get("sample", next(iter(item)))) if isinstance(item, Mapping) else str(item)
+        ]
     }
     names = list(config.sample_names) or list(known)
     if not names and config.input_path:
@@ -191,6 +204,8 @@ def prediction_analysis(config: PredictConfig, recipe: Recipe) -> PreprocessConf
     if not names:
         raise RunError("the run's analysis names no prediction samples: give sample_names=[...]")
     raw["input_samples"] = [known.get(name, name) for name in names]
+    described = raw.get("samples") or {}
+    raw["samples"] = {name: described[name] for name in names if name in described}
     raw["for_training"], raw["common_cut"], raw["chunk_size"] = False, config.cut, config.chunk_size
     if config.source == "ntuples":
         raw["input_path"] = config.input_path or raw["input_path"]
@@ -221,12 +236,51 @@ def check_skim(skim: Skim, scorer: Scorer) -> None:
             f"{skim.path} was made for the classes {', '.join(names)}, run {scorer.run_id} has "
             f"{', '.join(wanted)}"
         )
+    identity = list(scorer.analysis.identity_columns)
+    if meta["identity"] != identity:
+        raise InputError(
+            f"{skim.path} identifies events by {', '.join(meta['identity'])}, run {scorer.run_id} "
+            f"by {', '.join(identity)}: the leak audit would compare nothing; preprocess it again "
+            "with the run's identity"
+        )
+    _check_definitions(skim, scorer)
     stored = {**skim.groups["cont_features"], **skim.groups["cat_features"]}
     for name in recipe.features:
         if name not in stored:
             raise InputError(
                 f"{skim.path} has no feature '{name}' of run {scorer.run_id}; "
                 f"{nearest(name, stored)}"
+            )
+
+
+def _check_definitions(skim: Skim, scorer: Scorer) -> None:
+    """Raise InputError where a feature means something else in a skim than in the run."""
+    run, its = scorer.recipe.analysis, skim.metadata["config"]
+    used = {*run["cont_features"], *run["cat_features"]}
+    both = run["derived_features"].keys() & its["derived_features"].keys()
+    compared = [("missing", "missing", run["missing"], its["missing"])]
+    for key, names in (("derived_features", used | both), ("clip", used), ("feature_info", used)):
+        for name in sorted(names):
+            values = [config[key].get(name) for config in (run, its)]
+            if key == "feature_info":  # of which labels may change
+                values = [(value or {}).get("missing") for value in values]
+            compared.append((key, name, values[0], values[1]))
+    for key, name, mine, other in compared:
+        if json.dumps(mine) != json.dumps(other):  # as text, in which NaN equals NaN
+            raise InputError(
+                f"{skim.path} was made with another `{key}` ('{name}') than the training skim of "
+                f"run {scorer.run_id}: preprocess it again with the run's"
+            )
+
+
+def _check_same_file(file: InputFile, skim: Skim) -> None:
+    """Raise InputError where a skim's entry numbers mean other events in the file of today."""
+    now = ntuples.fingerprint(ntuples.open_tree(file.path, file.tree))
+    for key in ("uuid", "n_entries", "size"):
+        if now[key] != file.fingerprint[key]:
+            raise InputError(
+                f"{file.path} is not the file {skim.path} was made from ({key} {now[key]}, then "
+                f"{file.fingerprint[key]}): folds are entry numbers, so preprocess it again"
             )
 
 
@@ -297,16 +351,22 @@ def _from_skim(task: FriendTask, file: InputFile) -> Iterator[Rows]:
         stop = min(start + task.config.chunk_size, last)
         columns = skim.read(wanted, start, stop)
         entry = columns["provenance"]["entry"]
+        matrix = skim.matrix(task.scorer.models.features, start, stop)
         end = n_entries if stop >= last else int(entry[-1]) + 1
-        yield Rows(
-            start=done,
-            stop=end,
-            entry=entry,
-            columns={**columns["identity"], **columns["misc_features"]},
-            identity=columns["identity"],
-            provenance=columns["provenance"],
-            matrix=skim.matrix(task.scorer.models.features, start, stop),
-        )
+        # Few rows may be left of very many entries, of which only so many fit in memory.
+        for low in range(done, max(end, done + 1), task.config.chunk_size):
+            high = min(low + task.config.chunk_size, end)
+            mine = slice(*np.searchsorted(entry, [low, high]))
+            of_mine = {g: {n: c[mine] for n, c in named.items()} for g, named in columns.items()}
+            yield Rows(
+                start=low,
+                stop=high,
+                entry=entry[mine],
+                columns={**of_mine["identity"], **of_mine["misc_features"]},
+                identity=of_mine["identity"],
+                provenance=of_mine["provenance"],
+                matrix=matrix[mine],
+            )
         done = end
 
 
@@ -314,8 +374,13 @@ def _rows_of_file(skim: Skim, code: int) -> tuple[int, int]:
     """Return the range of rows that came from input file `code`; rows are in input order."""
     if len(skim.metadata["files"]) == 1:
         return 0, skim.n_rows
-    codes = skim.read({"provenance": ["file"]}, 0, skim.n_rows)["provenance"]["file"]
-    return int(np.searchsorted(codes, code)), int(np.searchsorted(codes, code, side="right"))
+
+    def file_of(row: int) -> int:
+        return int(skim.read({"provenance": ["file"]}, row, row + 1)["provenance"]["file"][0])
+
+    rows = range(skim.n_rows)
+    first = bisect.bisect_left(rows, code, key=file_of)
+    return first, bisect.bisect_right(rows, code, lo=first, key=file_of)
 
 
 def _from_ntuple(task: FriendTask, file: InputFile) -> Iterator[Rows]:
@@ -437,6 +502,7 @@ def _friend_rows(
         scored = fill_rows(rows.start, rows.stop, rows.entry, scored)
         columns, provenance = _all_entries(task, file, tree, rows.start, rows.stop)
         names = scorer.analysis.identity_columns
+        _refuse_other_events(file, rows, {n: columns[n] for n in names})
         every = np.arange(rows.start, rows.stop, dtype=np.int64)
         fold = folds.fold_of(models.rule, columns, every)
         identity = _identity(task, {n: columns[n] for n in names}, provenance)
@@ -444,6 +510,28 @@ def _friend_rows(
     if models.rule.n_splits == 1:
         flag[TRAINED_ON] = folds.trained_on(scorer.trained[0], identity)
     return {**columns, FOLD: fold, **flag, **scored}, audit
+
+
+def _refuse_other_events(file: InputFile, rows: Rows, columns: Columns) -> None:
+    """Raise ProofError where the rows to be scored are not the input tree's events.
+
+    `columns` are the identity of the entries rows.start .. rows.stop-1 in the input tree. They end
+    in the friend tree, so its proof could not see that the scores are of other events.
+    """
+    place = rows.entry - rows.start
+    for name, values in columns.items():
+        if len(values) != rows.stop - rows.start:
+            raise ProofError(
+                f"{file.path} has {rows.start + len(values)} entries, but its skim was made of "
+                f"{file.fingerprint['n_entries']}: preprocess it again"
+            )
+        differ = values[place] != rows.identity[name]
+        if differ.any():
+            row = int(np.argmax(differ))
+            raise ProofError(
+                f"{file.path}: entry {rows.entry[row]} has {name} {values[place[row]]!s}, but its "
+                f"skim was made when that was {rows.identity[name][row]!s}: preprocess it again"
+            )
 
 
 def _identity(task: FriendTask, columns: Columns, provenance: Columns) -> NDArray[np.uint64]:
@@ -465,7 +553,7 @@ def _all_entries(
         tree,
         columns=names,
         cuts=[None],
-        definitions=analysis.derived_features,
+        definitions={**analysis.derived_features, **analysis.cuts},
         start=start,
         stop=stop,
     )
@@ -473,6 +561,8 @@ def _all_entries(
     columns = {
         n: np.concatenate([p.columns[n] for p in parts]) if parts else np.empty(0) for n in names
     }
+    copied = {*_copied(task), *analysis.identity_columns}
+    columns = clip_columns(columns, {n: analysis.clip[n] for n in names if n not in copied})
     n_rows = stop - start
     return columns, {
         "sample": np.zeros(n_rows, np.int64),

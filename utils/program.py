@@ -25,14 +25,23 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
+from yaml import YAMLError
 
-from utils.schema import PROJECT, ConfigError, PipelineError, load, nearest, undeclared_keys
+from utils.schema import (
+    PROJECT,
+    AnalysisConfig,
+    ConfigError,
+    PipelineError,
+    load,
+    nearest,
+    undeclared_keys,
+)
 
 log = logging.getLogger(__name__)
 
 CONFIGS = PROJECT / "configs"
 C = TypeVar("C", bound=BaseModel)
-_HELP = {"--help", "-h", "--hydra-help", "--version"}
+_HELP = {"--hydra-help", "--version"}
 
 
 class ProjectConfigs(SearchPathPlugin):
@@ -42,8 +51,10 @@ class ProjectConfigs(SearchPathPlugin):
         search_path.append(provider="project", path=f"file://{CONFIGS}")
 
 
-def run(main: Callable[[], None], primaries: str, default: str | None) -> int:
-    """Run a script's Hydra `main` and return its exit status.
+def run(
+    main: Callable[[], None], model: type[BaseModel], primaries: str, default: str | None
+) -> int:
+    """Run a script's Hydra `main`, which takes the keys of `model`, and return its exit status.
 
     `primaries` is the folder of the script's own primary files, relative to `configs`, and
     `default` the one that is taken where none is named (None: one must be named). A mistake
@@ -55,10 +66,30 @@ def run(main: Callable[[], None], primaries: str, default: str | None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that the one line can be ours
     Plugins.instance().register(ProjectConfigs)
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        sys.stdout.write(help_text(sys.modules["__main__"].__doc__ or "", model, primaries))
+        return 0
     with _one_line_errors():
         sys.argv[1:] = command_line(sys.argv[1:], CONFIGS / primaries, default)
         main()
     return 0
+
+
+def help_text(about: str, model: type[BaseModel], primaries: str) -> str:
+    """Return what `--help` prints: what the script does, its groups, and its keys with defaults."""
+    lines = [about.strip(), "", "Groups (group=choice):"]
+    own = sorted((CONFIGS / primaries).glob("*/")) if primaries else []
+    described = [CONFIGS / "analysis"] if issubclass(model, AnalysisConfig) else []
+    for folder in (*described, CONFIGS / "engine", *own):
+        choices = sorted(p.stem for p in folder.glob("*.yaml"))
+        if choices:
+            lines.append(f"  {folder.name}: {', '.join(choices)}")
+    lines += ["", "Keys (key=value) and their defaults, which configuration files change:"]
+    for name, info in model.model_fields.items():
+        default = "(must be given)" if info.is_required() else repr(info.get_default())
+        lines.append(f"  {info.alias or name} = {default}")
+    lines += ["", "Files: --config-name NAME.yaml [--config-path FOLDER]. More: --hydra-help", ""]
+    return "\n".join(lines)
 
 
 def call(stage: Callable[[C], None], cfg: DictConfig, model: type[C]) -> None:
@@ -81,6 +112,8 @@ def _one_line_errors() -> Iterator[None]:
         status = fail(_missing_config(error))
     except (HydraException, OmegaConfBaseException) as error:
         status = fail(str(error))
+    except YAMLError as error:
+        status = fail(f"a configuration file is not YAML: {error}")
     except OSError as error:
         if error.errno is None:
             raise
@@ -136,6 +169,8 @@ def command_line(arguments: list[str], primaries: Path, default: str | None) -> 
         p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_dir()
     }
     declared = _groups_in_defaults(primary)
+    # `key=` is how MLproject and shell variables say "not given": what is configured stands.
+    arguments = [a for a in arguments if a.startswith("-") or not a.endswith("=")]
     rewritten = [_override(a, groups, declared) for a in arguments]
     given = {a.split("=", 1)[0] for a in arguments}
     stamp = "${now:%Y-%m-%d_%H-%M-%S}" + f"_{os.getpid()}"

@@ -13,7 +13,14 @@ from utils import folds, inference, prediction, scored_tables
 from utils.engine import Engine, available_cores, progress
 from utils.files import scratch
 from utils.prediction import Scorer, preprocess_config
-from utils.schema import ConfigError, PredictConfig, RunError, portable, project_path
+from utils.schema import (
+    PROJECT,
+    ConfigError,
+    PredictConfig,
+    RunError,
+    portable,
+    project_path,
+)
 from utils.skims import open_skim
 from utils.tracking import Run
 
@@ -96,11 +103,15 @@ def publish_tables(run: Run, config: PredictConfig, scorer: Scorer, workers: Eng
     """Write a table of scored events for every dataset, and log them under `pred/`."""
     analysis = preprocess_config(scorer.recipe)
     chosen = analysis.misc_features if config.misc_features is None else config.misc_features
-    with scratch() as temporary:
+    # Workers elsewhere need a folder that they share with this process.
+    with scratch(None if workers.shares_memory else PROJECT / "outputs") as temporary:
         tasks = []
         for name in config.sample_names or ["train", "test"]:
             skim = open_skim(_table_skim(config, scorer, name))
             prediction.check_skim(skim, scorer)
+            never = all(s["never_trained"] for s in skim.metadata["samples"])
+            for file in skim.metadata["files"]:
+                folds.check_entry_rule(scorer.models.rule, scorer.recipe.files, file, never)
             misc = scored_tables.misc_of(chosen, skim)
             tasks.append(
                 scored_tables.TableTask(name, skim, scorer, misc, temporary, _threads(workers))

@@ -15,7 +15,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 PROJECT = Path(__file__).resolve().parents[1]
 """The project folder: relative paths are relative to it, wherever a script is started."""
@@ -209,8 +217,19 @@ def _as_class_ids(value: object) -> object:
     return value
 
 
+def _as_template(value: str) -> str:
+    try:
+        value.format(sample_name="name")
+    except (AttributeError, IndexError, KeyError, ValueError):
+        raise ValueError("the one placeholder of a file template is {sample_name}") from None
+    return value
+
+
 Text = Annotated[str, BeforeValidator(_as_text)]
 """A string in which YAML's habit of reading 2018 as a number is undone."""
+
+Template = Annotated[str, AfterValidator(_as_template)]
+"""A file name in which `{sample_name}` stands for the name of a sample."""
 
 
 class Closed(BaseModel):
@@ -325,7 +344,7 @@ class AnalysisConfig(Closed):
 
     # input
     input_path: str = ""
-    input_filename_template: str = "{sample_name}.root"
+    input_filename_template: Template = "{sample_name}.root"
     input_tree_name: str = ""
     samples: dict[str, SampleInfo] = {}
     training_samples: list[Any] = []
@@ -466,10 +485,23 @@ class PreprocessConfig(AnalysisConfig):
     input_samples: list[Any] = []
     input_branches: list[str] | None = None
     output_path: str = ""
-    output_filename_template: str = "{sample_name}.h5"
+    output_filename_template: Template = "{sample_name}.h5"
     output_samples: list[str] = ["train", "test"]
     input_pipe_file: str = ""
     chunk_size: int = Field(200_000, ge=1)
+
+    @model_validator(mode="after")
+    def _outputs_differ(self) -> Self:
+        if self.for_training and len(set(self.output_samples)) != 2:
+            raise ConfigError(
+                f"output_samples is {self.output_samples}: name two, for train and test"
+            )
+        if "{sample_name" not in self.output_filename_template:
+            raise ConfigError(
+                f"output_filename_template is {self.output_filename_template}: with no "
+                "{sample_name} in it every skim would replace the one before"
+            )
+        return self
 
     @property
     def output_folder(self) -> Path:
@@ -656,11 +688,11 @@ class PredictConfig(RunStageConfig):
     sample_names: list[Text] = []
     misc_features: list[str] | None = None
     input_path: str | None = None
-    input_filename_template: str = "{sample_name}.h5"
+    input_filename_template: Template = "{sample_name}.h5"
     orig_path: str | None = None
-    orig_filename_template: str | None = None
+    orig_filename_template: Template | None = None
     output_path: str | None = None
-    output_filename_template: str = "{sample_name}_pred.root"
+    output_filename_template: Template = "{sample_name}_pred.root"
     output_tree_name: str | None = None
     cut: str | None = None
     double_precision: bool = False
@@ -692,8 +724,7 @@ def load(model: type[C], raw: Mapping[str, Any], referred: Iterable[str] = ()) -
     is refused. Raises ConfigError, in one line that names the key.
     """
     helpers = undeclared_keys(model, raw, referred)
-    # An empty string is how MLproject's parameters and shell variables say "not given".
-    given = {str(k): v for k, v in raw.items() if k not in helpers and v != ""}
+    given = {str(k): v for k, v in raw.items() if k not in helpers}
     try:
         return model.model_validate(given)
     except ValidationError as error:

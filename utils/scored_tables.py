@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils import folds, identities, inference
+from utils.expressions import parse
 from utils.files import complete
 from utils.metrics import EvaluationTable
 from utils.prediction import TRAINED_ON, Scorer
@@ -164,6 +165,12 @@ def _scored(task: TableTask, start: int, stop: int) -> tuple[dict[str, Any], int
     names = [c["name"] for c in scorer.recipe.classes]
     columns["class"] = (np.where(target < 0, len(names), target), [*names, ""])
     columns |= {f"weights/{n}": values for n, values in read["weights"].items()}
+    known = {**read["identity"], **read["misc_features"], **read["weights"]}
+    trained = parse(scorer.recipe.weight)
+    if trained.names <= known.keys():  # prediction skims may lack what training weighs by
+        columns[f"weights/{scorer.recipe.weight}"] = np.asarray(
+            trained.evaluate(known, stop - start), np.float64
+        )
     if meta.get("dataset") == "train":
         infold = inference.score_in_fold(models, matrix, fold, task.n_threads)
         columns |= {
@@ -248,7 +255,8 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
     if infold_names[0] in has and recipe.fold.n_splits > 1:
         infold = np.stack([column(n).astype(np.float64) for n in infold_names], axis=1)
     weight = f"weights/{PHYSICS_WEIGHT}"
-    has_weight = weight in has and recipe.analysis.get("weight") is not None
+    weighted = any(s["weight"] is not None or s["factor"] != 1 for s in recipe.samples)
+    has_weight = weight in has and (weighted or recipe.analysis.get("weight") is not None)
     trained = f"weights/{recipe.weight}"
     return EvaluationTable(
         classes=recipe.class_infos,

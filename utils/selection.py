@@ -172,8 +172,8 @@ def plan(
     Raises InputError, naming file and branch, before anything is read.
     """
     roles = roles_of(config, misc)
-    if not weighted:
-        roles = replace(roles, kept=())
+    if not (weighted and config.for_training):
+        roles = replace(roles, kept=())  # what the training weight needs matters to training only
     processes: list[str] = []
     trees: list[ntuples.TreeInfo] = []
     units: list[Unit] = []

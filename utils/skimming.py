@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils import ntuples, processing, selection, weights
+from utils import folds, identities, ntuples, processing, selection, weights
 from utils.engine import Engine, progress
 from utils.files import complete
 from utils.processing import FeaturePipeline
 from utils.schema import (
     COMPUTED_COLUMNS,
+    PROJECT,
     TARGET,
     AnalysisConfig,
     ClassInfo,
@@ -26,6 +27,7 @@ from utils.schema import (
     PreprocessConfig,
     Sample,
     portable,
+    project_path,
 )
 from utils.selection import PHYSICS_WEIGHT, Columns, Plan, Selected, Unit
 from utils.skims import SkimWriter
@@ -122,7 +124,7 @@ def with_weights(config: PreprocessConfig, groups: Groups) -> Groups:
     return {**groups, "weights": {**groups["weights"], "w_cp": w_cp}}
 
 
-def split(config: PreprocessConfig, groups: Groups) -> tuple[Groups, Groups]:
+def split(config: PreprocessConfig, plan: Plan, groups: Groups) -> tuple[Groups, Groups]:
     """Return the events of the train and of the test skim, in a seeded order.
 
     The same event on both sides would make the test no test: repeated events follow the policy
@@ -130,7 +132,22 @@ def split(config: PreprocessConfig, groups: Groups) -> tuple[Groups, Groups]:
     """
     target, process = groups["targets"][TARGET], groups["provenance"]["process"]
     train, test = processing.split(target, config.train_size, config.seed, process)
-    return take(config, groups, train), take(config, groups, test)
+    part = np.zeros(len(target), np.int32)
+    part[test] = 1
+    identity = identities.of_rows(
+        config.fold,
+        groups["identity"],
+        groups["provenance"],
+        [sample_entry(s) for s in plan.samples],
+        [ntuples.fingerprint(t) for t in plan.trees],
+    )
+    part, kept, repeated = folds.resolve_duplicates(identity, part, config.duplicates)
+    if repeated.warning:
+        log.warning("Warning: %s", repeated.warning)
+    order = np.concatenate([train, test])
+    order = order[kept[order]]
+    in_train = part[order] == 0
+    return take(config, groups, order[in_train]), take(config, groups, order[~in_train])
 
 
 def take(config: PreprocessConfig, groups: Groups, rows: Array) -> Groups:
@@ -177,10 +194,6 @@ def write_training_skims(
     config: PreprocessConfig, plan: Plan, pieces: Sequence[Groups], pipeline: FeaturePipeline
 ) -> None:
     """Write the train and the test skim, the pipeline and the configuration beside them."""
-    if len(config.output_samples) != 2:
-        raise ConfigError(
-            f"output_samples is {config.output_samples}: name two, for train and test"
-        )
     n_all = sum(_n_rows(piece) for piece in pieces)
     for name, dataset, piece in zip(config.output_samples, ("train", "test"), pieces, strict=True):
         meta = metadata(config, plan, pipeline, dataset, _n_rows(piece) / n_all)
@@ -190,6 +203,16 @@ def write_training_skims(
     pipeline.save(config.pipe_file)
     save_configuration(config)
     log.info("Feature pipeline %s: %s", pipeline.fingerprint[:12], config.pipe_file)
+
+
+def next_command(config: PreprocessConfig) -> str:
+    """Return the training command for the skims of `config`."""
+    skim = config.skim_file(config.output_samples[0])
+    if not config.skim_path or skim != project_path(config.skim_path) / "training" / "train.h5":
+        return f"python train.py train_file={skim}, with the features and classes of this file"
+    known = (PROJECT / "configs" / "analysis" / f"{config.analysis_name}.yaml").is_file()
+    analysis = config.analysis_name if known else "<this analysis file>"
+    return f"python train.py analysis={analysis}" + (f" year={config.year}" if config.year else "")
 
 
 def save_configuration(config: PreprocessConfig) -> None:

@@ -55,13 +55,14 @@ def parameters(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Par
 
     Raises ConfigError for an objective that gives no class probabilities.
     """
-    given = {_canonical(key): value for key, value in model_param.items() if value != ""}
+    given = {_canonical(key): value for key, value in model_param.items()}
     _check_names(given)
     clash = [key for key in given if key in _OURS and key != "num_class"]
     if clash:
         raise ConfigError(f"model_param.{clash[0]} is set by the training itself: leave it out")
     objective = str(given.setdefault("objective", "binary" if n_classes == 2 else "multiclass"))
-    allowed = ("binary", "multiclass", "multiclassova")
+    # The scores of multiclassova do not sum to 1, so they are no probabilities of classes.
+    allowed = ("binary", "multiclass")
     if objective not in allowed:
         raise ConfigError(
             f"model_param.objective '{objective}' gives no class probabilities; "
