@@ -69,7 +69,9 @@ def make_prediction_skims(config: PreprocessConfig) -> None:
     skimming.log_cut_flow(flow, config.output_folder / "cut_flow_prediction.csv")
     skimming.save_configuration(config)
     log.info("Wrote %d skims to %s", len(tasks), config.output_folder)
-    log.info("Next: python predict.py --config-name for_datacards.yaml run_id=<run id of train.py>")
+    if config.common_cut:
+        log.info("What common_cut removed gets fillers in friend trees: %s", config.common_cut)
+    log.info("Next: python predict.py --config-name for_datacards.yaml run_id=RUN_ID")
 
 
 @hydra.main(

@@ -25,11 +25,13 @@ def train(config: TrainConfig) -> str:
     rows, audit = crosstraining.split(config, data)
     settings = crosstraining.settings_of(config, data)
     tags = recording.tags(config, skim)
-    with tracking.training_run(config.experiment_name, config.run_name, tags) as run:
+    with (
+        engine.start(config.engine) as workers,
+        tracking.training_run(config.experiment_name, config.run_name, tags) as run,
+    ):
         log.info("MLflow run %s (experiment %s)", run.run_id, run.experiment_id)
         run.log_parameters(recording.parameters(config, data))
-        with engine.start(config.engine) as workers:
-            results = crosstraining.train(workers, config, settings, data, rows)
+        results = crosstraining.train(workers, config, settings, data, rows)
         recording.log_training(run, config, data, rows, audit, results)
     tracking.remember(run.run_id, run.experiment_id)
     for line in recording.next_commands(run, tracking.uri_prefix()):

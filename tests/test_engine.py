@@ -186,3 +186,13 @@ def test_a_local_dask_cluster_is_started_on_request(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, str(script)], check=True, timeout=120, env={"PYTHONPATH": str(PROJECT)}
     )
+
+
+@pytest.mark.parametrize("cluster", ["slurm", "htcondor"])
+def test_a_batch_system_that_is_not_there_is_refused(
+    cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    config = EngineConfig(kind="dask", cluster=cluster)
+    with pytest.raises(ConfigError, match="submits jobs with"), engine.start(config):
+        pass

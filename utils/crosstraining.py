@@ -231,6 +231,11 @@ def split(config: TrainConfig, data: TrainingSet) -> tuple[tuple[Split, ...], fo
         data.identity, data.fold, [r.train for r in rows], [r.validation for r in rows]
     )
     log.info("%s", audit.summary[0].upper() + audit.summary[1:])
+    if inner is None:
+        log.info(
+            "Validation and predicted rows coincide: early stopping looks at the left-out folds "
+            "(validation=inner keeps them apart)"
+        )
     if not audit.passed:
         raise RunError(
             "the leak audit failed, nothing was trained: set duplicates=drop_later, or give "

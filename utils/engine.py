@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -101,8 +102,10 @@ def start(config: EngineConfig) -> Iterator[Engine]:
         yield Engine(config.kind, cores)
         return
     with _dask_client(config) as client:
-        # Also for workers of a batch system that join later.
-        client.register_worker_callbacks(_prepare_worker(str(PROJECT)))
+        prepare = _prepare_worker(str(PROJECT))
+        # The scheduler unpacks tasks too, and waits for ever when it can't import the project.
+        client.run_on_scheduler(prepare)
+        client.register_worker_callbacks(prepare)  # also workers that join later
         workers = client.scheduler_info(n_workers=-1)["workers"]
         n_workers = config.n_workers or sum(w["nthreads"] for w in workers.values())
         log.info("Dask cluster at %s: %d workers", client.scheduler.address, len(workers))
@@ -133,13 +136,23 @@ def _dask_client(config: EngineConfig) -> Iterator[Any]:
     else:
         import dask_jobqueue
 
-        kinds = {"htcondor": "HTCondorCluster", "slurm": "SLURMCluster"}
+        kinds = {
+            "htcondor": ("HTCondorCluster", "condor_submit"),
+            "slurm": ("SLURMCluster", "sbatch"),
+        }
+        kind, command = kinds[config.cluster]
+        if shutil.which(command) is None:
+            raise ConfigError(
+                f"engine.cluster={config.cluster} submits jobs with {command}, which is not on "
+                "this machine: run on a submit node, or give the address of a running scheduler"
+            )
         try:
-            cluster = getattr(dask_jobqueue, kinds[config.cluster])(**options)
+            cluster = getattr(dask_jobqueue, kind)(**options)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"engine.cluster_options for {config.cluster}: {error}") from None
         cluster.scale(n_workers)
     with cluster, _untyped(Client)(cluster) as client:
+        log.info("Waiting for the first of %d workers", n_workers)
         client.wait_for_workers(1)
         yield client
 
