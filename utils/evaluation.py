@@ -230,9 +230,10 @@ def _compare(
     other = open_run(config.against)
     theirs, _ = load_table(other, other.recipe, config.dataset)
     mine, its = run.recipe.skims, other.recipe.skims
-    if len(theirs.target) != len(table.target) or mine.get("train") != its.get("train"):
+    if len(theirs.target) != len(table.target) or mine["origin"] != its["origin"]:
         raise RunError(
-            f"run {other.run_id} scored {len(theirs.target)} events of {its.get('train')}, run "
-            f"{run.run_id} {len(table.target)} of {mine.get('train')}: only the same events compare"
+            f"run {other.run_id} scored {len(theirs.target)} events of {its['train']}, run "
+            f"{run.run_id} {len(table.target)} of {mine['train']}: only the same events compare "
+            f"(origins {its['origin']} and {mine['origin']})"
         )
     return metrics.compare(table, theirs, options, (run.run_id[:8], other.run_id[:8]))

@@ -72,16 +72,19 @@ def score(
 
 
 def score_in_fold(
-    models: FoldModels, matrix: NDArray[np.float32], fold: NDArray[np.int32], n_threads: int = 1
+    models: FoldModels,
+    matrix: NDArray[np.float32],
+    trained: Sequence[NDArray[np.bool_]],
+    n_threads: int = 1,
 ) -> Floats:
     """Return the mean probabilities `(n, n_classes)` of the models that trained on each row.
 
-    For rows of the training set only. With one fold there is no other model: its own score.
+    `trained[i]` marks the rows, `(n,)`, that model i was trained on. NaN where none was.
     """
-    if len(models.forests) == 1:
-        return score(models, matrix, fold, n_threads)
     total = np.zeros((len(matrix), models.n_classes))
-    for index, forest in enumerate(models.forests):
-        others = fold != index
-        total[others] += forest.probabilities(matrix[others], n_threads)
-    return total / (len(models.forests) - 1)
+    count = np.zeros((len(matrix), 1))
+    for forest, mine in zip(models.forests, trained, strict=True):
+        total[mine] += forest.probabilities(matrix[mine], n_threads)
+        count[mine] += 1
+    mean: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return mean

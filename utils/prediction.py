@@ -173,6 +173,15 @@ def friend_tasks(
             if skim is not None and scorer.models.rule.kind == "entry":
                 _check_same_file(file, skim)
         tasks.append(FriendTask(sample, config, scorer, skim, plan, files, misc, n_threads))
+    groups = {s["group"] for s in scorer.recipe.samples}
+    for task in tasks:
+        if scorer.models.rule.n_splits == 1 and task.sample.group not in groups:
+            log.info(
+                "%s shares no events with a training sample (its group is %s): none of its rows "
+                "counts as trained on",
+                task.sample.name,
+                task.sample.group,
+            )
     outputs = [f.output for t in tasks for f in t.files]
     inputs = {f.path.resolve() for t in tasks for f in t.files}
     for output in outputs:

@@ -34,6 +34,7 @@ from utils.schema import (
     PipelineError,
     load,
     nearest,
+    project_path,
     undeclared_keys,
 )
 
@@ -189,7 +190,7 @@ def _override(argument: str, groups: set[str], declared: set[str]) -> str:
     if not equals or key[:1] in "-+~" or key.split(".")[0].split("/")[0] == "hydra":
         return argument
     if key == "analysis" and value.endswith((".yaml", ".yml")):
-        value = _register_analysis(Path(value).expanduser())
+        value = _register_analysis(Path(value))
         argument = f"{key}={value}"
     if key in groups:
         return argument if key in declared else f"+{argument}"
@@ -200,7 +201,7 @@ def _override(argument: str, groups: set[str], declared: set[str]) -> str:
 
 def _register_analysis(path: Path) -> str:
     """Make the analysis file at `path` a choice of the group `analysis`, and return its name."""
-    path = path if path.is_absolute() else Path.cwd() / path
+    path = project_path(path)
     if not path.is_file():
         raise ConfigError(f"there is no analysis file {path}")
     name = path.stem

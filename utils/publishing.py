@@ -16,12 +16,13 @@ from utils.prediction import Scorer, preprocess_config
 from utils.schema import (
     PROJECT,
     ConfigError,
+    InputError,
     PredictConfig,
     RunError,
     portable,
     project_path,
 )
-from utils.skims import open_skim
+from utils.skims import Skim, open_skim, origin
 from utils.tracking import Run
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ def publish_tables(run: Run, config: PredictConfig, scorer: Scorer, workers: Eng
         for name in config.sample_names or ["train", "test"]:
             skim = open_skim(_table_skim(config, scorer, name))
             prediction.check_skim(skim, scorer)
+            _check_origin(skim, name, config, scorer)
             never = all(s["never_trained"] for s in skim.metadata["samples"])
             for file in skim.metadata["files"]:
                 folds.check_entry_rule(scorer.models.rule, scorer.recipe.files, file, never)
@@ -154,6 +156,19 @@ def _table_skim(config: PredictConfig, scorer: Scorer, name: str) -> Path:
     return prediction.skim_folder(config, analysis) / config.input_filename_template.format(
         sample_name=name
     )
+
+
+def _check_origin(skim: Skim, name: str, config: PredictConfig, scorer: Scorer) -> None:
+    """Raise InputError where the run's own train or test skim was made anew since the training."""
+    known = scorer.recipe.skims
+    if config.input_path or name not in ("train", "test") or name not in known:
+        return
+    now = origin(skim.metadata)
+    if now != known["origin"]:
+        raise InputError(
+            f"{skim.path} was made anew since run {scorer.run_id} was trained (origin {now}, "
+            f"then {known['origin']}): train again, or name it with input_path={skim.path.parent}"
+        )
 
 
 def _audit_files(

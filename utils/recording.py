@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from utils import folds
 from utils.crosstraining import TrainingSet
 from utils.files import scratch
 from utils.forest import compile_forest
-from utils.schema import Recipe, TrainConfig, portable
-from utils.skims import Skim
+from utils.schema import Recipe, TrainConfig, portable, project_path
+from utils.skims import Skim, origin
 from utils.tracking import RECIPE, NewRun
 from utils.training import FoldResult, Split
 
@@ -31,17 +31,9 @@ def tags(config: TrainConfig, skim: Skim) -> dict[str, str]:
         "analysis": made.get("analysis_name") or config.analysis_name,
         "channel": made.get("channel") or config.channel,
         "year": made.get("year") or config.year,
-        "data_fingerprint": data_fingerprint(skim),
+        "data_fingerprint": origin(skim.metadata),
         "pipeline_fingerprint": skim.metadata["pipeline"]["fingerprint"][:16],
     }
-
-
-def data_fingerprint(skim: Skim) -> str:
-    """Return a short hash of the input files and the configuration a skim was made from."""
-    made = {k: v for k, v in skim.metadata["config"].items() if k != "engine"}
-    files = [{k: v for k, v in f.items() if k != "path"} for f in skim.metadata["files"]]
-    text = json.dumps([files, made, skim.n_rows], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def parameters(config: TrainConfig, data: TrainingSet) -> dict[str, Any]:
@@ -127,15 +119,17 @@ def make_recipe(
         ),
         samples=tuple(meta["samples"]),
         files=tuple(meta["files"]),
-        skims={"train": portable(data.skim.path), "test": portable(_test_skim(config, data.skim))},
+        skims={
+            "train": portable(data.skim.path),
+            "test": portable(_test_skim(config, data.skim)),
+            "origin": origin(meta),
+        },
         audit=tuple(audit.to_rows()),
         audit_passed=audit.passed,
     )
 
 
-def _test_skim(config: TrainConfig, skim: Skim) -> Any:
-    from utils.schema import project_path
-
+def _test_skim(config: TrainConfig, skim: Skim) -> Path:
     if config.test_file:
         return project_path(config.test_file)
     made = skim.metadata["config"]

@@ -172,7 +172,8 @@ def _scored(task: TableTask, start: int, stop: int) -> tuple[dict[str, Any], int
             trained.evaluate(known, stop - start), np.float64
         )
     if meta.get("dataset") == "train":
-        infold = inference.score_in_fold(models, matrix, fold, task.n_threads)
+        learnt = [folds.trained_on(t, identity) for t in scorer.trained]
+        infold = inference.score_in_fold(models, matrix, learnt, task.n_threads)
         columns |= {
             f"{INFOLD_PREFIX}{i}_proba": infold[:, i].astype(np.float32)
             for i in range(infold.shape[1])
@@ -252,7 +253,7 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
         gaps["features"] = description["features_left_out"]
     infold_names = [f"{INFOLD_PREFIX}{i}_proba" for i in range(len(names))]
     infold = None
-    if infold_names[0] in has and recipe.fold.n_splits > 1:
+    if infold_names[0] in has:
         infold = np.stack([column(n).astype(np.float64) for n in infold_names], axis=1)
     weight = f"weights/{PHYSICS_WEIGHT}"
     weighted = any(s["weight"] is not None or s["factor"] != 1 for s in recipe.samples)

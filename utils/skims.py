@@ -8,6 +8,7 @@ all columns of one type form one two-dimensional array, so nothing is widened or
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -328,6 +329,19 @@ class Skim:
                 f"{self.path} has no column '{name}' in {group}; "
                 f"{nearest(name, self.groups[group])}"
             )
+
+
+def origin(metadata: Mapping[str, Any]) -> str:
+    """Return a short hash of the inputs and the configuration that a skim was made from.
+
+    The train and the test skim of one preprocessing have the same; where things are, and which
+    engine made them, does not matter.
+    """
+    places = ("engine", "data_root", "input_path", "skim_path", "output_path", "chunk_size")
+    made = {k: v for k, v in metadata["config"].items() if k not in places}
+    files = [{k: v for k, v in f.items() if k != "path"} for f in metadata["files"]]
+    text = json.dumps([files, made], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def open_skim(path: str | Path) -> Skim:

@@ -217,6 +217,9 @@ class Run:
         The last one should be the manifest that says the others are there.
         """
         local = self._local()
+        if local is not None:
+            # An old manifest must not speak for new files if this ends midway.
+            (local / list(files)[-1]).unlink(missing_ok=True)
         for artifact_path, source in files.items():
             if local is None:
                 folder = str(Path(artifact_path).parent)

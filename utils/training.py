@@ -81,6 +81,9 @@ def parameters(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Par
     else:
         given["metric"] = _binary_metrics(given.get("metric", []))
     given.setdefault("seed", seed)
+    if not given.get("force_row_wise"):
+        # Left alone, LightGBM times both ways and takes the faster: not the same model every time.
+        given.setdefault("force_col_wise", True)
     return Parameters(
         num_iterations=int(given.pop("num_iterations", 100)),
         early_stopping_round=int(given.pop("early_stopping_round", 0) or 0),

@@ -32,7 +32,7 @@ from utils.metrics.results import (
     Sample3,
 )
 from utils.metrics.scores import class_note, exact_numbers, numbers, score_terms
-from utils.metrics.table import labelled, without_fillers
+from utils.metrics.table import labelled, learnt, without_fillers
 
 _PERMUTATION_BLOCK = 100
 
@@ -108,7 +108,7 @@ def _sets(
 ) -> list[_Set]:
     sets: list[_Set] = []
     if train is not None:
-        train = labelled(without_fillers(train)[0])
+        train = learnt(labelled(without_fillers(train)[0]))
         scores: dict[Sample3, Floats] = {}
         if train.n_folds == 1:
             scores["in-fold"] = train.proba

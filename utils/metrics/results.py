@@ -52,7 +52,8 @@ class EvaluationTable:
     train_weight (n,): the weight trained with; None means N/N_class.
     process: (codes (n,), names) or None.
     features: untransformed features by name, (n,) each; may hold NaN.
-    infold_proba (n, K): mean score of the models that trained on the event; None outside training.
+    infold_proba (n, K): mean score of the models that trained on the event, NaN where none did;
+        None outside training.
     dataset: its name, e.g. 'test'.
     fraction: the evaluated fraction of the sample; physics yields are divided by it.
     n_folds: number of models.

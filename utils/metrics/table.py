@@ -41,6 +41,14 @@ def labelled(table: EvaluationTable) -> EvaluationTable:
     return table if known.all() else _rows(table, known)
 
 
+def learnt(table: EvaluationTable) -> EvaluationTable:
+    """Return the rows that some model trained on: those with an in-fold score, if there are any."""
+    if table.infold_proba is None:
+        return table
+    known = np.asarray(np.isfinite(table.infold_proba).all(axis=1))
+    return _rows(table, known)
+
+
 def _rows(table: EvaluationTable, keep: NDArray[np.bool_]) -> EvaluationTable:
     if keep.all():
         return table
