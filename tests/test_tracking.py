@@ -1,0 +1,92 @@
+"""A run is changed by complete artifacts only, and its status by nothing but its own training."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from utils import tracking
+from utils.schema import RunError
+
+
+# MLflow's own imports warn of what it uses of other libraries; nothing here can mend that.
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def new_run() -> str:
+    with tracking.training_run("an experiment", "a run", {"analysis": "x"}) as run:
+        run.log_parameters({"n_splits": 2, "long": "x" * 10_000})
+        run.log_curves({"fold_0/train/logloss": [(1, 0.5), (2, 0.25)]})
+    return run.run_id
+
+
+def status(store: Path, run_id: str) -> str:
+    with sqlite3.connect(store / "mlflow.db") as database:
+        query = "SELECT status FROM runs WHERE run_uuid = ?"
+        return str(database.execute(query, (run_id,)).fetchone()[0])
+
+
+def test_a_run_takes_files_and_metrics_and_keeps_its_status(store: Path) -> None:
+    run = tracking.open_run(new_run())
+    source, manifest = store / "a.csv", store / "manifest.json"
+    source.write_text("old")
+    manifest.write_text("{}")
+    run.publish({"pred/a.csv": source, "pred/manifest.json": manifest})
+    assert run.artifact("pred/a.csv", "table").read_text() == "old"
+    run.log_metrics({f"m{i}": float(i) for i in range(1500)} | {"undefined": float("nan")})
+    assert len(run.client.get_run(run.run_id).data.metrics) == 1501
+    source.write_text("new")
+    with pytest.raises(FileNotFoundError):
+        run.publish({"pred/a.csv": source, "pred/manifest.json": store / "none.json"})
+    # What was made again is there, complete; the manifest does not speak for half of it.
+    assert run.artifact("pred/a.csv", "table").read_text() == "new"
+    assert run.artifacts("pred") == ["pred/a.csv"]
+    assert status(store, run.run_id) == "FINISHED"
+
+
+def test_a_failed_training_is_marked_failed(store: Path) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        tracking.training_run("an experiment", None, {}) as run,
+    ):
+        _ = 1 / 0
+    assert status(store, run.run_id) == "FAILED"
+
+
+def test_what_is_not_there_is_named(store: Path) -> None:
+    run_id = new_run()
+    with pytest.raises(RunError, match=f"nearest: '{run_id}'"):
+        tracking.open_run(run_id[:-1] + "x")
+    with pytest.raises(RunError, match="is in experiment 1, not 5"):
+        tracking.open_run(run_id, "5")
+    with pytest.raises(RunError, match="has no recipe"):
+        _ = tracking.open_run(run_id).recipe
+    with pytest.raises(RunError, match="has no table"):
+        tracking.open_run(run_id).artifact("pred/x.csv", "table")
+
+
+def test_a_store_that_can_not_be_opened_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://nowhere")
+    with pytest.raises(RunError, match="can't be opened"):
+        tracking.client()
+
+
+def test_rebase_changes_every_location(store: Path) -> None:
+    run_id = new_run()
+    assert tracking.rebase(str(store), Path("/somewhere/else")) >= 2
+    with sqlite3.connect(store / "mlflow.db") as database:
+        (uri,) = database.execute(
+            "SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)
+        ).fetchone()
+    assert "/somewhere/else/mlruns/" in uri

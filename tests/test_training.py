@@ -1,0 +1,153 @@
+"""One booster per fold: what it learns from, how long, and that it is the same every time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pytest
+
+from utils import training
+from utils.inference import compile_models, score, score_in_fold
+from utils.schema import ConfigError, FoldRule, InputError, RunError
+from utils.training import FoldTask
+
+N = 600
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, Any]:
+    rng = np.random.default_rng(5)
+    matrix = rng.normal(size=(N, 3)).astype(np.float32)
+    target = np.argmax(matrix + rng.gumbel(size=(N, 3)), axis=1).astype(np.int32)
+    return {"matrix": matrix, "target": target, "fold": (np.arange(N) % 2).astype(np.int32)}
+
+
+def task(data: dict[str, Any], index: int, n_classes: int = 3, **model_param: Any) -> FoldTask:
+    target = np.minimum(data["target"], n_classes - 1)
+    return FoldTask(
+        index=index,
+        load=lambda: data["matrix"],
+        features=("a", "b", "c"),
+        target=target,
+        weight=np.ones(N),
+        split=training.splits(data["fold"], 2, None)[index],
+        parameters=training.parameters({"num_iterations": 6, **model_param}, n_classes, 11),
+        n_threads=1,
+        train_metric_every=2,
+    )
+
+
+def test_a_model_never_sees_its_fold(data: dict[str, Any]) -> None:
+    """Nothing about the left-out fold's features changes the trees."""
+    before = training.train_fold(task(data, 0)).model
+    changed = data["matrix"].copy()
+    changed[data["fold"] == 0] = -changed[data["fold"] == 0]
+    after = training.train_fold(task({**data, "matrix": changed}, 0)).model
+    assert before == after
+    changed = data["matrix"].copy()
+    changed[data["fold"] == 1] = -changed[data["fold"] == 1]
+    assert training.train_fold(task({**data, "matrix": changed}, 0)).model != before
+
+
+def test_the_same_twice(data: dict[str, Any]) -> None:
+    parameters = {"bagging_fraction": 0.5, "bagging_freq": 1, "feature_fraction": 0.6}
+    first = training.train_fold(task(data, 1, **parameters))
+    assert training.train_fold(task(data, 1, **parameters)).model == first.model
+    other = replace(task(data, 1, **parameters), parameters=training.parameters(parameters, 3, 12))
+    assert training.train_fold(other).model != first.model
+
+
+def test_curves_stop_and_best_iteration(data: dict[str, Any]) -> None:
+    result = training.train_fold(
+        task(data, 0, num_iterations=200, early_stopping_round=3, learning_rate=0.5)
+    )
+    curve = result.curves["validation/multi_logloss"]
+    best = min(curve, key=lambda point: point[1])
+    assert result.best_iteration == best[0] < 200
+    assert len(curve) == result.best_iteration + 3
+    assert lightgbm.Booster(model_str=result.model).current_iteration() == result.best_iteration
+    steps = [step for step, _ in result.curves["train/multi_logloss"]]
+    assert steps[0] == 1
+    assert all(step % 2 == 0 for step in steps[1:])
+    assert (result.n_train, result.n_validation) == (N // 2, N // 2)
+
+
+def test_two_classes_train_a_binary_model(data: dict[str, Any]) -> None:
+    results = [training.train_fold(task(data, i, 2, metric=["multi_logloss"])) for i in range(2)]
+    assert "validation/binary_logloss" in results[0].curves
+    rule = FoldRule("modulo", ("evt",), 2)
+    models = compile_models([r.model for r in results], rule, ("a", "b", "c"), "the test")
+    proba = score(models, data["matrix"], data["fold"])
+    assert proba.shape == (N, 2)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-15)
+    booster = lightgbm.Booster(model_str=results[0].model)
+    mine = data["fold"] == 0
+    np.testing.assert_array_equal(proba[mine, 1], booster.predict(data["matrix"][mine]))
+
+
+def test_in_fold_scores_are_those_of_the_models_that_learnt(data: dict[str, Any]) -> None:
+    results = [training.train_fold(task(data, i)) for i in range(2)]
+    rule = FoldRule("modulo", ("evt",), 2)
+    models = compile_models([r.model for r in results], rule, ("a", "b", "c"), "the test")
+    learnt = [data["fold"] != 0, (data["fold"] != 1) & (np.arange(N) > 10)]
+    infold = score_in_fold(models, data["matrix"], learnt)
+    other = score(models, data["matrix"], 1 - data["fold"])
+    nobody = ~learnt[0] & ~learnt[1]
+    assert nobody.sum() == 6
+    assert np.isnan(infold[nobody]).all()
+    np.testing.assert_allclose(infold[~nobody], other[~nobody], rtol=1e-15)
+
+
+def test_rows_of_each_model(data: dict[str, Any]) -> None:
+    fold = data["fold"]
+    for i, split in enumerate(training.splits(fold, 2, None)):
+        np.testing.assert_array_equal(split.train, fold != i)
+        np.testing.assert_array_equal(split.validation, fold == i)
+    inner = np.arange(N) % 10 == 0
+    for i, split in enumerate(training.splits(fold, 2, inner)):
+        assert not (split.train & split.validation).any()
+        assert not (split.train | split.validation)[fold == i].any()
+    (single,) = training.splits(np.zeros(N, np.int32), 1, inner)
+    np.testing.assert_array_equal(single.validation, inner)
+
+
+@pytest.mark.parametrize(
+    ("model_param", "n_classes", "message"),
+    [
+        ({"learning_rat": 1}, 3, "no parameter model_param.learning_rat; nearest: 'learning_rate'"),
+        ({"objective": "regression"}, 3, "no class probabilities"),
+        ({"objective": "binary"}, 3, "binary, but there are 3 classes"),
+        ({"num_class": 4}, 3, "num_class is 4, but there are 3"),
+        ({"num_threads": 4}, 3, "set by the training itself"),
+    ],
+)
+def test_parameters_that_make_no_sense(
+    model_param: dict[str, Any], n_classes: int, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        training.parameters(model_param, n_classes, 1)
+
+
+def test_parameters_by_their_other_names() -> None:
+    found = training.parameters({"n_estimators": 7, "early_stopping_rounds": 2}, 3, 1)
+    assert (found.num_iterations, found.early_stopping_round) == (7, 2)
+    assert found.lightgbm["force_col_wise"] is True
+    assert found.lightgbm["num_class"] == 3
+
+
+def test_an_empty_fold_is_refused(data: dict[str, Any]) -> None:
+    empty = training.Split(np.zeros(N, bool), np.ones(N, bool))
+    with pytest.raises(InputError, match="no events to train on"):
+        training.train_fold(replace(task(data, 0), split=empty))
+
+
+def test_models_and_folds_must_match(data: dict[str, Any]) -> None:
+    text = training.train_fold(task(data, 0)).model
+    rule = FoldRule("modulo", ("evt",), 2)
+    with pytest.raises(RunError, match="1 models for 2 folds"):
+        compile_models([text], rule, ("a", "b", "c"), "the test")
+    with pytest.raises(RunError, match="takes the features a, b, c, not c, b, a"):
+        compile_models([text, text], rule, ("c", "b", "a"), "the test")
