@@ -10,7 +10,6 @@ import pytest
 from utils import tracking
 from utils.schema import RunError
 
-
 # MLflow's own imports warn of what it uses of other libraries; nothing here can mend that.
 pytestmark = pytest.mark.filterwarnings("default")
 
