@@ -23,10 +23,9 @@ from utils.alignment import Proof, prove_alignment
 from utils.files import complete
 from utils.friends import FOLD, FriendWriter, fill_rows, friend_metadata, score_columns
 from utils.inference import FoldModels
-from utils.processing import FeaturePipeline, clip_columns
+from utils.processing import FeaturePipeline, clip_columns, stack_columns
 from utils.schema import (
     COMPUTED_COLUMNS,
-    TARGET,
     AnalysisConfig,
     ConfigError,
     InputError,
@@ -418,17 +417,9 @@ def feature_matrix(
     groups: Mapping[str, Columns], pipeline: FeaturePipeline, features: Sequence[str]
 ) -> NDArray[np.float32]:
     """Return the matrix `(n, n_features)` of untransformed columns, as skims would give it."""
-    cont = groups["cont_features"]
-    n_rows = len(groups["targets"][TARGET])
-    raw = np.empty((n_rows, len(pipeline.inputs)), np.float32)
-    for position, name in enumerate(pipeline.inputs):
-        raw[:, position] = cont[name]
-    transformed = dict(zip(pipeline.outputs, pipeline.transform(raw).T, strict=True))
-    known = {**transformed, **groups["cat_features"]}
-    matrix = np.empty((n_rows, len(features)), np.float32)
-    for position, name in enumerate(features):
-        matrix[:, position] = known[name]
-    return matrix
+    raw = stack_columns(groups["cont_features"], pipeline.inputs)
+    transformed = zip(pipeline.outputs, pipeline.transform(raw).T, strict=True)
+    return stack_columns({**dict(transformed), **groups["cat_features"]}, features)
 
 
 # --- friend trees --------------------------------------------------------------------------------
