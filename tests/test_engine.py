@@ -188,6 +188,39 @@ def test_a_local_dask_cluster_is_started_on_request(tmp_path: Path) -> None:
     )
 
 
+def test_an_error_on_dask_is_told_without_the_client_s_tracebacks(tmp_path: Path) -> None:
+    """While one task fails, others are under way and their results are being fetched."""
+    script = tmp_path / "fail.py"
+    script.write_text(
+        "import sys, time\n"
+        "from utils import engine\n"
+        "from utils.schema import EngineConfig, InputError\n"
+        "def work(number):\n"
+        "    if number == 1:\n"
+        "        raise InputError('number one')\n"
+        "    time.sleep(0.002 * number)\n"
+        "    return bytes(20_000_000)\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        with engine.start(EngineConfig(kind='dask', n_workers=2)) as workers:\n"
+        "            for _ in workers.map(work, range(40)):\n"
+        "                pass\n"
+        "    except InputError as error:\n"
+        "        sys.stderr.write(f'error: {error}\\n')\n"
+    )
+    from utils.schema import PROJECT
+
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env={"PYTHONPATH": str(PROJECT)},
+    )
+    assert done.stderr == "error: number one\n"
+
+
 @pytest.mark.parametrize("cluster", ["slurm", "htcondor"])
 def test_a_batch_system_that_is_not_there_is_refused(
     cluster: str, monkeypatch: pytest.MonkeyPatch

@@ -6,11 +6,13 @@ fold, a sample). The engine is joblib throughout; Dask is joblib's own backend f
 
 from __future__ import annotations
 
+import collections
+import itertools
 import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,13 +58,10 @@ class Engine:
         if self.kind == "serial" or (n_jobs <= 1 and self.kind == "local"):
             yield from map(run, tasks)
             return
-        from joblib import Parallel, delayed, parallel_config
-
-        backend = "dask" if self.kind == "dask" else "threading" if threads else "loky"
-        # Never more than a few results wait for the consumer, so memory stays flat.
-        with parallel_config(backend=backend, n_jobs=n_jobs):
-            parallel = Parallel(return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
-            yield from parallel(delayed(run)(task) for task in tasks)
+        if self.kind == "dask":
+            yield from _map_on_dask(run, tasks, n_jobs)
+        else:
+            yield from _parallel(run, tasks, n_jobs, "threading" if threads else "loky")
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,50 @@ class _Described:
         except Exception as error:
             name = type(error).__name__
             raise RuntimeError(f"{self.describe(task)}: {name}: {error}") from error
+
+
+def _parallel(
+    run: Callable[[Any], Any], tasks: Iterable[Any], n_jobs: int, backend: str
+) -> Iterator[Any]:
+    from joblib import Parallel, delayed, parallel_config
+
+    # Never more than a few results wait for the consumer, so memory stays flat.
+    with parallel_config(backend=backend, n_jobs=n_jobs):
+        parallel = Parallel(return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
+        yield from parallel(delayed(run)(task) for task in tasks)
+
+
+def _map_on_dask(run: _Described, tasks: Sequence[Any], n_jobs: int) -> Iterator[Any]:
+    """Yield the results of all tasks; after an error nothing new is sent.
+
+    What is under way then ends first: Dask's client, closed while it fetches a result, would write
+    a traceback of its own beside the one line that explains the failure.
+    """
+    stopped = False
+    outcomes = _parallel(
+        _Settled(run), itertools.takewhile(lambda _: not stopped, tasks), n_jobs, "dask"
+    )
+    try:
+        for result, error in outcomes:
+            if error is not None:
+                raise error
+            yield result
+    finally:
+        stopped = True
+        collections.deque(outcomes, maxlen=0)
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """A unit of work that returns its error, as (result, error), instead of raising it."""
+
+    run: _Described
+
+    def __call__(self, task: Any) -> tuple[Any, Exception | None]:
+        try:
+            return self.run(task), None
+        except Exception as error:
+            return None, error
 
 
 def available_cores() -> int:
