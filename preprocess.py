@@ -29,18 +29,14 @@ def make_training_skims(config: PreprocessConfig) -> None:
     """Read every sample once, then split, transform and write the train and the test skim."""
     from utils import engine, processing, selection, skimming
 
-    plan = selection.plan(config, config.read_samples, unit_size=5 * config.chunk_size)
+    plan = selection.plan(config, config.read_samples, unit_size=skimming.UNIT_ENTRIES)
     log.info("Reading %d entries of %d files", plan.n_entries, len(plan.trees))
     with engine.start(config.engine) as workers:
-        parts = skimming.read_all(workers, plan)
-    flow = skimming.cut_flow(plan, parts)
+        flow, events = skimming.read_all(workers, plan)
     skimming.log_cut_flow(flow, config.output_folder / "cut_flow_training.csv")
     skimming.refuse_empty(flow)
 
-    selected = selection.join([part for _, part in parts])
-    skimming.log_missing(selected.n_missing, selected.n_rows)
-    events = skimming.with_weights(config, selected.groups)
-    pieces = skimming.split(config, plan, events)
+    pieces = skimming.split(config, plan, skimming.with_weights(config, events))
     pipeline = processing.fit_pipeline(
         skimming.continuous(pieces[0], config.cont_features),
         config.cont_features,

@@ -275,6 +275,7 @@ def train(
         loaded = matrix()
         matrix = lambda: loaded  # noqa: E731
     side_by_side = min(len(rows), workers.n_workers)
+    every = config.train_metric_every or max(1, settings.num_iterations // 20)
     with _Watch(settings, len(rows)) as watch:
         tasks = [
             FoldTask(
@@ -286,7 +287,7 @@ def train(
                 split=split,
                 parameters=settings,
                 n_threads=_threads(workers, side_by_side),
-                train_metric_every=config.train_metric_every,
+                train_metric_every=every,
                 watch=watch if workers.shares_memory else None,
             )
             for i, split in enumerate(rows)

@@ -423,7 +423,7 @@ def fit_pipeline(
     pca: PcaConfig | None,
     seed: int,
 ) -> FeaturePipeline:
-    """Return scikit-learn's StandardScaler and PCA, those asked for, fitted to `matrix`.
+    """Return a scaler and scikit-learn's PCA, those asked for, fitted to `matrix`.
 
     `matrix` (n, n_features) holds the train part's continuous features, in the order of `names`.
     The scaler leaves NaN out; PCA with NaN is refused by InputError. `seed` matters to PCA's
@@ -451,13 +451,23 @@ def fit_pipeline(
 def _fit_scaler(
     matrix: Array, scaler: ScalerConfig | None
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Return means and standard deviations of the present values, as scikit-learn's StandardScaler.
+
+    Computed here, a feature at a time: importing scikit-learn takes longer than reading a million
+    events, and its copies of the matrix are most of the memory of a preprocessing.
+    """
     if scaler is None:
         return None, None
-    from sklearn.preprocessing import StandardScaler
-
-    fitted = StandardScaler(with_mean=scaler.with_mean, with_std=scaler.with_std).fit(matrix)
-    mean = _floats(fitted.mean_) if scaler.with_mean else None
-    return mean, _floats(fitted.scale_) if scaler.with_std else None
+    means, scales = [], []
+    eps = np.finfo(np.float64).eps
+    for column in matrix.T:
+        values = column[~np.isnan(column)].astype(np.float64)
+        n, mean, variance = len(values), float(values.mean()), float(values.var())
+        # What varies by rounding alone is constant and keeps its scale.
+        constant = variance <= n * eps * variance + (n * mean * eps) ** 2
+        means.append(mean)
+        scales.append(1.0 if constant else float(np.sqrt(variance)))
+    return tuple(means) if scaler.with_mean else None, tuple(scales) if scaler.with_std else None
 
 
 def _fit_pca(matrix: Array, scaled: FeaturePipeline, pca: PcaConfig, seed: int) -> FeaturePipeline:

@@ -488,7 +488,7 @@ class PreprocessConfig(AnalysisConfig):
     output_filename_template: Template = "{sample_name}.h5"
     output_samples: list[str] = ["train", "test"]
     input_pipe_file: str = ""
-    chunk_size: int = Field(200_000, ge=1)
+    chunk_size: int = Field(50_000, ge=1)
 
     @model_validator(mode="after")
     def _outputs_differ(self) -> Self:
@@ -643,13 +643,17 @@ def _process(config: PreprocessConfig, where: str, name: str, raw: Any) -> Proce
 
 
 class TrainConfig(AnalysisConfig):
-    """Keys of train.py."""
+    """Keys of train.py.
+
+    `train_metric_every`: boosting rounds between evaluations of the training set, which cost a
+    third of a round each; by default a twentieth of `num_iterations`.
+    """
 
     train_file: str = ""
     test_file: str = ""
     experiment_name: Text | None = None
     run_name: Text | None = None
-    train_metric_every: int = Field(5, ge=1)
+    train_metric_every: int | None = Field(None, ge=1)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -696,7 +700,7 @@ class PredictConfig(RunStageConfig):
     output_tree_name: str | None = None
     cut: str | None = None
     double_precision: bool = False
-    chunk_size: int = Field(200_000, ge=1)
+    chunk_size: int = Field(50_000, ge=1)
 
 
 class EvaluateConfig(RunStageConfig):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from utils import folds, identities, inference
 from utils.expressions import parse
 from utils.files import complete
-from utils.metrics import EvaluationTable
 from utils.prediction import TRAINED_ON, Scorer
 from utils.processing import FeaturePipeline
 from utils.schema import COMPUTED_COLUMNS, TARGET, InputError, Recipe, RunError, nearest
 from utils.selection import PHYSICS_WEIGHT
 from utils.skims import Skim
+
+if TYPE_CHECKING:
+    from utils.metrics import EvaluationTable
 
 Array = NDArray[Any]
 Columns = dict[str, Array]
@@ -225,6 +227,8 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
     """
     import pyarrow.csv
     import pyarrow.parquet
+
+    from utils.metrics import EvaluationTable  # who only writes tables needs no metrics
 
     if path.suffix == ".csv":
         table, description = pyarrow.csv.read_csv(path), {}

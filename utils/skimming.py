@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 Array = NDArray[Any]
 Groups = dict[str, Columns]
 
+UNIT_ENTRIES = 1_000_000
+"""Entries of one file that are read as one unit of work: enough to keep a worker busy."""
+
 
 @dataclass(frozen=True)
 class CutFlowRow:
@@ -96,7 +99,7 @@ def refuse_empty(rows: Sequence[CutFlowRow]) -> None:
             )
 
 
-def log_missing(counts: Mapping[str, int], n_rows: int) -> None:
+def _log_missing(counts: Mapping[str, int], n_rows: int) -> None:
     """Log how many cells of which feature hold a declared missing value."""
     found = {name: count for name, count in counts.items() if count}
     if found:
@@ -104,8 +107,8 @@ def log_missing(counts: Mapping[str, int], n_rows: int) -> None:
         log.info("Declared missing values, of %d selected events: %s", n_rows, listed)
 
 
-def read_all(workers: Engine, plan: Plan) -> list[tuple[Unit, Selected]]:
-    """Read all units of a plan and return each with its selected events, in input order."""
+def read_all(workers: Engine, plan: Plan) -> tuple[tuple[CutFlowRow, ...], Groups]:
+    """Read all units of a plan; return the cut flow, and the selected events in input order."""
     parts = []
     with progress(plan.n_entries, "events", "reading") as bar:
         # Threads: decompression and numpy release the interpreter lock, and worker processes would
@@ -115,7 +118,9 @@ def read_all(workers: Engine, plan: Plan) -> list[tuple[Unit, Selected]]:
             parts.append((unit, part))
             bar.update(part.n_read)
             bar.set_postfix_str(unit.info.path.name)
-    return parts
+    selected = selection.join([part for _, part in parts])
+    _log_missing(selected.n_missing, selected.n_rows)
+    return cut_flow(plan, parts), selected.groups
 
 
 def with_weights(config: PreprocessConfig, groups: Groups) -> Groups:
