@@ -87,7 +87,11 @@ def loops(analysis: dict[str, Any]) -> dict[str, Any]:
     from benchmarks.textbook import read_skim
 
     events = read_skim(Path(analysis["skim_path"]) / "training" / "train.h5")
-    matrix = np.ascontiguousarray(events[analysis["training_features"]].to_numpy(np.float32))
+    features = analysis["training_features"] or [
+        *analysis["cont_features"],
+        *analysis["cat_features"],
+    ]
+    matrix = np.ascontiguousarray(events[features].to_numpy(np.float32))
     target = events["target"].to_numpy()
     weight = events["w_class_imbalance"].to_numpy()
     n_splits = analysis["n_splits"]

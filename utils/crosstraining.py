@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -292,6 +293,7 @@ def train(
             )
             for i, split in enumerate(rows)
         ]
+        begin = time.perf_counter()
         results = []
         for result in workers.map(training.train_fold, tasks, threads=True):
             metric, points = next(iter(result.curves.items()))
@@ -308,6 +310,7 @@ def train(
                 ),
             )
             results.append(result)
+    log.info("Trained %d models in %.1f s", len(results), time.perf_counter() - begin)
     return results
 
 
