@@ -109,6 +109,13 @@ def test_a_mistake_is_named(overrides: list[str], message: str) -> None:
         typed("preprocess/training_data", "bbH_tt", PreprocessConfig, *overrides)
 
 
+@pytest.mark.parametrize("analysis", ["bbH_tt", "bbH_em"])
+def test_figures_carry_the_luminosity_of_their_year(analysis: str) -> None:
+    for year, luminosity in (("2016", 36.3), ("2017", 41.5), ("2018", 59.8), ("2022", None)):
+        config = typed("train", "train", TrainConfig, f"analysis={analysis}", f"year={year}")
+        assert config.luminosity == luminosity
+
+
 def preprocess(**keys: Any) -> PreprocessConfig:
     base = {
         "input_tree_name": "T",
@@ -173,13 +180,46 @@ def test_helper_keys_are_fine_where_something_refers_to_them() -> None:
         program.typed(cfg, PreprocessConfig)
 
 
+def test_a_helper_key_may_be_a_table() -> None:
+    base = {"input_tree_name": "T", "input_samples": ["S"], "year": 2018, "which": "${paths[0]}"}
+    cfg = OmegaConf.create(
+        {
+            **base,
+            "paths": ["/a"],
+            "roots": {"2018": "/b"},
+            "input_path": "${oc.select:roots.${year}}",
+        }
+    )
+    with pytest.raises(ConfigError, match="unknown key 'which'"):
+        program.typed(cfg, PreprocessConfig)
+    del cfg["which"]
+    with pytest.raises(ConfigError, match="unknown key 'paths'"):
+        program.typed(cfg, PreprocessConfig)
+    cfg["skim_path"] = "${paths[0]}"
+    found = program.typed(cfg, PreprocessConfig)
+    assert (found.input_path, found.skim_path) == ("/b", "/a")
+
+
+@pytest.mark.parametrize("key", ["training_samples", "prediction_samples"])
+def test_a_sample_has_one_group(key: str) -> None:
+    other = {"training_samples": "prediction_samples", "prediction_samples": "training_samples"}
+    samples = {key: [{"sample": "S", "group": "G", "processes": {}}], other[key]: ["S"]}
+    with pytest.raises(ConfigError, match=r"sample 'S' has the group '[GS]'.* once, under samples"):
+        _ = preprocess(**samples).read_samples
+    described = {"samples": {"S": {"group": "G"}}, key: ["S"], other[key]: ["S"]}
+    assert preprocess(**described).read_samples[0].group == "G"
+
+
 def test_values_of_other_yaml_types_become_text() -> None:
     config = load(PredictConfig, {"kind": "for_datacards", "run_id": 123, "experiment_id": "None"})
     assert (config.run_id, config.experiment_id) == ("123", None)
     assert preprocess(year=2018).year == "2018"
 
 
-def test_what_is_typed_becomes_what_hydra_takes(tmp_path: Path) -> None:
+def test_what_is_typed_becomes_what_hydra_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     primaries = CONFIGS / "preprocess/training_data"
     flat = tmp_path / "flat.yaml"
     flat.write_text("year: ???\n")
@@ -198,9 +238,11 @@ def test_what_is_typed_becomes_what_hydra_takes(tmp_path: Path) -> None:
         ["analysis=bbH_em", "~pca", "hydra.verbose=true"], primaries, "bbH_tt"
     )
     assert line[:3] == ["analysis=bbH_em", "~pca", "hydra.verbose=true"]
-    line = program.command_line(
-        ["year=1", "model_param.max_depth=", "run_name="], primaries, "bbH_tt"
-    )
+    of_mlproject = ["year=1", "model_param.max_depth=", "run_name="]
+    with pytest.raises(ConfigError, match=r"'model_param.max_depth=' has no value.*depth=null"):
+        program.command_line(of_mlproject, primaries, "bbH_tt")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "1")
+    line = program.command_line(of_mlproject, primaries, "bbH_tt")
     assert not any("max_depth" in part or "run_name" in part for part in line)
     with pytest.raises(ConfigError, match="no analysis file"):
         program.command_line([f"analysis={tmp_path}/none.yaml"], primaries, "bbH_tt")

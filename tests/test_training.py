@@ -122,6 +122,8 @@ def test_rows_of_each_model(data: dict[str, Any]) -> None:
         ({"objective": "binary"}, 3, "binary, but there are 3 classes"),
         ({"num_class": 4}, 3, "num_class is 4, but there are 3"),
         ({"num_threads": 4}, 3, "set by the training itself"),
+        ({"n_jobs": 4}, 3, "model_param.n_jobs is set by the training itself"),
+        ({"learning_rate": 0.03, "eta": 0.5}, 3, "one parameter of LightGBM.* once, as .*rate"),
     ],
 )
 def test_parameters_that_make_no_sense(
@@ -132,8 +134,10 @@ def test_parameters_that_make_no_sense(
 
 
 def test_parameters_by_their_other_names() -> None:
-    found = training.parameters({"n_estimators": 7, "early_stopping_rounds": 2}, 3, 1)
+    given = {"n_estimators": 7, "early_stopping_rounds": 2, "eta": 0.5, "random_state": 3}
+    found = training.parameters(given, 3, 1)
     assert (found.num_iterations, found.early_stopping_round) == (7, 2)
+    assert (found.lightgbm["learning_rate"], found.lightgbm["seed"]) == (0.5, 3)
     assert found.lightgbm["force_col_wise"] is True
     assert found.lightgbm["num_class"] == 3
 

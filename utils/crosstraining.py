@@ -171,7 +171,7 @@ def _weight(
 ) -> tuple[str, NDArray[np.float64]]:
     """Return the name and values of the training weight: a column, or an expression of columns."""
     known = {**columns["identity"], **columns["misc_features"], **columns["weights"]}
-    name = config.weight_name or ("w_cp" if "w_cp" in known else "w_class_imbalance")
+    name = config.weight_name or "w_class_imbalance"
     expression = parse(name)
     for used in sorted(expression.names):
         if used not in known:
@@ -231,7 +231,7 @@ def split(config: TrainConfig, data: TrainingSet) -> tuple[tuple[Split, ...], fo
     audit = folds.audit_training(
         data.identity, data.fold, [r.train for r in rows], [r.validation for r in rows]
     )
-    log.info("%s", audit.summary[0].upper() + audit.summary[1:])
+    log.info("%s", audit.summary)
     if inner is None:
         log.info(
             "Validation and predicted rows coincide: early stopping looks at the left-out folds "

@@ -26,7 +26,7 @@ MAX_RELATIVE_STD = 0.05
 """Spread of the fold sizes, relative to their mean, up to which no fold rule is refused."""
 
 MAX_PULL = 3.0
-"""The same spread, in multinomial standard deviations; only beyond both is a rule refused."""
+"""The same spread, in standard deviations beyond chance; only beyond both is a rule refused."""
 
 WARN_INDEPENDENCE = 4.0
 """Gaussian standard deviations of the fold x process chi-square beyond which a warning is due."""
@@ -146,9 +146,9 @@ def _column(columns: Mapping[str, Array], name: str) -> Array:
 class Balance:
     """Sizes of all folds, empty ones included, and how unequal they are.
 
-    `relative_std` is their standard deviation over their mean. `pull` is that over its multinomial
-    expectation sqrt((n_splits-1)/n_events), the relative standard deviation of one fold's size when
-    folds are drawn at random; for two folds it is the deviation of a fold in standard deviations.
+    `relative_std` is their standard deviation over their mean. `pull` is how far that is beyond
+    what drawing folds at random (a multinomial distribution) gives, in standard deviations: the
+    chi-square of the sizes, for n_splits-1 degrees of freedom, as those of a Gaussian.
     """
 
     sizes: tuple[int, ...]
@@ -169,8 +169,8 @@ def balance(fold: Array, n_splits: int) -> Balance:
     sizes = np.bincount(fold, minlength=n_splits)
     n_events = int(sizes.sum())
     spread = float(np.std(sizes) / np.mean(sizes)) if n_events else 0.0
-    expected = math.sqrt((n_splits - 1) / n_events) if n_events else 0.0
-    pull = spread / expected if expected else 0.0
+    # The chi-square of the sizes against equal ones is n_events times the squared relative spread.
+    pull = gaussian_z(n_events * spread**2, n_splits - 1) if n_splits > 1 else 0.0
     return Balance(tuple(map(int, sizes)), spread, pull)
 
 
@@ -182,7 +182,7 @@ def check_balance(fold: Array, n_splits: int, rule: FoldRule | None = None) -> B
         raise InputError(
             f"folds by {source} have {', '.join(map(str, found.sizes))} events: their standard "
             f"deviation is {found.relative_std:.1%} of the mean (allowed {MAX_RELATIVE_STD:.0%}) "
-            f"and {found.pull:.1f} times what chance gives (allowed {MAX_PULL:.0f}): use "
+            f"and {found.pull:.1f} standard deviations beyond chance (allowed {MAX_PULL:.0f}): use "
             "fold_rule: hash or another xtrain_split_feature"
         )
     return found
@@ -263,7 +263,7 @@ def check_entry_rule(
     new file). Entry numbers of a merged or re-made file name other events than those trained on.
     Raises InputError; other rules pass.
     """
-    if rule.kind != "entry" or rule.n_splits == 1 or never_trained:
+    if rule.kind != "entry" or never_trained:
         return
     keys = ("size", "uuid", "tree", "n_entries")
     if not any(all(t.get(k) == predicted.get(k) for k in keys) for t in trained):
@@ -384,11 +384,11 @@ class ModelAudit:
 
     model: int
     n_train: int
-    n_validation: int
     n_predicted: int
-    validation_in_train: int
     predicted_in_train: int
-    predicted_in_validation: int
+    n_validation: int = 0
+    validation_in_train: int = 0
+    predicted_in_validation: int = 0
 
 
 @dataclass(frozen=True)
@@ -403,29 +403,36 @@ class LeakAudit:
         """No validation row was trained on, and with several models no predicted row either."""
         return not any(self._leaks(m) for m in self.models)
 
-    @property
-    def n_trained_on(self) -> int:
-        """Predicted rows whose event the scoring model was trained on."""
-        return sum(m.predicted_in_train for m in self.models)
-
     def _leaks(self, model: ModelAudit) -> int:
         # A single model scores what it was trained on by design; such rows are flagged instead.
         predicted = model.predicted_in_train if len(self.models) > 1 else 0
         return model.validation_in_train + predicted
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return the audit as rows of a table, one per model."""
-        return [{**vars(m), "passed": self._leaks(m) == 0} for m in self.models]
+        """Return the audit as rows of a table, one per model; a prediction validates nothing."""
+        left_out = _OF_VALIDATION if self.stage == "prediction" else ()
+        return [
+            {
+                **{name: count for name, count in vars(m).items() if name not in left_out},
+                "passed": self._leaks(m) == 0,
+            }
+            for m in self.models
+        ]
 
     @property
     def summary(self) -> str:
         """The audit in one line."""
+        training = self.stage == "training"
         counts = ", ".join(
-            f"model {m.model}: {m.validation_in_train} validation and {m.predicted_in_train} "
-            f"predicted rows among its {m.n_train} training rows"
+            f"model {m.model}: "
+            + (f"{m.validation_in_train} validation and " if training else "")
+            + f"{m.predicted_in_train} predicted rows among its {m.n_train} training rows"
             for m in self.models
         )
-        return f"leak audit of the {self.stage} {'passed' if self.passed else 'FAILED'}; {counts}"
+        return f"Leak audit of the {self.stage} {'passed' if self.passed else 'FAILED'}; {counts}"
+
+
+_OF_VALIDATION = ("n_validation", "validation_in_train", "predicted_in_validation")
 
 
 def trained_identities(identity: UInt64, rows: Array) -> UInt64:
@@ -469,48 +476,29 @@ def audit_training(
     return LeakAudit("training", tuple(models))
 
 
-def audit_prediction(
-    trained: Sequence[UInt64],
-    identity: UInt64,
-    fold: Array,
-    validated: Sequence[UInt64] | None = None,
-) -> LeakAudit:
+def audit_prediction(trained: Sequence[UInt64], identity: UInt64, fold: Array) -> LeakAudit:
     """Audit predicted rows: identities `(n,)` and folds `(n,)` against what model i trained on.
 
-    `trained[i]` (and `validated[i]`) come from `trained_identities`. Chunks are audited one by one
-    and joined with `merge_audits`.
+    `trained[i]` comes from `trained_identities`. Chunks are audited one by one and joined with
+    `merge_audits`.
     """
     models = []
     for i, learned in enumerate(trained):
         predicted = identity[fold == i]
-        stopped = validated[i] if validated is not None else learned[:0]
-        models.append(
-            ModelAudit(
-                model=i,
-                n_train=len(learned),
-                n_validation=len(stopped),
-                n_predicted=len(predicted),
-                validation_in_train=0,
-                predicted_in_train=int(trained_on(learned, predicted).sum()),
-                predicted_in_validation=int(trained_on(stopped, predicted).sum()),
-            )
-        )
+        found = int(trained_on(learned, predicted).sum())
+        models.append(ModelAudit(i, len(learned), len(predicted), found))
     return LeakAudit("prediction", tuple(models))
 
 
 def merge_audits(audits: Sequence[LeakAudit]) -> LeakAudit:
     """Return the audit of all rows of several predictions (chunks, samples) by the same models."""
-    merged = []
-    for same in zip(*(a.models for a in audits), strict=True):
-        merged.append(
-            ModelAudit(
-                model=same[0].model,
-                n_train=same[0].n_train,
-                n_validation=same[0].n_validation,
-                n_predicted=sum(m.n_predicted for m in same),
-                validation_in_train=same[0].validation_in_train,
-                predicted_in_train=sum(m.predicted_in_train for m in same),
-                predicted_in_validation=sum(m.predicted_in_validation for m in same),
-            )
+    merged = [
+        ModelAudit(
+            model=same[0].model,
+            n_train=same[0].n_train,
+            n_predicted=sum(m.n_predicted for m in same),
+            predicted_in_train=sum(m.predicted_in_train for m in same),
         )
+        for same in zip(*(a.models for a in audits), strict=True)
+    ]
     return LeakAudit("prediction", tuple(merged))

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from utils import folds, identities, inference, ntuples, selection
 from utils.alignment import Proof, prove_alignment
+from utils.expressions import expand
 from utils.files import complete
 from utils.friends import FOLD, FriendWriter, fill_rows, friend_metadata, score_columns
 from utils.inference import FoldModels
@@ -59,7 +61,7 @@ class Scorer:
     recipe: Recipe
     trained: tuple[NDArray[np.uint64], ...]
 
-    @property
+    @cached_property
     def analysis(self) -> AnalysisConfig:
         return preprocess_config(self.recipe)
 
@@ -168,6 +170,8 @@ def friend_tasks(
         files = _files(config, sample, described, output_folder)
         for file in files:
             never = sample.never_trained
+            if skim is not None:
+                never = all(s["never_trained"] for s in skim.metadata["samples"])
             folds.check_entry_rule(scorer.models.rule, scorer.recipe.files, file.fingerprint, never)
             if skim is not None and scorer.models.rule.kind == "entry":
                 _check_same_file(file, skim)
@@ -215,6 +219,7 @@ def prediction_analysis(config: PredictConfig, recipe: Recipe) -> PreprocessConf
     described = raw.get("samples") or {}
     raw["samples"] = {name: described[name] for name in names if name in described}
     raw["for_training"], raw["common_cut"], raw["chunk_size"] = False, config.cut, config.chunk_size
+    raw["input_branches"] = None  # those of training samples
     if config.source == "ntuples":
         raw["input_path"] = config.input_path or raw["input_path"]
     return load(PreprocessConfig, raw)
@@ -238,6 +243,15 @@ def check_skim(skim: Skim, scorer: Scorer) -> None:
             f"{skim.path} was made with the feature pipeline {its[:12]}, run {scorer.run_id} with "
             f"{mine[:12]}: preprocess it again with the run's pipeline"
         )
+    groups = {s["name"]: s["group"] for s in recipe.samples}
+    for sample in meta["samples"]:
+        trained_as = groups.get(sample["name"], sample["group"])
+        if trained_as != sample["group"]:
+            raise InputError(
+                f"{skim.path}: sample {sample['name']} has the group '{sample['group']}', in run "
+                f"{scorer.run_id} '{trained_as}': the leak audit would compare nothing; preprocess "
+                "it again with the run's group"
+            )
     names, wanted = [c["name"] for c in meta["classes"]], [c["name"] for c in recipe.classes]
     if names and names != wanted:
         raise InputError(
@@ -264,14 +278,14 @@ def check_skim(skim: Skim, scorer: Scorer) -> None:
 def _check_definitions(skim: Skim, scorer: Scorer) -> None:
     """Raise InputError where a feature means something else in a skim than in the run."""
     run, its = scorer.recipe.analysis, skim.metadata["config"]
-    used = {*run["cont_features"], *run["cat_features"]}
-    both = run["derived_features"].keys() & its["derived_features"].keys()
     compared = [("missing", "missing", run["missing"], its["missing"])]
-    for key, names in (("derived_features", used | both), ("clip", used), ("feature_info", used)):
-        for name in sorted(names):
+    for name in sorted({*run["cont_features"], *run["cat_features"]}):
+        for key in ("derived_features", "clip", "feature_info"):
             values = [config[key].get(name) for config in (run, its)]
             if key == "feature_info":  # of which labels may change
                 values = [(value or {}).get("missing") for value in values]
+            elif key == "derived_features":
+                values = [_meaning(config, name) for config in (run, its)]
             compared.append((key, name, values[0], values[1]))
     for key, name, mine, other in compared:
         if json.dumps(mine) != json.dumps(other):  # as text, in which NaN equals NaN
@@ -279,6 +293,14 @@ def _check_definitions(skim: Skim, scorer: Scorer) -> None:
                 f"{skim.path} was made with another `{key}` ('{name}') than the training skim of "
                 f"run {scorer.run_id}: preprocess it again with the run's"
             )
+
+
+def _meaning(config: Mapping[str, Any], name: str) -> list[str] | None:
+    """Return what computes a derived feature, its definitions filled in; None for a branch."""
+    if name not in config["derived_features"]:
+        return None
+    definitions = {**config["derived_features"], **config["cuts"]}
+    return [str(step) for step in expand(definitions[name], definitions).program]
 
 
 def _check_same_file(file: InputFile, skim: Skim) -> None:
@@ -439,7 +461,7 @@ def write_friends(task: FriendTask) -> FriendResult:
             proofs.append(prove_alignment(file.path, partial, friend_name=file.output.name))
         audit = folds.merge_audits(audits)
         if not audit.passed:
-            raise RunError(f"sample {task.sample.name}: {audit.summary}: nothing was written")
+            raise RunError(f"sample {task.sample.name}: {audit.summary}: it gets no friend trees")
     return FriendResult(task.sample.name, tuple(proofs), audit, tuple(f.output for f in task.files))
 
 

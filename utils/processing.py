@@ -61,7 +61,7 @@ def apply_missing(
         if name not in columns:
             continue
         column = columns[name]
-        is_missing = _is_missing(column, declared)
+        is_missing = holds_missing(column, declared)
         counts[name] = int(np.count_nonzero(is_missing))
         if declared.refuse and counts[name]:
             raise InputError(
@@ -95,7 +95,7 @@ def count_not_finite(
             continue
         undeclared = ~np.isfinite(column)
         if missing and name in missing:
-            undeclared &= ~_is_missing(column, missing[name])
+            undeclared &= ~holds_missing(column, missing[name])
         n_nan = int(np.count_nonzero(undeclared & np.isnan(column)))
         n_inf = int(np.count_nonzero(undeclared)) - n_nan
         if name in allow_nan_in:
@@ -137,7 +137,8 @@ def check_finite(
     refuse_not_finite(count_not_finite(columns, names, allow_nan_in, missing), where)
 
 
-def _is_missing(column: Array, declared: Missing) -> npt.NDArray[np.bool_]:
+def holds_missing(column: Array, declared: Missing) -> npt.NDArray[np.bool_]:
+    """Return for each row, `(n,)`, whether it holds one of the declared missing values."""
     found = np.zeros(len(column), np.bool_)
     for value in declared.values:
         if column.dtype.kind == "f":

@@ -144,7 +144,7 @@ def typed(cfg: DictConfig, model: type[C]) -> C:
     if not isinstance(raw, dict) or not raw:
         raise ConfigError("no configuration is named: add --config-name NAME.yaml")
     plain = {str(key): value for key, value in raw.items()}
-    referred = {name.split(".")[0] for name in _interpolated(raw)}
+    referred = set(_interpolated(raw))
     undeclared_keys(model, plain, referred)
     for key, value in plain.items():
         if value == "???":
@@ -157,8 +157,8 @@ def typed(cfg: DictConfig, model: type[C]) -> C:
 def command_line(arguments: list[str], primaries: Path, default: str | None) -> list[str]:
     """Return what the user typed in the form Hydra takes.
 
-    Raises ConfigError where a primary file must be named and none is, or an analysis file is not
-    there.
+    Raises ConfigError where a primary file must be named and none is, an analysis file is not
+    there, or a key has no value.
     """
     named = _option(arguments, "--config-name", "-cn") or default
     if named is None and not _HELP & set(arguments):
@@ -170,8 +170,11 @@ def command_line(arguments: list[str], primaries: Path, default: str | None) -> 
         p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_dir()
     }
     declared = _groups_in_defaults(primary)
-    # `key=` is how MLproject and shell variables say "not given": what is configured stands.
-    arguments = [a for a in arguments if a.startswith("-") or not a.endswith("=")]
+    empty = [a for a in arguments if a.endswith("=") and not a.startswith("-")]
+    if empty and "MLFLOW_RUN_ID" not in os.environ:
+        raise ConfigError(f"'{empty[0]}' has no value: leave it out, or write {empty[0]}null")
+    # `key=` is how MLproject says "not given": what is configured stands.
+    arguments = [a for a in arguments if a not in empty]
     rewritten = [_override(a, groups, declared) for a in arguments]
     given = {a.split("=", 1)[0] for a in arguments}
     stamp = "${now:%Y-%m-%d_%H-%M-%S}" + f"_{os.getpid()}"
@@ -252,7 +255,7 @@ def _groups_in_defaults(primary: Path | None) -> set[str]:
 
 
 def _interpolated(value: Any) -> Iterable[str]:
-    """Yield the names that `${...}` refers to anywhere inside `value`."""
+    """Yield the top-level names that `${...}` refers to anywhere inside `value`."""
     if isinstance(value, dict):
         for item in value.values():
             yield from _interpolated(item)
@@ -260,7 +263,7 @@ def _interpolated(value: Any) -> Iterable[str]:
         for item in value:
             yield from _interpolated(item)
     elif isinstance(value, str):
-        yield from re.findall(r"\$\{\s*([A-Za-z_][\w.]*)\s*\}", value)
+        yield from re.findall(r"\$\{\s*(?:oc\.select:\s*)?([A-Za-z_]\w*)", value)
 
 
 def _missing_config(error: MissingConfigException) -> str:

@@ -93,7 +93,7 @@ def publish_friends(run: Run, config: PredictConfig, scorer: Scorer, workers: En
             audits.append(result.audit)
             bar.update(task.n_entries)
     audit = folds.merge_audits(audits)
-    log.info("%s", audit.summary[0].upper() + audit.summary[1:])
+    log.info("%s", audit.summary)
     with scratch() as temporary:
         extra = _audit_files(temporary, "friends", audit, {"friends": proofs})
         run.publish({**{f"pred/{p.name}": p for p in outputs}, **extra})
@@ -126,7 +126,7 @@ def publish_tables(run: Run, config: PredictConfig, scorer: Scorer, workers: Eng
                 results.append(result)
                 bar.update(task.skim.n_rows)
         audit = folds.merge_audits([r.audit for r in results])
-        log.info("%s", audit.summary[0].upper() + audit.summary[1:])
+        log.info("%s", audit.summary)
         content = {"tables": [{"name": r.name, "n_events": r.n_events} for r in results]}
         name = "tables_" + "_".join(sorted(r.name for r in results))
         extra = _audit_files(temporary, name[:80], audit, content)

@@ -447,7 +447,7 @@ class AnalysisConfig(Closed):
 
 
 def _check_features(config: AnalysisConfig) -> None:
-    for role in ("cont_features", "cat_features", "misc_features"):
+    for role in ("cont_features", "cat_features", "misc_features", "training_features"):
         names = getattr(config, role)
         doubled = sorted({n for n in names if names.count(n) > 1})
         if doubled:
@@ -539,7 +539,7 @@ class PreprocessConfig(AnalysisConfig):
         doubled = sorted({n for n in names if names.count(n) > 1})
         if doubled:
             raise ConfigError(f"input_samples names {', '.join(doubled)} twice: name each once")
-        unknown = sorted(set(self.samples) - set(names) - set(self._all_sample_names()))
+        unknown = sorted(set(self.samples) - set(names) - set(self._groups()))
         if unknown:
             raise ConfigError(
                 f"samples describes '{unknown[0]}', which is read nowhere; "
@@ -547,9 +547,22 @@ class PreprocessConfig(AnalysisConfig):
             )
         return samples
 
-    def _all_sample_names(self) -> Iterator[str]:
+    def _groups(self) -> dict[str, str]:
+        """Return the group of each sample, by name, of the training and the prediction list.
+
+        Raises ConfigError where the lists disagree: the leak audit would compare nothing.
+        """
+        groups: dict[str, str] = {}
         for item in [*self.training_samples, *self.prediction_samples]:
-            yield _entry(self, item).sample
+            entry = _entry(self, item)
+            group = entry.group or entry.sample
+            if groups.setdefault(entry.sample, group) != group:
+                raise ConfigError(
+                    f"sample '{entry.sample}' has the group '{groups[entry.sample]}' in "
+                    f"training_samples and '{group}' in prediction_samples: "
+                    "give it once, under samples"
+                )
+        return groups
 
 
 def _sample(config: PreprocessConfig, item: Any) -> Sample:
@@ -673,8 +686,6 @@ class RunStageConfig(Closed):
     run_id: Text
     experiment_id: Text | None = None
     year: Text = ""
-    data_root: str = "data"
-    engine: EngineConfig = EngineConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -701,6 +712,7 @@ class PredictConfig(RunStageConfig):
     cut: str | None = None
     double_precision: bool = False
     chunk_size: int = Field(50_000, ge=1)
+    engine: EngineConfig = EngineConfig()
 
 
 class EvaluateConfig(RunStageConfig):

@@ -101,7 +101,7 @@ def write_table(task: TableTask) -> TableResult:
             writers[1].write_table(table)
         audit = folds.merge_audits(audits)
         if not audit.passed:
-            raise RunError(f"table {task.name}: {audit.summary}: nothing was written")
+            raise RunError(f"table {task.name}: {audit.summary}: it is not logged")
     return TableResult(task.name, csv_path, parquet_path, task.skim.n_rows, audit)
 
 

@@ -15,18 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils import ntuples
-from utils.expressions import parse
+from utils.expressions import expand, parse
 from utils.processing import (
     apply_missing,
     check_finite,
     clip_columns,
     count_not_finite,
+    holds_missing,
     refuse_not_finite,
 )
 from utils.schema import (
     COMPUTED_COLUMNS,
     TARGET,
     AnalysisConfig,
+    ConfigError,
     InputError,
     Missing,
     PreprocessConfig,
@@ -51,7 +53,8 @@ class Roles:
     """Which columns an analysis reads, by role, and what is done to the features.
 
     `kept` are further columns stored with the weights, because the training weight names them.
-    `definitions` are derived features and named cuts.
+    `definitions` are derived features and named cuts. `made_from` names the columns a derived
+    feature is made from that may be missing, and it is where one of them is.
     """
 
     cont: tuple[str, ...]
@@ -61,6 +64,7 @@ class Roles:
     kept: tuple[str, ...]
     definitions: Mapping[str, str]
     missing: Mapping[str, Missing]
+    made_from: Mapping[str, Mapping[str, Missing]]
     clip: Mapping[str, tuple[float | None, float | None]]
 
     @property
@@ -69,7 +73,9 @@ class Roles:
 
     def columns(self) -> tuple[str, ...]:
         """Every column to read, each once; computed ones are not read."""
-        return tuple(dict.fromkeys([*self.features, *self.misc, *self.identity, *self.kept]))
+        sources = [name for names in self.made_from.values() for name in names]
+        named = [*self.features, *self.misc, *self.identity, *self.kept, *sources]
+        return tuple(dict.fromkeys(named))
 
 
 def roles_of(config: AnalysisConfig, misc: Sequence[str] | None = None) -> Roles:
@@ -77,16 +83,34 @@ def roles_of(config: AnalysisConfig, misc: Sequence[str] | None = None) -> Roles
     features = [*config.cont_features, *config.cat_features]
     chosen = config.misc_features if misc is None else misc
     misc_read = tuple(name for name in chosen if name not in COMPUTED_COLUMNS)
+    definitions = {**config.derived_features, **config.cuts}
+    missing = config.missing_values(features)
+    made_from = {}
+    for name in features:
+        if name not in config.derived_features:
+            continue
+        declared = config.missing_values(_sources(name, definitions))
+        if declared:
+            made_from[name] = declared
+            missing.setdefault(name, next(iter(declared.values())))
     return Roles(
         cont=tuple(config.cont_features),
         cat=tuple(config.cat_features),
         misc=misc_read,
         identity=config.identity_columns,
         kept=_kept(config),
-        definitions={**config.derived_features, **config.cuts},
-        missing=config.missing_values(features),
+        definitions=definitions,
+        missing=missing,
+        made_from=made_from,
         clip=config.clip,
     )
+
+
+def _sources(name: str, definitions: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the branches, or elements of them, that a derived feature is computed from."""
+    steps = expand(definitions[name], definitions).program
+    columns = (s.name + "".join(f"[{i}]" for i in s.element) for s in steps if s.kind == "column")
+    return tuple(dict.fromkeys(columns))
 
 
 def physics_weight(config: AnalysisConfig) -> str | None:
@@ -206,7 +230,24 @@ def plan(
                 replace(whole, start=start, stop=min(start + size, info.n_entries))
                 for start in range(0, max(info.n_entries, 1), size)
             ]
+    if config.for_training:
+        _check_described(config, roles, trees)
     return Plan(tuple(samples), tuple(processes), tuple(trees), tuple(units))
+
+
+def _check_described(
+    config: AnalysisConfig, roles: Roles, trees: Sequence[ntuples.TreeInfo]
+) -> None:
+    """Raise ConfigError where something is said of a column that is nowhere: a misspelt name."""
+    known = {*roles.columns(), *roles.definitions, *COMPUTED_COLUMNS}
+    known |= {branch for tree in trees for branch in tree.branches}
+    for key in ("clip", "feature_info", "profile_features"):
+        for name in getattr(config, key):
+            if name not in known:
+                raise ConfigError(
+                    f"{key} names '{name}', which is no feature and no branch; "
+                    f"{nearest(name, known)}"
+                )
 
 
 def _check_branches(names: Sequence[str], info: ntuples.TreeInfo) -> None:
@@ -237,23 +278,44 @@ def stream(unit: Unit) -> Iterator[Selected]:
     )
     not_finite: dict[str, tuple[int, int]] = {}
     for chunk in chunks:
-        for rows in chunk.selections:
+        selections = [
+            (rows.entry, _with_missing_derived(unit.roles, rows.columns))
+            for rows in chunk.selections
+        ]
+        for _, columns in selections:
             features = unit.roles.features
-            found = count_not_finite(rows.columns, features, missing=unit.roles.missing)
+            found = count_not_finite(columns, features, missing=unit.roles.missing)
             for name, (nan, inf) in found.items():
                 before = not_finite.get(name, (0, 0))
                 not_finite[name] = (before[0] + nan, before[1] + inf)
         if not_finite:
             continue  # nothing of this file can be used; the rest is read for the counts
         parts = [
-            _by_role(unit, position, rows.entry, dict(rows.columns))
-            for position, rows in enumerate(chunk.selections)
+            _by_role(unit, position, entry, columns)
+            for position, (entry, columns) in enumerate(selections)
         ]
-        counts = tuple(len(rows.entry) for rows in chunk.selections)
+        counts = tuple(len(entry) for entry, _ in selections)
         missing = {n: sum(c.get(n, 0) for _, c in parts) for n in {n for _, c in parts for n in c}}
         groups = _concatenated([groups for groups, _ in parts])
         yield Selected(chunk.stop - chunk.start, chunk.n_common, counts, missing, groups)
     refuse_not_finite(not_finite, f"{unit.info.path} (sample {unit.sample.name})")
+
+
+def _with_missing_derived(roles: Roles, columns: Columns) -> Columns:
+    """Return the columns with derived features missing where one of their branches is.
+
+    They then hold the declared value, as a branch would, and the policy for it follows: from -999
+    and -999 no ratio of 1 is computed.
+    """
+    result = dict(columns)
+    for name, sources in roles.made_from.items():
+        declared = roles.missing[name]
+        absent = np.logical_or.reduce(
+            [holds_missing(columns[source], its) for source, its in sources.items()]
+        )
+        if absent.any():
+            result[name] = np.where(absent, declared.values[0], columns[name])
+    return result
 
 
 def _wanted(unit: Unit) -> dict[str, Any]:
@@ -339,10 +401,25 @@ def _no_events(unit: Unit) -> Selected:
 def _concatenated(parts: Sequence[dict[str, Columns]]) -> dict[str, Columns]:
     if len(parts) == 1:
         return parts[0]
+    for name in parts[0]["identity"]:
+        _check_one_kind([p["identity"][name] for p in parts], name)
     return {
         group: {name: _concatenate([p[group][name] for p in parts], name) for name in columns}
         for group, columns in parts[0].items()
     }
+
+
+def _check_one_kind(arrays: Sequence[Array], name: str) -> None:
+    """Raise InputError where an identity column is an integer in one input and not in another.
+
+    Joined they would be float64, in which float32's rounding of large numbers no longer shows.
+    """
+    types = {str(a.dtype): a.dtype.kind == "f" for a in arrays}
+    if len(set(types.values())) > 1:
+        raise InputError(
+            f"identity column '{name}' is {' in one input and '.join(sorted(types))} in another: "
+            "store it as an integer in all of them"
+        )
 
 
 def _concatenate(arrays: list[Array], name: str) -> Array:

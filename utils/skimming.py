@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -228,7 +229,8 @@ def save_configuration(config: PreprocessConfig) -> None:
     kind = "training" if config.for_training else "prediction"
     path = config.output_folder / f"config_{kind}.json"
     with complete(path) as partial:
-        partial.write_text(config.model_dump_json(indent=1, by_alias=True))
+        # By json, which keeps NaN as such; pydantic would write null.
+        partial.write_text(json.dumps(config.model_dump(mode="json", by_alias=True), indent=1))
 
 
 def check_pipeline(config: PreprocessConfig, pipeline: FeaturePipeline) -> None:

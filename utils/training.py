@@ -19,21 +19,8 @@ Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 Point = tuple[int, float]
 
-_ALIASES = {
-    "num_iterations": (
-        "num_boost_round",
-        "n_estimators",
-        "num_iteration",
-        "num_round",
-        "num_trees",
-    ),
-    "early_stopping_round": ("early_stopping_rounds", "early_stopping", "n_iter_no_change"),
-    "metric": ("metrics",),
-    "objective": ("objective_type", "app", "application", "loss"),
-}
-"""Names that LightGBM takes for parameters this module has to know."""
-
-_OURS = ("num_threads", "n_jobs", "nthread", "num_class", "verbosity", "verbose")
+_OURS = ("num_threads", "verbosity")
+"""Parameters that the training sets itself."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +42,7 @@ def parameters(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Par
 
     Raises ConfigError for an objective that gives no class probabilities.
     """
-    given = {_canonical(key): value for key, value in model_param.items()}
-    _check_names(given)
-    clash = [key for key in given if key in _OURS and key != "num_class"]
-    if clash:
-        raise ConfigError(f"model_param.{clash[0]} is set by the training itself: leave it out")
+    given = _by_main_name(model_param)
     objective = str(given.setdefault("objective", "binary" if n_classes == 2 else "multiclass"))
     # The scores of multiclassova do not sum to 1, so they are no probabilities of classes.
     allowed = ("binary", "multiclass")
@@ -92,25 +75,39 @@ def parameters(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Par
     )
 
 
-def _check_names(given: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a parameter LightGBM does not have, which it would ignore."""
+def _by_main_name(model_param: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters by LightGBM's main names; most have others, such as eta.
+
+    Raises ConfigError for what LightGBM would silently ignore: a parameter it does not have, and
+    one that is given twice, under two names.
+    """
     from lightgbm.basic import _ConfigAliases
 
-    aliases = _ConfigAliases._get_all_param_aliases()
-    known = {*aliases, *(alias for others in aliases.values() for alias in others)}
-    for key in given:
-        if key not in known:
-            raise ConfigError(f"LightGBM has no parameter model_param.{key}; {nearest(key, known)}")
+    names = _ConfigAliases._get_all_param_aliases()
+    main_name = {name: main for main, others in names.items() for name in (main, *others)}
+    given: dict[str, Any] = {}
+    told: dict[str, str] = {}
+    for key, value in model_param.items():
+        if key not in main_name:
+            raise ConfigError(
+                f"LightGBM has no parameter model_param.{key}; {nearest(key, main_name)}"
+            )
+        main = main_name[key]
+        if main in given:
+            raise ConfigError(
+                f"model_param.{told[main]} and model_param.{key} are one parameter of LightGBM: "
+                f"give it once, as model_param.{main}"
+            )
+        if main in _OURS:
+            raise ConfigError(f"model_param.{key} is set by the training itself: leave it out")
+        given[main], told[main] = value, key
+    return given
 
 
 def _binary_metrics(metric: Any) -> list[str]:
     """Return the metrics of a two-class training; the shared defaults name the multiclass ones."""
     names = [metric] if isinstance(metric, str) else list(metric)
     return [str(n).replace("multi_", "binary_") for n in names] or ["binary_logloss"]
-
-
-def _canonical(key: str) -> str:
-    return next((name for name, aliases in _ALIASES.items() if key in aliases), key)
 
 
 @dataclass(frozen=True)
