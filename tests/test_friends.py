@@ -108,7 +108,7 @@ def test_metadata_survive_whatever_their_length(tmp_path: Path) -> None:
     long = {**METADATA, "cut": "pt_1 > 40 && " * 20_000, "text": 'quotes " and H→ττ'}
     with friends.FriendWriter(tmp_path / "f.root", "t", BRANCHES, long):
         pass
-    assert friends.read_metadata(tmp_path / "f.root") == json.loads(json.dumps(long))
+    assert friends.open_friend(tmp_path / "f.root").metadata == json.loads(json.dumps(long))
     assert friends.fold_rule(long) == RULE
 
 

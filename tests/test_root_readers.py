@@ -32,7 +32,8 @@ def root() -> Iterator[Any]:
     module.gROOT.SetBatch(True)
     module.TH1.AddDirectory(False)
     yield module
-    module.DisableImplicitMT()
+    if module.ROOT.IsImplicitMTEnabled():
+        module.DisableImplicitMT()
 
 
 def events(n: int = N, first: int = 0) -> Columns:
@@ -180,7 +181,7 @@ def test_the_metadata_are_readable_from_root(root: Any, pair: tuple[Path, Path])
     file = root.TFile.Open(str(pair[1]))
     text = file.Get("pred_metadata")
     assert text.ClassName() == "TObjString"
-    assert json.loads(str(text.GetString())) == friends.read_metadata(pair[1])
+    assert json.loads(str(text.GetString())) == friends.open_friend(pair[1]).metadata
 
 
 # --- RDataFrame ----------------------------------------------------------------------------------
@@ -253,7 +254,7 @@ def test_tfilemerger_joins_friends_too(root: Any, pair: tuple[Path, Path], tmp_p
     assert merger.Merge()
     friend = friends.open_friend(tmp_path / "m.root")
     assert (friend.tree, friend.n_entries) == ("pred", 2 * N)
-    assert friend.metadata == friends.read_metadata(pair[1])
+    assert friend.metadata == friends.open_friend(pair[1]).metadata
 
 
 def test_an_input_that_root_wrote_is_proved(

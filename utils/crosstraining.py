@@ -23,6 +23,7 @@ from utils.schema import (
     RunError,
     TrainConfig,
     nearest,
+    project_path,
 )
 from utils.skims import Skim, open_skim
 from utils.training import FoldResult, FoldTask, Parameters, Split
@@ -75,7 +76,26 @@ def open_training_skim(config: TrainConfig) -> Skim:
                 f"LightGBM takes no feature named '{name}': name it in derived_features, for "
                 f"example 'first: {name}'"
             )
+    if config.test_file:
+        _check_test_skim(config, skim)
     return skim
+
+
+def _check_test_skim(config: TrainConfig, skim: Skim) -> None:
+    """Raise InputError where the models could not be tested on `test_file`."""
+    test = open_skim(project_path(config.test_file))
+    for what, mine, its in (
+        ("feature pipeline", *(s.metadata["pipeline"]["fingerprint"][:12] for s in (skim, test))),
+        (
+            "list of classes",
+            *(", ".join(c["name"] for c in s.metadata["classes"]) for s in (skim, test)),
+        ),
+    ):
+        if mine != its:
+            raise InputError(
+                f"test_file {test.path} was made with another {what} ({its}) than {skim.path} "
+                f"({mine}): preprocess both alike"
+            )
 
 
 def features_of(config: TrainConfig, skim: Skim) -> tuple[str, ...]:
@@ -206,9 +226,11 @@ def _check_folds(data: TrainingSet) -> None:
         learnt = data.target[data.fold != i] if n_splits > 1 else data.target
         seen = np.bincount(learnt, minlength=len(data.classes))
         for class_id in np.flatnonzero(seen == 0):
+            why = f"all of its events are in fold {i}: use fewer folds, or fold_rule=hash"
+            if not np.any(data.target == class_id):
+                why = "negative_weights or duplicates dropped all of its events: choose others"
             raise InputError(
-                f"model {i} would learn nothing of class {data.class_names[class_id]}: all of its "
-                f"events are in fold {i}: use fewer folds, or fold_rule=hash"
+                f"model {i} would learn nothing of class {data.class_names[class_id]}: {why}"
             )
 
 

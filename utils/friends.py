@@ -265,11 +265,6 @@ def find_friend(file: Any, path: Path, tree: str | None) -> tuple[Friend, Any]:
     return Friend(path, tree, int(found.num_entries), _dtypes(found), metadata), found
 
 
-def read_metadata(path: str | Path, tree: str | None = None) -> dict[str, Any]:
-    """Return the metadata of the friend tree in `path`; errors as `open_friend`."""
-    return dict(open_friend(path, tree).metadata)
-
-
 def iterate(
     path: str | Path, tree: str, names: Sequence[str], chunk_entries: int = 200_000
 ) -> Iterator[tuple[int, int, dict[str, Array]]]:

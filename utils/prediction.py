@@ -80,7 +80,7 @@ class Rows:
     """Entries start .. stop-1 of one input file, and the rows of them that are to be scored.
 
     `entry` are their entry numbers, ascending; `matrix` their features in the models' order;
-    `provenance` and `samples`, `files` say whose events they are.
+    `provenance` says whose events they are.
     """
 
     start: int

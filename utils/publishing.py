@@ -95,7 +95,8 @@ def publish_friends(run: Run, config: PredictConfig, scorer: Scorer, workers: En
     audit = folds.merge_audits(audits)
     log.info("%s", audit.summary)
     with scratch() as temporary:
-        extra = _audit_files(temporary, "friends", audit, {"friends": proofs})
+        name = "_".join(["friends", *sorted(config.sample_names)])
+        extra = _audit_files(temporary, name[:80], audit, {"friends": proofs})
         run.publish({**{f"pred/{p.name}": p for p in outputs}, **extra})
     log.info("Wrote %d friend trees to %s and logged them under pred/", len(outputs), folder)
 
@@ -163,11 +164,11 @@ def _check_origin(skim: Skim, name: str, config: PredictConfig, scorer: Scorer) 
     known = scorer.recipe.skims
     if config.input_path or name not in ("train", "test") or name not in known:
         return
-    now = origin(skim.metadata)
-    if now != known["origin"]:
+    now, then = origin(skim.metadata), known["origin" if name == "train" else "test_origin"]
+    if now != then:
         raise InputError(
             f"{skim.path} was made anew since run {scorer.run_id} was trained (origin {now}, "
-            f"then {known['origin']}): train again, or name it with input_path={skim.path.parent}"
+            f"then {then}): train again, or name it with input_path={skim.path.parent}"
         )
 
 

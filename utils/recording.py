@@ -17,7 +17,7 @@ from utils.crosstraining import TrainingSet
 from utils.files import scratch
 from utils.forest import compile_forest
 from utils.schema import Recipe, TrainConfig, portable, project_path
-from utils.skims import Skim, origin
+from utils.skims import Skim, open_skim, origin
 from utils.tracking import RECIPE, NewRun
 from utils.training import FoldResult, Split
 
@@ -37,17 +37,20 @@ def tags(config: TrainConfig, skim: Skim) -> dict[str, str]:
 
 
 def parameters(config: TrainConfig, data: TrainingSet) -> dict[str, Any]:
-    """Return the parameters of a run: what people compare runs by."""
+    """Return the parameters of a run: what people compare runs by.
+
+    Names that MLproject declares are left to it where it may leave them empty.
+    """
     return {
         "analysis": config.analysis_name,
         "year": config.year,
-        "train_file": portable(config.skim_file),
+        "skim": portable(config.skim_file),
         "n_splits": config.n_splits,
         "fold_rule": data.rule.kind,
         "xtrain_split_feature": ",".join(data.rule.columns),
-        "weight_name": data.weight_name,
+        "training_weight": data.weight_name,
         "negative_weights": config.negative_weights,
-        "validation": config.validation,
+        "validated_on": config.validation,
         "n_features": len(data.features),
         "n_events": len(data.target),
         "n_classes": len(data.classes),
@@ -123,6 +126,9 @@ def make_recipe(
             "train": portable(data.skim.path),
             "test": portable(_test_skim(config, data.skim)),
             "origin": origin(meta),
+            "test_origin": origin(
+                open_skim(project_path(config.test_file)).metadata if config.test_file else meta
+            ),
         },
         audit=tuple(audit.to_rows()),
         audit_passed=audit.passed,

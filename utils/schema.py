@@ -163,7 +163,8 @@ class Recipe:
     classes: id, name, color, ... in order of ids. features: training features in order.
     pipeline: numbers and fingerprint of the feature pipeline. fold: the fold rule. weight: the
     training weight. models: index, fingerprint, best_iteration. samples: name, group, processes.
-    files: fingerprints of the training ntuples. skims: paths of train and test, and their `origin`.
+    files: fingerprints of the training ntuples. skims: paths of train and test, and where their
+    rows come from (`origin`, `test_origin`).
     audit: rows of the leak audit; `audit_passed` sums them up.
     """
 

@@ -169,7 +169,7 @@ class Selected:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything to be read: open trees, units of work in input order, and the names of codes."""
+    """Everything to be read: trees, units of work in input order, and the names of codes."""
 
     samples: tuple[Sample, ...]
     processes: tuple[str, ...]

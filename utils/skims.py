@@ -332,16 +332,27 @@ class Skim:
 
 
 def origin(metadata: Mapping[str, Any]) -> str:
-    """Return a short hash of the inputs and the configuration that a skim was made from.
+    """Return a short hash of the inputs and the configuration that a skim's rows follow from.
 
-    The train and the test skim of one preprocessing have the same; where things are, and which
-    engine made them, does not matter.
+    The train and the test skim of one preprocessing have the same; where things are, how they are
+    drawn and what is trained on them does not matter.
     """
-    places = ("engine", "data_root", "input_path", "skim_path", "output_path", "chunk_size")
-    made = {k: v for k, v in metadata["config"].items() if k not in places}
+    made = {k: v for k, v in metadata["config"].items() if k not in _NOT_IN_ROWS}
+    made["class_to_info"] = {i: c["name"] for i, c in made["class_to_info"].items()}
+    declared = {n: f["missing"] for n, f in made["feature_info"].items()}
+    made["feature_info"] = {n: missing for n, missing in declared.items() if missing is not None}
     files = [{k: v for k, v in f.items() if k != "path"} for f in metadata["files"]]
     text = json.dumps([files, made], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_NOT_IN_ROWS = frozenset(
+    {"engine", "data_root", "input_path", "skim_path", "output_path", "chunk_size"}
+    | {"experiment_text", "luminosity", "center_of_mass_energy", "signal_classes"}
+    | {"profile_features", "training_features", "model_param", "n_splits", "weight_name"}
+    | {"negative_weights", "validation", "validation_size", "prediction_samples"}
+)
+"""Keys of a configuration that change no row of a training skim."""
 
 
 def open_skim(path: str | Path) -> Skim:

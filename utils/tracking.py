@@ -236,11 +236,6 @@ class Run:
         finite = {k: [(0, v)] for k, v in metrics.items() if np.isfinite(v)}
         _log_metrics(self.client, self.run_id, finite)
 
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        self.client.log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
-
     def _local(self) -> Path | None:
         """Return the artifact folder, also after the project was moved; None if it is remote."""
         parsed = urlparse(self.artifact_uri)
