@@ -604,6 +604,19 @@ def test_metric_names_are_safe_and_do_not_collide():
     assert flat["my_data_1/significance/category/macro_2"] > 0
 
 
+def test_only_what_is_asked_for_is_made_and_it_is_the_same():
+    table = make_table(n=300, weight="signed")
+    every = evaluate(table, FAST)
+    some = evaluate(table, dataclasses.replace(FAST, sections=("roc", "densities"), n_threads=3))
+    assert _plain(some.roc) == _plain(every.roc)
+    assert _plain(some.scores) == _plain(every.scores)
+    assert _plain(some.densities) == _plain(every.densities)
+    assert some.calibration == some.thresholds == some.features == ()
+    assert some.gaps["calibration"] == some.gaps["over_training"] == "not asked for"
+    with pytest.raises(InputError, match="'rocs' is no section; nearest: 'roc'"):
+        evaluate(table, dataclasses.replace(FAST, sections=("rocs",)))
+
+
 # --- golden figure data ---------------------------------------------------------------------------
 
 

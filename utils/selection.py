@@ -25,6 +25,7 @@ from utils.processing import (
 )
 from utils.schema import (
     COMPUTED_COLUMNS,
+    PHYSICS_WEIGHT,
     TARGET,
     AnalysisConfig,
     InputError,
@@ -38,9 +39,6 @@ log = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 Columns = dict[str, Array]
-
-PHYSICS_WEIGHT = "weight"
-"""Column of the physics weight in a skim's `weights` group."""
 
 _WEIGHT_KEY = "__physics_weight__"
 """The physics weight among the definitions."""

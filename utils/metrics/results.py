@@ -32,6 +32,13 @@ VIEW_LABELS: dict[View, str] = {
     "unweighted": "unweighted",
 }
 
+SECTIONS = (
+    *("densities", "scores", "confusion", "roc", "precision_recall", "thresholds", "calibration"),
+    *("significance", "over_training", "features", "correlations", "profiles"),
+    *("learning_curves", "importances", "shap", "comparison"),
+)
+"""Parts of an evaluation that can be asked for: the fields of `Evaluation` that hold results."""
+
 UNLABELLED = -1
 """Class id of events whose true class is unknown."""
 
@@ -84,6 +91,8 @@ class EvaluationOptions:
     n_bootstrap, n_permutations, max_permuted_rows: size of the resampling.
     n_calibration_bins: bins of a reliability diagram, equally populated.
     density_bin: default width of score bins; a class's `bin_size` comes first.
+    sections: what to make, of `SECTIONS`; curves come with the numbers ('scores') of their areas.
+    n_threads: threads to work with; no number depends on it.
     """
 
     seed: int = 1357
@@ -96,6 +105,8 @@ class EvaluationOptions:
     background_uncertainty: float = 0.1
     n_calibration_bins: int = 20
     density_bin: float = 0.025
+    sections: tuple[str, ...] = SECTIONS
+    n_threads: int = 1
 
 
 # --- numbers --------------------------------------------------------------------------------------
