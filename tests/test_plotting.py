@@ -174,7 +174,7 @@ def test_band_belongs_to_its_class_in_the_legend(drawn: dict[str, go.Figure]) ->
     groups = [t.legendgroup for t in drawn["performance/score_signal"].data]
     assert groups.count("class 0") == 2
     hidden = [t for t in drawn["performance/score_signal"].data if t.showlegend is False]
-    assert all(t.fill == "toself" for t in hidden)
+    assert all(t.fill == "toself" or t.error_y.array is not None for t in hidden)
 
 
 def test_confusion_matrix_shows_percent(

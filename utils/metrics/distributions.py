@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.metrics.bootstrap import ratio
+from utils.metrics.bootstrap import MIN_EVENTS, ratio
 from utils.metrics.results import (
     UNLABELLED,
     Correlations,
@@ -24,6 +24,7 @@ from utils.metrics.threads import each
 
 N_FEATURE_BINS = 50
 N_PROFILE_BINS = 25
+"""Most bins; fewer where events are few, see `bins_for`."""
 _MOST_INTEGERS = 40
 _MOST_CORRELATED = 200_000
 
@@ -146,11 +147,12 @@ def make_feature_distributions(
     series = _series(np.asarray(table.target), present)
     view: View = "unweighted" if table.weight is None else "physics"
     weight = weights_with_unlabelled(table, view)
+    n_bins = bins_for(np.bincount(series), N_FEATURE_BINS)
 
     def one(name: str) -> FeatureDistribution:
         values = np.asarray(table.features[name], dtype=np.float64)
         known = np.isfinite(values)
-        edges, integer = feature_edges(values[known])
+        edges, integer = feature_edges(values[known], n_bins)
         shape = (len(present), len(edges) - 1)
         inside = known & (values >= edges[0]) & (values <= edges[-1])
         code = np.searchsorted(edges, values[inside], side="right") - 1
@@ -168,6 +170,11 @@ def make_feature_distributions(
         )
 
     return tuple(each(one, table.features, n_threads))
+
+
+def bins_for(sizes: NDArray[np.integer], most: int) -> int:
+    """Return 2 n^(1/3) (Rice), 10 to `most`, for the median n of the classes' `sizes`."""
+    return int(np.clip(2 * np.cbrt(np.median(sizes)), 10, most))
 
 
 def feature_edges(values: Floats, n_bins: int = N_FEATURE_BINS) -> tuple[Floats, bool]:
@@ -236,7 +243,8 @@ def make_profile(table: EvaluationTable, feature: str) -> ScoreProfile:
     target = np.asarray(table.target)
     present = classes_present(target)
     known = np.isfinite(values)
-    edges, _ = feature_edges(values[known], N_PROFILE_BINS)
+    n_bins = bins_for(np.unique(target, return_counts=True)[1], N_PROFILE_BINS)
+    edges, _ = feature_edges(values[known], n_bins)
     m, k = len(edges) - 1, len(table.classes)
     mean, error = np.full((k, len(present), m), np.nan), np.full((k, len(present), m), np.nan)
     n = np.zeros((len(present), m), dtype=np.int64)
@@ -249,6 +257,6 @@ def make_profile(table: EvaluationTable, feature: str) -> ScoreProfile:
             average = ratio(np.bincount(code, weights=score, minlength=m), n[t])
             squares = np.bincount(code, weights=(score - average[code]) ** 2, minlength=m)
             spread = ratio(squares, n[t] - 1)
-            mean[c, t] = np.where(n[t] > 1, average, np.nan)
-            error[c, t] = np.sqrt(ratio(spread, n[t]))
+            mean[c, t] = np.where(n[t] >= MIN_EVENTS, average, np.nan)
+            error[c, t] = np.where(n[t] >= MIN_EVENTS, np.sqrt(ratio(spread, n[t])), np.nan)
     return ScoreProfile(feature, edges, present, mean, error, n)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.metrics import curves
-from utils.metrics.bootstrap import BAND, Sums, Term, estimate, limits, ratio
+from utils.metrics.bootstrap import BAND, MIN_EVENTS, Sums, Term, estimate, limits, ratio
 from utils.metrics.results import (
     Calibration,
     Estimate,
@@ -201,7 +201,8 @@ def make_threshold_scan(
     variance = (1 - efficiency) ** 2 * signal_squares + efficiency**2 * (
         signal_squares[0] - signal_squares
     )
-    purity = ratio(signal, signal + rest)
+    n_selected = np.cumsum(np.bincount(code, minlength=m)[::-1])[::-1]
+    purity = np.where(n_selected >= MIN_EVENTS, ratio(signal, signal + rest), np.nan)
     spread = (1 - purity) ** 2 * signal_squares + purity**2 * rest_squares
     return ThresholdScan(
         view=view,
@@ -225,6 +226,7 @@ def calibration_terms(
 ) -> tuple[dict[str, Term], list[tuple[Floats, NDArray[np.int32]]]]:
     """Return the sums that calibration needs, and per class the bin edges and bin of each event."""
     weight = trained_weights(table)
+    n_bins = min(n_bins, max(len(table.target) // 100, 5))
     terms: dict[str, Term] = {}
     bins = []
     for c, ranking in enumerate(rankings):
@@ -290,7 +292,9 @@ def make_calibration(
                 edges=edges,
                 predicted=predicted,
                 observed=observed,
-                observed_error=ratio(spread, total),
+                observed_error=ratio(
+                    np.where((observed > 0) & (observed < 1), spread, chance), total
+                ),
                 n=np.bincount(code, minlength=m),
                 error=error,
                 noise=float(np.sqrt(2 / np.pi) * np.nansum(ratio(chance, np.full(m, total.sum())))),

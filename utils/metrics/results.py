@@ -89,7 +89,8 @@ class EvaluationOptions:
     background_uncertainty: relative systematic uncertainty of the background yield.
     luminosity: in 1/fb, None where yields are not scaled to one (then no significance).
     n_bootstrap, n_permutations, max_permuted_rows: size of the resampling.
-    n_calibration_bins: bins of a reliability diagram, equally populated.
+    n_calibration_bins: most bins of a reliability diagram, equally populated by 100 events or more
+        (but 5 bins at least).
     density_bin: default width of score bins; a class's `bin_size` comes first.
     sections: what to make, of `SECTIONS`; curves come with the numbers ('scores') of their areas.
     n_threads: threads to work with; no number depends on it.
@@ -244,7 +245,7 @@ class ThresholdScan:
     """Efficiency and purity of the selection `probability of the class >= threshold`.
 
     All arrays (p,); thresholds ascending. efficiency: selected share of the class. purity: share of
-    the class among all selected, NaN where nothing is selected. background_efficiency: selected
+    the class among all selected, NaN below five selected events. background_efficiency: selected
     share of all other classes.
     """
 
@@ -305,8 +306,9 @@ class Calibration:
     """Reliability of one class's probability, under the weights trained with.
 
     All arrays (b,), one entry per bin, bins equally populated and ascending. edges (b+1,).
-    predicted: mean probability; observed: weighted share of the class, with observed_error; n:
-    events. error: expected calibration error, the mean |observed - predicted| over events (its
+    predicted: mean probability; observed: weighted share of the class, with observed_error (that of
+    a right prediction where all or none are of the class); n: events. error: expected
+    calibration error, the mean |observed - predicted| over events (its
     interval is the basic bootstrap's, clipped at 0 and widened to hold the value). noise: the error
     that a perfectly calibrated classifier would show with these statistics.
     """
@@ -382,7 +384,7 @@ class ScoreProfile:
     """Mean probability against a feature, per true class: where it bends, cuts sculpt the feature.
 
     edges (m+1,). true_classes: T ids. mean, error (K, T, m): [probability of class, true class,
-    bin], unweighted, error of the mean; NaN in bins with fewer than two events. n (T, m).
+    bin], unweighted, error of the mean; NaN in bins with fewer than five events. n (T, m).
     """
 
     feature: str
