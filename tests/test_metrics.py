@@ -604,6 +604,25 @@ def test_metric_names_are_safe_and_do_not_collide():
     assert flat["my_data_1/significance/category/macro_2"] > 0
 
 
+def test_fillers_of_absent_quantities_are_missing_values():
+    rng = np.random.default_rng(3)
+    absent = np.arange(400) % 4 == 0
+    table = make_table(n=400)
+    columns = {
+        "jpt": np.where(absent, -10.0, rng.exponential(50, 400)),
+        "d0": rng.normal(size=400),  # negative, but no value twice
+        "charge": np.where(absent, -1.0, 1.0),
+    }
+    found = evaluate(dataclasses.replace(table, features=columns), FAST)
+    missing = {f.name: int(f.n_missing.sum()) for f in found.features}
+    assert missing == {"jpt": 100, "d0": 0, "charge": 0}
+    assert found.features[0].edges[0] >= 0
+    expected = np.corrcoef(columns["jpt"][~absent], columns["d0"][~absent])
+    unweighted = dataclasses.replace(table, features=columns, target=np.zeros(400, int))
+    matrix = evaluate(unweighted, FAST).correlations.matrix
+    assert matrix[0, 1] == pytest.approx(expected[0, 1], abs=1e-9)
+
+
 def test_only_what_is_asked_for_is_made_and_it_is_the_same():
     table = make_table(n=300, weight="signed")
     every = evaluate(table, FAST)

@@ -139,6 +139,21 @@ def _series(target: NDArray[Any], present: Sequence[int]) -> NDArray[np.intp]:
     return series
 
 
+def without_filler(values: NDArray[Any]) -> NDArray[Any]:
+    """Return `values` (n,) with NaN for a filler, such as the -10 of a jet that is not there.
+
+    That is the lowest value, if it is negative, not that of whole numbers within a short range,
+    and shared by at least 1 % of the events.
+    """
+    known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if len(known) == 0 or known.min() >= 0 or feature_edges(known)[1]:
+        return values
+    filled = values == known.min()
+    if np.count_nonzero(filled) < max(0.01 * len(values), 2):
+        return values
+    return np.where(filled, np.nan, values)
+
+
 def make_feature_distributions(
     table: EvaluationTable, n_threads: int = 1
 ) -> tuple[FeatureDistribution, ...]:

@@ -76,7 +76,7 @@ def evaluate(
     elif wanted & {"scores", "confusion", "roc", "precision_recall", "thresholds", "calibration"}:
         parts |= _performance(known, options, gaps)
     if wanted & {"features", "correlations", "profiles"}:
-        parts |= _features(table, known, options, gaps)
+        parts |= _features(table, options, gaps)
     if "over_training" in wanted:
         reason = overtraining.reason_against(train, test)
         if reason:
@@ -221,7 +221,6 @@ def _curve_gaps(table: EvaluationTable, scores: Scores, gaps: dict[str, str]) ->
 
 def _features(
     table: EvaluationTable,
-    known: EvaluationTable,
     options: EvaluationOptions,
     gaps: dict[str, str],
 ) -> dict[str, Any]:
@@ -231,6 +230,9 @@ def _features(
         reason = "no event is left" if table.features else "the table has no features"
         gaps |= dict.fromkeys(wanted, reason)
         return parts
+    features = {name: distributions.without_filler(v) for name, v in table.features.items()}
+    table = replace(table, features=features)
+    known = labelled(table)
     if "features" in wanted:
         parts["features"] = distributions.make_feature_distributions(table, options.n_threads)
     if "correlations" in wanted and len(known.target) == 0:

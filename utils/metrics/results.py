@@ -352,7 +352,8 @@ class FeatureDistribution:
     """Distribution of one feature per true class, unit area each, within the central 99.8 %.
 
     edges (m+1,). true_classes: T ids. density, density_error (T, m). n_missing (T,): events without
-    a value. integer: the values are whole numbers and have a bin each. view: physics where there
+    a value, or with a filler for one (see `distributions.without_filler`). integer: the values are
+    whole numbers and have a bin each. view: physics where there
     are weights, else unweighted.
     """
 
@@ -416,11 +417,13 @@ class OverTrainingDensity:
 
 @dataclass(frozen=True)
 class Gap:
-    """A difference of a metric between two samples, `first` minus `second`, class-balanced.
+    """A difference of a metric between two samples, `first` minus `second`.
 
-    metric: 'roc_auc' (class_id given), 'roc_auc_macro' or 'log_loss'. paired: same events in both.
+    view: balanced, and physics where both samples have weights. metric: 'roc_auc' (class_id given),
+    'roc_auc_macro' or 'log_loss'. paired: same events in both.
     """
 
+    view: View
     metric: str
     class_id: int | None
     first: Sample3
@@ -453,7 +456,7 @@ class OverTraining:
     """In-fold, out-of-fold and test compared; `verdict` is one sentence that says what it means.
 
     biased: the scores that an analysis uses (out-of-fold) differ from those on the test set beyond
-    the interval of macro AUC or log-loss; None where there is no test set.
+    the interval of class-balanced macro AUC or log-loss; None where there is no test set.
     memorised: in-fold is better than out-of-fold (or, with one fold, test) beyond the interval.
     """
 

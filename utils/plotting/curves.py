@@ -21,6 +21,7 @@ from utils.metrics.results import (
 from utils.plotting.densities import Named
 from utils.plotting.labels import literal, measured, number
 from utils.plotting.style import (
+    FEW,
     INK,
     MUTED,
     PALETTE_10,
@@ -36,6 +37,7 @@ from utils.plotting.style import (
     place_legend,
     plain_width,
     rgba,
+    some_points,
     thin,
 )
 
@@ -82,21 +84,21 @@ def _roc(ev: Evaluation, style: Style, curves: Sequence[RocCurve]) -> go.Figure:
     for curve, name in zip(curves, entries, strict=True):
         group = {"legendgroup": f"class {curve.class_id}"}
         color = style.rgba(curve.class_id, 0.25)
-        x = curve.fpr
-        fig.add_trace(band(x, curve.tpr_low, x, curve.tpr_high, color, **group))
-        fig.add_trace(
-            _line(style, curve.class_id, x, curve.tpr, name).update(
-                customdata=_cuts(curve.threshold),
-                hovertemplate="fpr %{x:.4f}, tpr %{y:.4f}, score ≥ %{customdata:.4f}",
-                **group,
-            )
-        )
+        x, at = curve.fpr, some_points(len(curve.fpr))
+        fig.add_trace(band(x[at], curve.tpr_low[at], x[at], curve.tpr_high[at], color, **group))
+        line = _line(style, curve.class_id, x, curve.tpr, name)
+        hover = "fpr %{x:.4f}, tpr %{y:.4f}"
+        fig.add_trace(line.update(**_hover(hover, curve.threshold, len(curves)), **group))
     return fig
 
 
-def _cuts(threshold: Any) -> Any:
-    """Return thresholds for hover texts; the first one, infinity, has no place in JSON."""
-    return np.where(np.isfinite(threshold), threshold, 1.0).astype(np.float32)
+def _hover(text: str, threshold: Any, n_curves: int) -> dict[str, Any]:
+    """Return the settings of a hover text; thresholds are told unless there are many curves."""
+    if n_curves > FEW:  # their thresholds would be a third of a large page
+        return {"hovertemplate": text}
+    # The first one, infinity, has no place in JSON.
+    cuts = np.where(np.isfinite(threshold), threshold, 1.0).astype(np.float32)
+    return {"customdata": cuts, "hovertemplate": text + ", score ≥ %{customdata:.4f}"}
 
 
 def _rejection(ev: Evaluation, style: Style, curves: Sequence[RocCurve]) -> go.Figure:
@@ -107,7 +109,9 @@ def _rejection(ev: Evaluation, style: Style, curves: Sequence[RocCurve]) -> go.F
     smallest = min((float(p.min()) for p in positive if p.size), default=1e-3)
     high = min(1 / max(smallest, 1e-12), 1e6)
     y_range = log_range(1, max(high, 3))
+    grid = np.linspace(0.01, 1, 100)
     lines = [(c.tpr[c.fpr > 0], -np.log10(c.fpr[c.fpr > 0]) / y_range[1]) for c in curves]
+    lines.append((grid, -np.log10(grid) / y_range[1]))
     legend_title = f"{literal(ev.dataset)}, area under ROC curve"
     fig = figure(
         style,
@@ -122,21 +126,18 @@ def _rejection(ev: Evaluation, style: Style, curves: Sequence[RocCurve]) -> go.F
         entries=entries,
         legend_title=legend_title,
     )
-    grid = np.linspace(0.01, 1, 100)
     fig.add_trace(_guess(grid, 1 / grid))
     for curve, name in zip(curves, entries, strict=True):
         use = curve.fpr > 0
         y = 1 / curve.fpr[use]
         group = {"legendgroup": f"class {curve.class_id}"}
         color = style.rgba(curve.class_id, 0.25)
-        fig.add_trace(band(curve.tpr_low[use], y, curve.tpr_high[use], y, color, **group))
-        fig.add_trace(
-            _line(style, curve.class_id, curve.tpr[use], y, name).update(
-                customdata=_cuts(curve.threshold[use]),
-                hovertemplate="efficiency %{x:.3f}, rejection %{y:.4g}, score ≥ %{customdata:.4f}",
-                **group,
-            )
-        )
+        at = some_points(len(y))
+        left, right = curve.tpr_low[use][at], curve.tpr_high[use][at]
+        fig.add_trace(band(left, y[at], right, y[at], color, **group))
+        line = _line(style, curve.class_id, curve.tpr[use], y, name)
+        hover = "efficiency %{x:.3f}, rejection %{y:.4g}"
+        fig.add_trace(line.update(**_hover(hover, curve.threshold[use], len(curves)), **group))
     return fig
 
 
@@ -192,16 +193,13 @@ def _precision_recall(
         fig.add_trace(_guess([0, 1], [*guesses] * 2))
     for curve, name in zip(curves, entries, strict=True):
         group = {"legendgroup": f"class {curve.class_id}"}
-        x = curve.recall
+        x, at = curve.recall, some_points(len(curve.recall))
+        low, high = curve.precision_low[at], curve.precision_high[at]
         color = style.rgba(curve.class_id, 0.25)
-        fig.add_trace(band(x, curve.precision_low, x, curve.precision_high, color, **group))
-        fig.add_trace(
-            _line(style, curve.class_id, x, curve.precision, name).update(
-                customdata=_cuts(curve.threshold),
-                hovertemplate="recall %{x:.4f}, precision %{y:.4f}, score ≥ %{customdata:.4f}",
-                **group,
-            )
-        )
+        fig.add_trace(band(x[at], low, x[at], high, color, **group))
+        line = _line(style, curve.class_id, x, curve.precision, name)
+        hover = "recall %{x:.4f}, precision %{y:.4f}"
+        fig.add_trace(line.update(**_hover(hover, curve.threshold, len(curves)), **group))
         if len(guesses) > 1:
             base = _guess([0, 1], [curve.prevalence, curve.prevalence])
             fig.add_trace(base.update(line={"color": style.rgba(curve.class_id)}, **group))

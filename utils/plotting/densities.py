@@ -398,7 +398,7 @@ def _features(style: Style, group: Sequence[FeatureDistribution], of: str) -> go
     )
     if missing:
         counts = ", ".join(f"{f.name} {int(f.n_missing.sum()):,}" for f in missing)
-        caption += f" Events without a value: {counts}."
+        caption += f" Events without a value, or with a filler for one: {counts}."
     fig = panels(
         style,
         [""] * len(group),

@@ -326,7 +326,7 @@ def correlations(ev: Evaluation, style: Style) -> Named:
 
 def shorten_label(text: str) -> str:
     """Return a short tick text; one with markup is left whole."""
-    return text if "<" in text or "&" in text else shorten(text, 22)
+    return text if "<" in text or "&" in text else shorten(text, 26)
 
 
 def _coefficient(value: float) -> str:

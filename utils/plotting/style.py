@@ -381,6 +381,11 @@ def band(
     )
 
 
+def some_points(n: int, most: int = 300) -> NDArray[np.intp]:
+    """Return indices of at most `most` of n points, the ends among them: enough for a band."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.intp))
+
+
 # --- many panels ----------------------------------------------------------------------------------
 
 PANEL = (300, 235)

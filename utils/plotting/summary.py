@@ -128,7 +128,9 @@ def gaps(ev: Evaluation, style: Style) -> Named:
         for gap in chosen:
             of = "<b>macro mean</b>" if gap.metric == "roc_auc_macro" else "all classes"
             of = style.name(gap.class_id) if gap.class_id is not None else of
-            rows.append((of, gap.difference, f"{gap.first} − {gap.second}"))
+            kind = f"{gap.first} − {gap.second}"
+            kind += "" if gap.view == "balanced" else f", {VIEW_LABELS[gap.view]}"
+            rows.append((of, gap.difference, kind))
         if rows:
             yield (
                 key,
@@ -138,7 +140,8 @@ def gaps(ev: Evaluation, style: Style) -> Named:
                     title=f"Gaps in {title}",
                     caption=(
                         f"Differences of the {title} between samples with 95 % bootstrap intervals "
-                        "(the same events in both: paired). Zero means no over-training."
+                        "(paired where both hold the same events), class-balanced where nothing "
+                        "else is said. Zero means no over-training."
                     ),
                     x_title=f"Difference in {title}",
                     legend_title="95 % intervals",
@@ -207,8 +210,8 @@ def _forest(
     fig.add_vline(x=0, line={"color": INK, "width": 1, "dash": "dot"})
     for k, kind in enumerate(kinds):
         chosen = [(names.index(n), e) for n, e, of in rows if of == kind]
-        y = np.array([i for i, _ in chosen]) + (k - (len(kinds) - 1) / 2) * 0.24
-        color = PALETTE_10[(0, 2, 8)[k % 3]]
+        y = np.array([i for i, _ in chosen]) + (k - (len(kinds) - 1) / 2) * 0.6 / len(kinds)
+        color = PALETTE_10[(0, 2, 8, 1)[k % 4]]
         fig.add_trace(_bars([e for _, e in chosen], y, color, kind, {"legendgroup": kind}))
     return fig
 
