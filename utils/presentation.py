@@ -11,7 +11,7 @@ from utils import report
 from utils.engine import available_cores
 from utils.evaluation import Evaluated
 from utils.files import scratch
-from utils.metrics import Estimate
+from utils.metrics import NOT_ASKED, Estimate
 from utils.metrics.naming import flat_metrics
 from utils.plotting import Style, figures
 from utils.report import PdfWriter
@@ -36,7 +36,7 @@ def log_summary(evaluated: Evaluated) -> None:
     if result.comparison is not None:
         log.info("  %s", result.comparison.verdict)
     for section, reason in result.gaps.items():
-        if section != "comparison":
+        if section != "comparison" and reason != NOT_ASKED:
             log.info("  left out: %s: %s", section, reason)
 
 

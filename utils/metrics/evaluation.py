@@ -13,6 +13,7 @@ from utils.metrics.bootstrap import Sums, poisson_sums
 from utils.metrics.curves import Ranking
 from utils.metrics.performance import ClassCurves
 from utils.metrics.results import (
+    NOT_ASKED,
     SECTIONS,
     Comparison,
     Evaluation,
@@ -94,7 +95,7 @@ def evaluate(
     for name, value in recorded.items():
         if not value:
             gaps[name] = _NOT_RECORDED[name]
-    gaps |= {name: "not asked for" for name in SECTIONS if name not in wanted | {*parts}}
+    gaps |= {name: NOT_ASKED for name in SECTIONS if name not in wanted | {*parts}}
     return Evaluation(
         dataset=table.dataset,
         classes=tuple(table.classes),

@@ -39,6 +39,9 @@ SECTIONS = (
 )
 """Parts of an evaluation that can be asked for: the fields of `Evaluation` that hold results."""
 
+NOT_ASKED = "not asked for"
+"""Reason of a gap that was wanted."""
+
 UNLABELLED = -1
 """Class id of events whose true class is unknown."""
 
