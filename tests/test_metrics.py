@@ -114,6 +114,7 @@ def test_numbers_equal_scikit_learn_in_every_view():
 def test_values_per_fold_are_those_of_the_fold_alone():
     table = make_table(n=3000)
     found = evaluate(table, FAST)
+    shares = []
     for fold in (0, 1):
         mine = table.fold == fold
         alone = evaluate(
@@ -136,6 +137,11 @@ def test_values_per_fold_are_those_of_the_fold_alone():
                 assert found.view(view).average_precision[c].folds[fold] == pytest.approx(
                     alone.view(view).average_precision[c].value, abs=2e-3
                 )
+        shares.append([(m.norm_true, m.norm_pred) for m in alone.confusion])
+    for matrix, *folds in zip(found.confusion, *shares, strict=True):
+        true, predicted = np.std(folds, axis=0, ddof=1)
+        np.testing.assert_allclose(matrix.norm_true_spread, true, atol=1e-6)
+        np.testing.assert_allclose(matrix.norm_pred_spread, predicted, atol=1e-6)
 
 
 def test_signed_weights_stay_signed():

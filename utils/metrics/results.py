@@ -184,7 +184,8 @@ class ConfusionMatrix:
     counts: events. yields, yields_error: sums of weights (physics: divided by the evaluated
     fraction) and sqrt of the sums of squares. norm_true: each row divided by its sum; norm_pred:
     each column by its; NaN in an empty row or column. *_error, *_low, *_high: bootstrap standard
-    deviation and 95 % interval, NaN for rows and columns of fewer than five events.
+    deviation and 95 % interval, NaN for rows and columns of fewer than five events. *_spread:
+    standard deviation over the folds (ddof 1), NaN for fewer than two.
     """
 
     view: View
@@ -195,10 +196,12 @@ class ConfusionMatrix:
     norm_true_error: Floats
     norm_true_low: Floats
     norm_true_high: Floats
+    norm_true_spread: Floats
     norm_pred: Floats
     norm_pred_error: Floats
     norm_pred_low: Floats
     norm_pred_high: Floats
+    norm_pred_spread: Floats
 
 
 # --- curves ---------------------------------------------------------------------------------------

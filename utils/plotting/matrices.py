@@ -51,11 +51,12 @@ def _shares(style: Style, m: ConfusionMatrix, kind: str) -> go.Figure:
     error = 100 * (m.norm_true_error if by_true else m.norm_pred_error)
     low = 100 * (m.norm_true_low if by_true else m.norm_pred_low)
     high = 100 * (m.norm_true_high if by_true else m.norm_pred_high)
+    spread = 100 * (m.norm_true_spread if by_true else m.norm_pred_spread)
     n = len(value)
     hover = [
         [
             f"{number(value[i, j])} % [{number(low[i, j])}, {number(high[i, j])}], "
-            f"{int(m.counts[i, j]):,} events"
+            f"folds ± {number(spread[i, j], 2)}, {int(m.counts[i, j]):,} events"
             for j in range(n)
         ]
         for i in range(n)
