@@ -65,8 +65,8 @@ def _density(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.F
     positive = d.density[d.density > 0]
     if positive.size == 0:
         positive = tops = np.ones(1)
-    # Bins of one or two events must not set the scale.
-    sure = d.density_error < 0.6 * d.density
+    # Bins of less than four events must not set the scale.
+    sure = d.density_error <= 0.5 * d.density
     if not log and tops.shape == sure.shape and sure.any():
         tops = np.where(sure, tops, 0.0)
     headroom = _headroom(len(d.true_classes)) if few else 0.05
@@ -83,7 +83,7 @@ def _density(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.F
             f"Probability of {_plain(ev, d.category)} for the events assigned to its category, by "
             f"true class; {VIEW_LABELS[d.view]}. Each class is normalised to unit area; bands, or "
             "bars where events are few, are one standard deviation of the finite sample."
-            + ("" if log else " Bins of one or two events may leave the frame.")
+            + ("" if log else " Bins of up to three events may leave the frame.")
         ),
         x=axis(f"{category} probability", range=[float(d.edges[0]), float(d.edges[-1])]),
         y=axis("Probability density", log=log, range=y_range, rangemode="nonnegative"),
@@ -449,8 +449,8 @@ def _sparse(density: Floats, error: Floats) -> bool:
 
 
 def _top(density: Floats, error: Floats) -> float:
-    """Return the highest end of an error that is not most of its bin."""
-    sure = error < 0.6 * density
+    """Return the highest end of an error that is at most half of its bin."""
+    sure = error <= 0.5 * density
     return float(np.max((density + error)[sure], initial=0.0)) or float(
         np.max(density, initial=0.0)
     )
