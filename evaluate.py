@@ -19,10 +19,11 @@ def evaluate(config: EvaluateConfig) -> None:
     """Evaluate the dataset that `config` names, and log metrics and figures to its run."""
     from utils import evaluation, presentation, tracking
 
-    run = tracking.open_run(config.run_id, config.experiment_id)
-    evaluated = evaluation.evaluate_dataset(run, config)
-    presentation.log_summary(evaluated)
-    presentation.publish(run, config, evaluated)
+    with presentation.papers() as writer:  # starts while the numbers are made
+        run = tracking.open_run(config.run_id, config.experiment_id)
+        evaluated = evaluation.evaluate_dataset(run, config)
+        presentation.log_summary(evaluated)
+        presentation.publish(run, config, evaluated, writer)
     log.info("Browse and compare: %smlflow ui", tracking.uri_prefix())
 
 

@@ -26,6 +26,9 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "31 leaves": {"num_leaves": 31, "max_depth": -1},
 }
 N_ITERATIONS = 200
+SHOWN = ("densities", "scores", "confusion", "roc", "precision_recall")
+"""Sections of an evaluation with the textbook's numbers and figures."""
+
 N_TRAINED, N_COMPARED, N_SCORED = 60_000, 20_000, 200_000
 
 
@@ -102,6 +105,7 @@ def first(model: Path) -> dict[str, Any]:
 def figures(run_id: str, table_name: str, output: Path) -> dict[str, Any]:
     """Make the figures the textbook makes: densities, confusion matrices, ROC, precision-recall."""
     from utils import evaluation, metrics, tracking
+    from utils.engine import available_cores
     from utils.metrics.naming import class_slugs
     from utils.plotting import Style, curves, densities, matrices
     from utils.report.files import write_html
@@ -109,7 +113,8 @@ def figures(run_id: str, table_name: str, output: Path) -> dict[str, Any]:
 
     run = tracking.open_run(run_id)
     table, _ = evaluation.load_table(run, run.recipe, table_name)
-    result = metrics.evaluate(table, metrics.EvaluationOptions())
+    options = metrics.EvaluationOptions(sections=SHOWN, n_threads=available_cores())
+    result = metrics.evaluate(table, options)
     style = Style(table.classes)
     slugs = class_slugs([info.name for info in table.classes])
     makers = (

@@ -27,6 +27,7 @@ ARROWS = {
     "inference": {"folds", "forest"},
     "plotting": {"metrics"},
     "report": {"plotting", "metrics"},
+    "tables": {"metrics"},
     "alignment": {"folds", "friends"},
     "new_analysis": {"ntuples"},
 }

@@ -240,6 +240,28 @@ def test_training_again_gives_the_same_models(chain: Workspace) -> None:
     assert before == [(folders[0] / f"model_{i}.txt").read_text() for i in range(2)]
 
 
+def test_two_runs_are_compared_on_the_same_events(chain: Workspace) -> None:
+    ids = (chain.folder / "outputs/last_run.json").read_text()
+    first = last_run(chain)["run_id"]
+    chain.run("python", "train.py", "year=2018", "n_splits=2", "model_param.num_iterations=3")
+    short = last_run(chain)["run_id"]
+    try:
+        chain.run(
+            *("python", "predict.py", "--config-name", "for_evaluation.yaml", "year=2018"),
+            *(f"run_id={short}", "sample_names=[test]"),
+        )
+        done = chain.run(
+            *("python", "evaluate.py", f"run_id={short}", f"against={first}", "dataset=test"),
+            *("n_bootstrap=20", "sections=[comparison]"),
+        )
+    finally:
+        (chain.folder / "outputs/last_run.json").write_text(ids)
+    assert f"{first[:8]} is better" in done.stderr + done.stdout
+    (folder,) = chain.folder.glob(f"mlruns/*/{short}/artifacts/plots/test")
+    assert {p.stem for p in folder.glob("comparison_*.html")} >= {"comparison_log_loss"}
+    assert {p.stem.split("_")[0] for p in folder.glob("*.html")} == {"comparison", "report"}
+
+
 def test_the_same_from_another_folder(chain: Workspace, tmp_path: Path) -> None:
     """Absolute paths to the scripts, another working directory: same skims, same place."""
     skims = chain.folder / "data/bbH/tt/2018/skims/training"

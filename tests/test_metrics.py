@@ -114,6 +114,7 @@ def test_numbers_equal_scikit_learn_in_every_view():
 def test_values_per_fold_are_those_of_the_fold_alone():
     table = make_table(n=3000)
     found = evaluate(table, FAST)
+    shares = []
     for fold in (0, 1):
         mine = table.fold == fold
         alone = evaluate(
@@ -136,6 +137,11 @@ def test_values_per_fold_are_those_of_the_fold_alone():
                 assert found.view(view).average_precision[c].folds[fold] == pytest.approx(
                     alone.view(view).average_precision[c].value, abs=2e-3
                 )
+        shares.append([(m.norm_true, m.norm_pred) for m in alone.confusion])
+    for matrix, *folds in zip(found.confusion, *shares, strict=True):
+        true, predicted = np.std(folds, axis=0, ddof=1)
+        np.testing.assert_allclose(matrix.norm_true_spread, true, atol=1e-6)
+        np.testing.assert_allclose(matrix.norm_pred_spread, predicted, atol=1e-6)
 
 
 def test_signed_weights_stay_signed():
@@ -602,6 +608,38 @@ def test_metric_names_are_safe_and_do_not_collide():
     assert flat["my_data_1/physics/log_loss"] == found.view("physics").log_loss.value
     assert flat["my_data_1/low/roc_auc_macro"] < flat["my_data_1/high/roc_auc_macro"]
     assert flat["my_data_1/significance/category/macro_2"] > 0
+
+
+def test_fillers_of_absent_quantities_are_missing_values():
+    rng = np.random.default_rng(3)
+    absent = np.arange(400) % 4 == 0
+    table = make_table(n=400)
+    columns = {
+        "jpt": np.where(absent, -10.0, rng.exponential(50, 400)),
+        "d0": rng.normal(size=400),  # negative, but no value twice
+        "charge": np.where(absent, -1.0, 1.0),
+    }
+    found = evaluate(dataclasses.replace(table, features=columns), FAST)
+    missing = {f.name: int(f.n_missing.sum()) for f in found.features}
+    assert missing == {"jpt": 100, "d0": 0, "charge": 0}
+    assert found.features[0].edges[0] >= 0
+    expected = np.corrcoef(columns["jpt"][~absent], columns["d0"][~absent])
+    unweighted = dataclasses.replace(table, features=columns, target=np.zeros(400, int))
+    matrix = evaluate(unweighted, FAST).correlations.matrix
+    assert matrix[0, 1] == pytest.approx(expected[0, 1], abs=1e-9)
+
+
+def test_only_what_is_asked_for_is_made_and_it_is_the_same():
+    table = make_table(n=300, weight="signed")
+    every = evaluate(table, FAST)
+    some = evaluate(table, dataclasses.replace(FAST, sections=("roc", "densities"), n_threads=3))
+    assert _plain(some.roc) == _plain(every.roc)
+    assert _plain(some.scores) == _plain(every.scores)
+    assert _plain(some.densities) == _plain(every.densities)
+    assert some.calibration == some.thresholds == some.features == ()
+    assert some.gaps["calibration"] == some.gaps["over_training"] == "not asked for"
+    with pytest.raises(InputError, match="'rocs' is no section; nearest: 'roc'"):
+        evaluate(table, dataclasses.replace(FAST, sections=("rocs",)))
 
 
 # --- golden figure data ---------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from utils.metrics.bootstrap import (
     limits,
     poisson_sums,
 )
-from utils.metrics.performance import full_curves, rank_classes
+from utils.metrics.performance import make_curves, rank_classes
 from utils.metrics.scores import make_confusion, make_scores, score_terms
 from utils.schema import ClassInfo, InputError
 
@@ -74,6 +74,19 @@ def test_replicates_depend_on_the_seed_and_nothing_else():
     np.testing.assert_array_equal(first, more.columns["n"])
 
 
+def test_threads_change_no_number():
+    rng = np.random.default_rng(2)
+    row = rng.integers(0, 5, 40_000).astype(np.int32)
+    terms = {"n": Term(row, None, 5), "v": Term(row, rng.random(40_000), 5)}
+    fold = rng.integers(-1, 2, 40_000)
+    alone, shared = (poisson_sums(terms, 150, 3, fold, 2, n) for n in (1, 3))
+    for name in terms:
+        np.testing.assert_array_equal(alone.columns[name], shared.columns[name])
+    assert alone.columns["n"][:, 1:3].sum() == (fold >= 0).sum()
+    fewer = poisson_sums(terms, 120, 3, fold, 2).columns["n"]
+    np.testing.assert_array_equal(fewer, alone.columns["n"][:, :123])
+
+
 def test_estimate_moves_the_percentiles_to_the_exact_value():
     columns = np.concatenate([[1.0], [0.9, 1.1], 1.0 + np.linspace(-0.1, 0.1, 201)])
     found = estimate(5.0, columns, n_folds=2)
@@ -124,7 +137,7 @@ def toys():
         terms = score_terms(table.proba, table.target, codes, table.weight)
         sums = poisson_sums(terms, 100, 1)
         scores = {
-            view: make_scores(table, view, sums, full_curves(ranked, view, True)[2])
+            view: make_scores(table, view, sums, make_curves(ranked, view, True)[1])
             for view in VIEWS
         }
         found.append((scores, make_confusion(table, "unweighted", sums)))

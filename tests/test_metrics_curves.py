@@ -192,3 +192,11 @@ def test_equal_scores_share_a_bin():
     codes = curves.bin_codes(curves.rank(score), _passed(score, positive))
     for value in np.unique(score):
         assert len(np.unique(codes[score == value])) == 1
+
+
+def test_codes_between_edges_are_those_of_a_binary_search():
+    rng = np.random.default_rng(8)
+    score = np.round(rng.random(3000), 2)
+    edges = np.array([0.0, 0.13, 0.5, 0.505, 1.0])
+    found = curves.codes_between(curves.rank(score), edges)
+    np.testing.assert_array_equal(found, np.searchsorted(edges, score, side="right"))

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import log_loss, roc_auc_score
 
 from utils.metrics import EvaluationOptions, EvaluationTable, evaluate
 from utils.metrics.overtraining import ks_distance, make_over_training
@@ -60,6 +61,29 @@ def test_memory_is_seen_and_is_not_bias():
     memory = [t for t in found.ks if t.first == "in-fold" and t.of == "class"]
     assert [t.class_id for t in memory] == [0, 1, 2]
     assert all(t.p_value == 0.01 for t in memory)  # the floor, 1/(99 + 1)
+
+
+def test_gaps_under_physics_weights_are_those_of_scikit_learn():
+    rng = np.random.default_rng(5)
+    train = dataclasses.replace(_table(3, memory=0.3), weight=rng.exponential(size=3000))
+    test = dataclasses.replace(_table(4, dataset="test"), weight=rng.exponential(size=3000))
+    found = make_over_training(train, test, FAST)
+    of = {(g.view, g.first, g.metric, g.class_id): g for g in found.gaps}
+    assert len(of) == len(found.gaps) == 20
+    for c in range(3):
+        gap = of["physics", "in-fold", "roc_auc", c]
+        values = [
+            roc_auc_score(train.target == c, p[:, c], sample_weight=train.weight)
+            for p in (train.infold_proba, train.proba)
+        ]
+        assert [gap.first_value, gap.second_value] == pytest.approx(values)
+        assert gap.difference.low < values[0] - values[1] < gap.difference.high
+    losses = [log_loss(t.target, t.proba, sample_weight=t.weight) for t in (train, test)]
+    gap = of["physics", "out-of-fold", "log_loss", None]
+    assert gap.difference.value == pytest.approx(losses[0] - losses[1])
+    alone = make_over_training(train, dataclasses.replace(test, weight=None), FAST)
+    assert {g.view for g in alone.gaps if g.second == "test"} == {"balanced"}
+    assert alone.verdict == found.verdict
 
 
 def test_no_memory_no_bias():

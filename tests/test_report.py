@@ -170,6 +170,26 @@ def test_report_holds_numbers_reasons_and_recipe(report: Path, evaluation: Evalu
     assert not re.search(r'(?:src|href)="(?:https?:)?//', text)
 
 
+def test_sections_that_were_not_asked_for_are_one_sentence(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    table = EvaluationTable(
+        classes=tuple(ClassInfo(name=name) for name in NAMES),
+        proba=rng.dirichlet(np.ones(3), 60),
+        target=rng.integers(0, 3, 60),
+        fold=np.zeros(60, int),
+    )
+    some = evaluate(table, EvaluationOptions(n_bootstrap=5, sections=("roc", "scores")))
+    style = Style(some.classes)
+    drawn = figures(some, style)
+    assert {key.split("/")[0] for key in drawn} == {"performance", "certainty"}
+    text = make_report(tmp_path / "report.html", some, drawn).read_text()
+    (sentence,) = re.findall(r"Not asked for: ([a-z ,]+)\.", text)
+    names = sentence.split(", ")
+    assert {"densities", "confusion", "precision recall"} <= set(names)
+    assert not {"roc", "scores"} & set(names)
+    assert text.count("ot asked for") == 1
+
+
 def test_missing_audit_is_said(evaluation: Evaluation, tmp_path: Path) -> None:
     path = write_report(
         tmp_path / "r.html", evaluation, Style(evaluation.classes), {}, title="t", recipe={},

@@ -8,17 +8,27 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils import inference, metrics, scored_tables
-from utils.inference import FoldModels
+from utils import metrics, tables, weights
+from utils.engine import available_cores
 from utils.metrics import Evaluation, EvaluationOptions, EvaluationTable
-from utils.processing import FeaturePipeline
-from utils.schema import AnalysisConfig, EvaluateConfig, Recipe, RunError, load, nearest
+from utils.schema import (
+    AnalysisConfig,
+    EvaluateConfig,
+    InputError,
+    Recipe,
+    RunError,
+    load,
+    nearest,
+)
 from utils.tracking import Run
+
+if TYPE_CHECKING:  # compiled forests are needed where a table has features only
+    from utils.inference import FoldModels
 
 log = logging.getLogger(__name__)
 
@@ -49,32 +59,48 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
         signal_classes=tuple(analysis.signal_classes),
         profile_features=tuple(f for f in analysis.profile_features if f in table.features),
         luminosity=analysis.luminosity,
+        sections=_sections(config, gaps),
+        n_threads=available_cores(),
     )
+    wanted = set(options.sections)
     importances, shap = [], None
-    gain = _gain(run, recipe)
-    if gain is not None:
-        importances.append(gain)
-    try:
-        models, matrix = _models_and_matrix(run, recipe, table)
-    except RunError as error:
-        gaps["importances"] = gaps["shap"] = str(error)
-    else:
-        importances.append(_permutation(models, matrix, table, options))
-        shap = _shap(run, models, matrix, table, options.seed)
+    if "importances" in wanted:
+        importances.append(_gain(run, recipe))
+    if wanted & {"importances", "shap"}:
+        try:
+            models, matrix = _models_and_matrix(run, recipe, table)
+        except RunError as error:
+            gaps |= dict.fromkeys(wanted & {"importances", "shap"}, str(error))
+        else:
+            if "importances" in wanted:
+                importances.append(_permutation(models, matrix, table, options))
+            if "shap" in wanted:
+                shap = _shap(run, models, matrix, table, options.seed)
     comparison = None
-    if config.against:
+    if config.against and "comparison" in wanted:
         comparison = _compare(run, config, table, options)
+    others = {
+        name: _other(run, recipe, name)
+        for name in ("train", "test")
+        if name != config.dataset and "over_training" in wanted
+    }
     result = metrics.evaluate(
         table,
         options,
-        train=None if config.dataset == "train" else _other(run, recipe, "train"),
-        test=None if config.dataset == "test" else _other(run, recipe, "test"),
-        learning_curves=_learning_curves(run, recipe),
+        train=others.get("train"),
+        test=others.get("test"),
+        learning_curves=_learning_curves(run, recipe) if "learning_curves" in wanted else None,
         importances=importances,
         shap=shap,
         comparison=comparison,
     )
     return Evaluated(replace(result, gaps={**result.gaps, **gaps}), recipe, analysis)
+
+
+def _sections(config: EvaluateConfig, gaps: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what is asked for, less what the table can't give."""
+    asked = metrics.SECTIONS if config.sections is None else config.sections
+    return tuple(name for name in asked if name != "calibration" or name not in gaps)
 
 
 def _analysis(recipe: Recipe) -> AnalysisConfig:
@@ -107,13 +133,39 @@ def load_table(run: Run, recipe: Recipe, dataset: str) -> tuple[EvaluationTable,
     for suffix in (".csv",) if dataset.endswith(".csv") else (".parquet", ".csv"):
         path = f"pred/{name}{suffix}"
         if path in there:
-            return scored_tables.read_table(run.artifact(path, f"table {name}"), recipe, name)
-    tables = [Path(p).stem for p in there if p.endswith((".parquet", ".csv")) and "audit" not in p]
-    hint = nearest(name, tables)
+            table, gaps = tables.read_table(run.artifact(path, f"table {name}"), recipe, name)
+            return with_trained_weights(table, gaps, recipe)
+    known = [Path(p).stem for p in there if p.endswith((".parquet", ".csv")) and "audit" not in p]
+    hint = nearest(name, known)
     raise RunError(
         f"run {run.run_id} has no table '{name}'; {hint}: make it with "
         f"python predict.py --config-name for_evaluation.yaml run_id={run.run_id}"
     )
+
+
+def with_trained_weights(
+    table: EvaluationTable, gaps: dict[str, str], recipe: Recipe
+) -> tuple[EvaluationTable, dict[str, str]]:
+    """Return the table with weights as the training used them: after its policy on negative ones.
+
+    `drop` becomes a weight of 0, `rescale` keeps this table's own class sums. Where the policy
+    can't be followed, calibration is a gap.
+    """
+    policy = str(recipe.training.get("negative_weights", "error"))
+    weight = table.train_weight
+    if weight is None or policy == "keep" or not np.any(weight < 0):
+        return table, gaps
+    known = table.target >= 0
+    names = [info.name for info in table.classes]
+    try:
+        changed, kept = weights.apply_negative_policy(
+            weight[known], table.target[known], policy, names
+        )
+    except InputError as error:
+        return table, {**gaps, "calibration": str(error)}
+    weight = weight.copy()
+    weight[known] = np.where(kept, changed, 0.0)
+    return replace(table, train_weight=weight), gaps
 
 
 def _other(run: Run, recipe: Recipe, dataset: str) -> EvaluationTable | None:
@@ -122,7 +174,7 @@ def _other(run: Run, recipe: Recipe, dataset: str) -> EvaluationTable | None:
     return load_table(run, recipe, dataset)[0]
 
 
-def _gain(run: Run, recipe: Recipe) -> metrics.Importance | None:
+def _gain(run: Run, recipe: Recipe) -> metrics.Importance:
     path = run.artifact("recipe/importances.csv", what="importances")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -159,6 +211,9 @@ def _models_and_matrix(
     run: Run, recipe: Recipe, table: EvaluationTable
 ) -> tuple[FoldModels, NDArray[np.float32]]:
     """Return the run's models and their features, made again from the untransformed ones."""
+    from utils import inference
+    from utils.processing import FeaturePipeline
+
     pipeline = FeaturePipeline.from_json(recipe.pipeline)
     needed = {*recipe.features} - {*pipeline.outputs} | {*pipeline.inputs}
     lacking = sorted(needed - set(table.features))
@@ -179,6 +234,8 @@ def _permutation(
     table: EvaluationTable,
     options: EvaluationOptions,
 ) -> metrics.Importance:
+    from utils import inference
+
     def score(rows: NDArray[Any], fold: NDArray[Any]) -> NDArray[np.float64]:
         return inference.score(models, rows, fold.astype(np.int32))
 

@@ -11,9 +11,10 @@ from utils import report
 from utils.engine import available_cores
 from utils.evaluation import Evaluated
 from utils.files import scratch
-from utils.metrics import Estimate
+from utils.metrics import NOT_ASKED, Estimate
 from utils.metrics.naming import flat_metrics
 from utils.plotting import Style, figures
+from utils.report import PdfWriter
 from utils.schema import EvaluateConfig, Recipe, slug
 from utils.tracking import Run
 
@@ -35,7 +36,7 @@ def log_summary(evaluated: Evaluated) -> None:
     if result.comparison is not None:
         log.info("  %s", result.comparison.verdict)
     for section, reason in result.gaps.items():
-        if section != "comparison":
+        if section != "comparison" and reason != NOT_ASKED:
             log.info("  left out: %s: %s", section, reason)
 
 
@@ -45,8 +46,16 @@ def _interval(number: Estimate) -> str:
     return f"{number.value:.4f} [{number.low:.4f}, {number.high:.4f}]"
 
 
-def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated) -> None:
-    """Draw every figure as page and PDF, write the report, and log all of it and the metrics."""
+def papers() -> PdfWriter:
+    """Return what writes figures as PDFs; it is ready for them after the time it takes to start."""
+    return PdfWriter(available_cores())
+
+
+def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> None:
+    """Draw every figure as page and PDF, write the report, and log all of it and the metrics.
+
+    `writer` (see `papers`) has finished then.
+    """
     result, analysis = evaluated.evaluation, evaluated.analysis
     text = config.experiment_text
     style = Style(
@@ -61,14 +70,13 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated) -> None:
     top = f"plots/{slug(result.dataset)}"
     files: dict[str, Path] = {}
     with scratch() as folder:
-        papers = {}
         for key, figure in drawn.items():
-            name = key.rsplit("/", 1)[-1]
-            page, paper = f"{name}.html", f"pdf/{name}.pdf"
-            files[f"{top}/{page}"] = report.write_html(figure, folder / page, key)
+            paper = f"pdf/{key.rsplit('/', 1)[-1]}.pdf"
             files[f"{top}/{paper}"] = folder / paper
-            papers[folder / paper] = figure
-        report.write_pdfs(papers, n_workers=available_cores())
+            writer.write(figure, folder / paper)
+        for key, figure in drawn.items():
+            page = f"{key.rsplit('/', 1)[-1]}.html"
+            files[f"{top}/{page}"] = report.write_html(figure, folder / page, key)
         files[f"{top}/report.html"] = report.write_report(
             folder / "report.html",
             result,
@@ -78,6 +86,7 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated) -> None:
             recipe=_recipe_table(run, evaluated.recipe),
             audit=list(evaluated.recipe.audit),
         )
+        writer.finish()
         metrics = flat_metrics(result)
         manifest = folder / "manifest.json"
         manifest.write_text(

@@ -34,6 +34,9 @@ TARGET = "target"
 COMPUTED_COLUMNS = (TARGET, "w_class_imbalance", "w_cp")
 """Columns that preprocessing computes; they may be named among `misc_features`."""
 
+PHYSICS_WEIGHT = "weight"
+"""Column of the physics weight in a skim's `weights` group."""
+
 FILLER_CLASS = -1
 """`pred_class` of an entry that a cut removed, and the target of an event of unknown class."""
 
@@ -724,6 +727,7 @@ class EvaluateConfig(RunStageConfig):
     class_to_info: Annotated[dict[int, ClassInfo] | None, BeforeValidator(_as_class_ids)] = None
     experiment_text: str | None = None
     stacked: bool = False
+    sections: list[Text] | None = None
     n_bootstrap: int = Field(200, ge=2)
     seed: int = 1357
 

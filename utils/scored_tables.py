@@ -1,4 +1,4 @@
-"""Tables of scored events: written for evaluation, logged to the run, and read back.
+"""Tables of scored events: written for evaluation, logged to the run.
 
 Parquet holds everything an evaluation can use; CSV the scores alone, for people and other tools.
 """
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +20,14 @@ from utils.expressions import parse
 from utils.files import complete
 from utils.prediction import TRAINED_ON, Scorer
 from utils.processing import FeaturePipeline
-from utils.schema import COMPUTED_COLUMNS, TARGET, InputError, Recipe, RunError, nearest
-from utils.selection import PHYSICS_WEIGHT
+from utils.schema import COMPUTED_COLUMNS, TARGET, InputError, RunError, nearest
 from utils.skims import Skim
-
-if TYPE_CHECKING:
-    from utils.metrics import EvaluationTable
+from utils.tables import FEATURE_PREFIX, INFOLD_PREFIX, METADATA, WEIGHT_PREFIX
 
 Array = NDArray[Any]
 Columns = dict[str, Array]
 
-METADATA = b"htt-ml"
-"""Key of the table's own description in the Parquet schema's metadata."""
-
 CHUNK_ROWS = 200_000
-FEATURE_PREFIX = "feature/"
-INFOLD_PREFIX = "infold_class_"
 OWN = ("fold", TARGET, "pred_class", "pred_class_proba", TRAINED_ON, "process", "class")
 """Columns a table makes itself; a misc feature of that name would clash."""
 
@@ -166,11 +158,11 @@ def _scored(task: TableTask, start: int, stop: int) -> tuple[dict[str, Any], int
     columns["process"] = (read["provenance"]["process"], list(meta["processes"]))
     names = [c["name"] for c in scorer.recipe.classes]
     columns["class"] = (np.where(target < 0, len(names), target), [*names, ""])
-    columns |= {f"weights/{n}": values for n, values in read["weights"].items()}
+    columns |= {WEIGHT_PREFIX + n: values for n, values in read["weights"].items()}
     known = {**read["identity"], **read["misc_features"], **read["weights"]}
     trained = parse(scorer.recipe.weight)
     if trained.names <= known.keys():  # prediction skims may lack what training weighs by
-        columns[f"weights/{scorer.recipe.weight}"] = np.asarray(
+        columns[WEIGHT_PREFIX + scorer.recipe.weight] = np.asarray(
             trained.evaluate(known, stop - start), np.float64
         )
     if meta.get("dataset") == "train":
@@ -215,81 +207,3 @@ def misc_of(chosen: Sequence[str], skim: Skim) -> tuple[str, ...]:
                 f"misc_features: '{name}' is not in {skim.path}; {nearest(name, stored)}"
             )
     return tuple(n for n in chosen if n in stored and n not in OWN)
-
-
-# --- reading -------------------------------------------------------------------------------------
-
-
-def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTable, dict[str, str]]:
-    """Return a logged table, and what it lacks: section -> reason.
-
-    Raises RunError where it is no table of this run's classes.
-    """
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    from utils.metrics import EvaluationTable  # who only writes tables needs no metrics
-
-    if path.suffix == ".csv":
-        table, description = pyarrow.csv.read_csv(path), {}
-    else:
-        table = pyarrow.parquet.read_table(path)
-        description = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
-    names = [f"pred_class_{i}_proba" for i in range(len(recipe.classes))]
-    for name in [*names, TARGET]:
-        if name not in table.column_names:
-            raise RunError(
-                f"{path.name} has no column '{name}'; {nearest(name, table.column_names)}"
-            )
-
-    def column(name: str) -> Array:
-        values: Array = table[name].to_numpy()
-        return values
-
-    proba = np.stack([column(n).astype(np.float64) for n in names], axis=1)
-    has = set(table.column_names)
-    gaps: dict[str, str] = {}
-    if path.suffix == ".csv":
-        gaps["table"] = (
-            "read from CSV, which has no features, processes, weights and in-fold scores"
-        )
-    if description.get("features_left_out"):
-        gaps["features"] = description["features_left_out"]
-    infold_names = [f"{INFOLD_PREFIX}{i}_proba" for i in range(len(names))]
-    infold = None
-    if infold_names[0] in has:
-        infold = np.stack([column(n).astype(np.float64) for n in infold_names], axis=1)
-    weight = f"weights/{PHYSICS_WEIGHT}"
-    weighted = any(s["weight"] is not None or s["factor"] != 1 for s in recipe.samples)
-    has_weight = weight in has and (weighted or recipe.analysis.get("weight") is not None)
-    trained = f"weights/{recipe.weight}"
-    return EvaluationTable(
-        classes=recipe.class_infos,
-        proba=proba,
-        target=column(TARGET).astype(np.int64),
-        fold=column("fold").astype(np.int64) if "fold" in has else np.zeros(len(proba), np.int64),
-        weight=column(weight).astype(np.float64) if has_weight else None,
-        process=_process(table) if "process" in has else None,
-        features={
-            n.removeprefix(FEATURE_PREFIX): column(n) for n in has_features(table.column_names)
-        },
-        infold_proba=infold,
-        dataset=dataset,
-        fraction=float(description.get("fraction", 1.0)),
-        n_folds=recipe.fold.n_splits,
-        train_weight=column(trained) if trained in has else None,
-    ), gaps
-
-
-def has_features(names: Sequence[str]) -> list[str]:
-    """Return the columns among `names` that hold untransformed features."""
-    return [n for n in names if n.startswith(FEATURE_PREFIX)]
-
-
-def _process(table: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    import pyarrow as pa
-
-    encoded = table["process"].combine_chunks()
-    if not isinstance(encoded, pa.DictionaryArray):
-        encoded = encoded.dictionary_encode()
-    return encoded.indices.to_numpy().astype(np.int64), tuple(encoded.dictionary.to_pylist())

@@ -26,6 +26,7 @@ from utils.processing import (
 )
 from utils.schema import (
     COMPUTED_COLUMNS,
+    PHYSICS_WEIGHT,
     TARGET,
     AnalysisConfig,
     ConfigError,
@@ -40,9 +41,6 @@ log = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 Columns = dict[str, Array]
-
-PHYSICS_WEIGHT = "weight"
-"""Column of the physics weight in a skim's `weights` group."""
 
 _WEIGHT_KEY = "__physics_weight__"
 """The physics weight among the definitions."""

@@ -19,6 +19,7 @@ from utils.files import complete
 from utils.processing import FeaturePipeline
 from utils.schema import (
     COMPUTED_COLUMNS,
+    PHYSICS_WEIGHT,
     PROJECT,
     TARGET,
     AnalysisConfig,
@@ -30,7 +31,7 @@ from utils.schema import (
     portable,
     project_path,
 )
-from utils.selection import PHYSICS_WEIGHT, Columns, Plan, Selected, Unit
+from utils.selection import Columns, Plan, Selected, Unit
 from utils.skims import SkimWriter
 
 log = logging.getLogger(__name__)

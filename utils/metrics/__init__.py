@@ -10,6 +10,8 @@ from utils.metrics.evaluation import evaluate
 from utils.metrics.importance import gain_importance, permutation_importance, shap_summary
 from utils.metrics.naming import class_slugs, flat_metrics
 from utils.metrics.results import (
+    NOT_ASKED,
+    SECTIONS,
     UNLABELLED,
     VIEW_LABELS,
     VIEWS,
@@ -44,6 +46,8 @@ from utils.metrics.results import (
 )
 
 __all__ = [
+    "NOT_ASKED",
+    "SECTIONS",
     "UNLABELLED",
     "VIEWS",
     "VIEW_LABELS",

@@ -5,19 +5,23 @@ with replacement that also lets n fluctuate (G. Chamandy et al., 'Estimating unc
 data streams', 2012). Metrics of binned scores and of cell counts follow from sums over events, so
 all of them, in all views and for two runs at once, share the multiplicities and come out of one
 pass over the events: a sparse matrix (which event enters which sum) times the multiplicities.
+Replicates are drawn in groups, each by a generator of its own, so that threads share the work
+without changing a number.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, stats
+from scipy import sparse
 
 from utils.metrics.results import Estimate, Floats
+from utils.metrics.threads import each
 
 N_BINS = 4096
 """Most bins of a score's histogram; as many scores have a bin each and are exact."""
@@ -28,8 +32,10 @@ MIN_EVENTS = 5
 INTERVAL = 0.95
 BAND = 0.6827
 
-_BLOCK = 65_536
-_SUB_BLOCK = 4096
+_BLOCK = 32_768
+_SUB_BLOCK = 2048
+_GROUP = 100
+"""Replicates drawn by one generator: which of them weigh an event how depends on this number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +64,8 @@ def _multiplicity_table() -> NDArray[np.float32]:
 
     Probabilities are right to 1e-5; more than 8 of one event do not occur.
     """
-    upper = np.rint(stats.poisson.cdf(np.arange(8), 1.0) * 65_536).astype(np.int64)
+    probability = [math.exp(-1) / math.factorial(m) for m in range(8)]
+    upper = np.rint(np.cumsum(probability) * 65_536).astype(np.int64)
     return np.searchsorted(upper, np.arange(65_536), side="right").astype(np.float32)
 
 
@@ -68,40 +75,64 @@ def poisson_sums(
     seed: int | Sequence[int],
     fold: NDArray[np.integer] | None = None,
     n_folds: int = 0,
+    n_threads: int = 1,
 ) -> Sums:
     """Return the sums of `terms` over all events, over each fold's and over Poisson replicates.
 
-    All terms have the same n events in the same order. The multiplicities depend on `seed`, the
-    number of replicates and the event's position only: two calls with the same events are paired.
+    All terms have the same n events in the same order. The multiplicities depend on `seed` and the
+    event's position only: two calls with the same events are paired.
     """
+    first = 1 + n_folds
+    columns = {
+        k: np.zeros((t.n_rows, first + n_replicates), dtype=np.float32) for k, t in terms.items()
+    }
+    exact: dict[str, Floats] = {}
+
+    def add_exact(name: str) -> None:
+        row, value, n_rows = terms[name].row, terms[name].value, terms[name].n_rows
+        exact[name] = np.bincount(row, weights=value, minlength=n_rows).astype(np.float64)
+        columns[name][:, 0] = exact[name]
+        if fold is None or n_folds == 0:
+            return
+        known = fold >= 0
+        cell = row[known] * np.int64(n_folds) + fold[known]
+        value = None if value is None else value[known]
+        sums = np.bincount(cell, weights=value, minlength=n_rows * n_folds)
+        columns[name][:, 1:first] = sums.reshape(n_rows, n_folds)
+
+    def add_group(group: int) -> None:
+        start = group * _GROUP
+        place = slice(first + start, first + min(start + _GROUP, n_replicates))
+        for name, sums in _replicates(terms, [*np.atleast_1d(seed), group]).items():
+            columns[name][:, place] = sums[:, : place.stop - place.start]
+
+    each(add_exact, terms, n_threads)
+    each(add_group, range(-(-n_replicates // _GROUP)), n_threads)
+    return Sums(exact, columns, n_folds)
+
+
+def _replicates(terms: Mapping[str, Term], seed: Sequence[int]) -> dict[str, NDArray[np.float32]]:
+    """Return the sums (n_rows, _GROUP) of each term in the replicates drawn by `seed`."""
+    sums = {k: np.zeros((t.n_rows, _GROUP), dtype=np.float32) for k, t in terms.items()}
     n = len(next(iter(terms.values())).row)
     table = _multiplicity_table()
-    generator = np.random.default_rng(seed)
-    n_columns = 1 + n_folds + n_replicates
-    times = np.empty((min(_BLOCK, n), n_columns), dtype=np.float32)
-    times[:, 0] = 1
-    columns = {k: np.zeros((t.n_rows, n_columns), dtype=np.float32) for k, t in terms.items()}
+    generator = np.random.SFC64(seed)
+    times = np.empty((min(_BLOCK, n), _GROUP), dtype=np.float32)
     for start in range(0, n, _BLOCK):
         stop = min(start + _BLOCK, n)
         block = times[: stop - start]
-        if fold is not None:
-            block[:, 1 : 1 + n_folds] = fold[start:stop, None] == np.arange(n_folds)
         for i in range(0, stop - start, _SUB_BLOCK):
-            part = block[i : i + _SUB_BLOCK, 1 + n_folds :]
-            drawn = generator.integers(0, 65_536, size=part.shape, dtype=np.uint16)
-            part[...] = np.take(table, drawn, mode="clip")
+            part = block[i : i + _SUB_BLOCK]
+            drawn = generator.random_raw(-(-part.size // 4)).view(np.uint16)[: part.size]
+            np.take(table, drawn.reshape(part.shape), out=part, mode="clip")
         pointer = np.arange(stop - start + 1, dtype=np.int32)
         ones = np.ones(stop - start, dtype=np.float32)
         for name, term in terms.items():
             value = ones if term.value is None else term.value[start:stop].astype(np.float32)
             shape = (term.n_rows, stop - start)
             matrix = sparse.csc_array((value, term.row[start:stop], pointer), shape=shape)
-            columns[name] += matrix @ block
-    exact = {
-        k: np.bincount(t.row, weights=t.value, minlength=t.n_rows).astype(np.float64)
-        for k, t in terms.items()
-    }
-    return Sums(exact, columns, n_folds)
+            sums[name] += matrix @ block
+    return sums
 
 
 def estimate(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.metrics.bootstrap import Term, estimate, poisson_sums
-from utils.metrics.performance import full_curves, rank_classes
+from utils.metrics.performance import make_curves, rank_classes
 from utils.metrics.results import (
     ComparedMetric,
     Comparison,
@@ -59,12 +59,14 @@ def compare(
     terms: dict[str, Term] = {}
     areas: dict[tuple[str, View], Any] = {}
     for key, table in (("a:", a), ("b:", replace(b, weight=a.weight))):
-        ranked = rank_classes(table)
+        ranked = rank_classes(table, options.n_threads)
         codes = [one.codes for one in ranked]
         terms.update(score_terms(table.proba, table.target, codes, a.weight, key))
         for view in views_of(a):
-            areas[key, view] = full_curves(ranked, view, signed)[2]
-    sums = poisson_sums(terms, options.n_bootstrap, [options.seed, 5], a.fold, a.n_folds)
+            areas[key, view] = make_curves(ranked, view, signed, options.n_threads)[1]
+    sums = poisson_sums(
+        terms, options.n_bootstrap, [options.seed, 5], a.fold, a.n_folds, options.n_threads
+    )
     metrics: list[ComparedMetric] = []
     for view in views_of(a):
         exact: list[dict[str, NDArray[Any]]] = []

@@ -112,16 +112,40 @@ def bin_codes(ranking: Ranking, passed: Passed) -> NDArray[np.int32]:
     if len(ranking.last) <= N_BINS:
         codes[ranking.order] = np.repeat(np.arange(len(sizes), dtype=np.int32)[::-1], sizes)
         return codes
-    above_true, above_false = passed.true, passed.false
-    n_true, n_false = max(above_true[-1], 1.0), max(above_false[-1], 1.0)
-    mean = (1 - 0.5 * (above_true / n_true + above_false / n_false))[1:]
-    top = 1 - np.log1p(above_false[:-1]) / np.log1p(n_false)
-    bottom = np.log1p(n_true - above_true[1:]) / np.log1p(n_true)
-    position = 0.5 * mean + 0.25 * top + 0.25 * bottom
-    code = np.clip((position * N_BINS).astype(np.int32), 0, N_BINS - 1)
-    # Unused numbers are closed up; along falling scores the code falls.
-    fallen = np.cumsum(np.diff(code, prepend=code[0]) != 0, dtype=np.int32)
-    codes[ranking.order] = np.repeat(fallen[-1] - fallen, sizes)
+    n_true, n_false = max(passed.true[-1], 1.0), max(passed.false[-1], 1.0)
+
+    def position(group: NDArray[np.intp]) -> Floats:
+        """Return N_BINS (highest scores) to 0 for groups of equal score; never rises."""
+        true, false = passed.true[group + 1], passed.false[group + 1]
+        mean = 1 - 0.5 * (true / n_true + false / n_false)
+        top = 1 - np.log1p(passed.false[group]) / np.log1p(n_false)
+        bottom = np.log1p(n_true - true) / np.log1p(n_true)
+        return np.asarray(N_BINS * (0.5 * mean + 0.25 * top + 0.25 * bottom))
+
+    # The first group below each whole number, all of them by one bisection.
+    wanted = np.arange(1, N_BINS)
+    low, high = np.zeros(N_BINS - 1, np.intp), np.full(N_BINS - 1, len(sizes))
+    while np.any(low < high):
+        middle = (low + high) // 2
+        below = position(np.minimum(middle, len(sizes) - 1)) < wanted
+        high = np.where(below & (low < high), middle, high)
+        low = np.where(below | (low >= high), low, middle + 1)
+    # Numbers of bins without events are closed up; along falling scores the bin falls.
+    starts = np.unique(low)
+    starts = starts[(starts > 0) & (starts < len(sizes))]
+    ends = np.concatenate([ranking.last[starts - 1], ranking.last[-1:]])
+    bins = np.arange(len(ends) - 1, -1, -1, dtype=np.int32)
+    codes[ranking.order] = np.repeat(bins, np.diff(ends, prepend=-1))
+    return codes
+
+
+def codes_between(ranking: Ranking, edges: Floats) -> NDArray[np.int32]:
+    """Return how many of the ascending `edges` (m,) each event's score (n,) reaches."""
+    rising = ranking.threshold[::-1]
+    n_reaching = np.append(ranking.last[::-1] + 1, 0)[np.searchsorted(rising, edges)]
+    codes = np.empty(len(ranking.order), dtype=np.int32)
+    counts = np.diff(n_reaching[::-1], prepend=0, append=len(codes))
+    codes[ranking.order] = np.repeat(np.arange(len(edges), -1, -1, dtype=np.int32), counts)
     return codes
 
 

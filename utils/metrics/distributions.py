@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.metrics.bootstrap import ratio
+from utils.metrics.bootstrap import MIN_EVENTS, ratio
 from utils.metrics.results import (
     UNLABELLED,
     Correlations,
@@ -19,9 +20,11 @@ from utils.metrics.results import (
     View,
 )
 from utils.metrics.table import class_balanced
+from utils.metrics.threads import each
 
 N_FEATURE_BINS = 50
 N_PROFILE_BINS = 25
+"""Most bins; fewer where events are few, see `bins_for`."""
 _MOST_INTEGERS = 40
 _MOST_CORRELATED = 200_000
 
@@ -73,44 +76,98 @@ def weights_with_unlabelled(table: EvaluationTable, view: View) -> Floats:
 
 
 def make_densities(
-    table: EvaluationTable, view: View, default_bin: float
+    table: EvaluationTable, views: Sequence[View], default_bin: float
 ) -> tuple[ScoreDensities, ...]:
-    """Return one result per category; `table` may hold unlabelled events (class -1)."""
+    """Return one result per view and category; `table` may hold unlabelled events (class -1)."""
     target = np.asarray(table.target)
     present = classes_present(target)
+    series = _series(target, present)
     category = table.proba.argmax(axis=1)
-    weight = weights_with_unlabelled(table, view)
-    factor = 1 / table.fraction if view == "physics" else 1.0
-    made = []
+    made: dict[View, list[ScoreDensities]] = {view: [] for view in views}
+    sizes = [int((target == c).sum()) for c in present]
+    n_known = int((target != UNLABELLED).sum())
     for c in range(len(table.classes)):
         edges = score_edges(table, c, default_bin)
         m = len(edges) - 1
         shape = (len(present), m)
-        dens, dens_error, sums, errors = (np.zeros(shape) for _ in range(4))
-        n = np.zeros(len(present), dtype=np.int64)
-        for t, true in enumerate(present):
-            mine = (category == c) & (target == true)
-            n[t] = mine.sum()
-            total, squares = histogram(table.proba[mine, c], edges, weight[mine])
-            dens[t], dens_error[t] = density(total, squares, edges)
-            sums[t], errors[t] = total * factor, np.sqrt(squares) * factor
-        made.append(ScoreDensities(view, c, edges, present, dens, dens_error, sums, errors, n))
-    return tuple(made)
+        mine = np.flatnonzero(category == c)
+        code = np.searchsorted(edges, table.proba[mine, c], side="right") - 1
+        code = np.clip(code, 0, m - 1) + m * series[mine]
+        n = np.bincount(code, minlength=len(present) * m).reshape(shape)
+        counts = n.astype(np.float64)
+        for view in views:
+            factor, sums, squares = 1.0, counts, counts
+            if view == "physics" and table.weight is not None:
+                w = np.asarray(table.weight, dtype=np.float64)[mine]
+                sums, squares = (
+                    np.bincount(code, weights=v, minlength=counts.size)
+                    .astype(np.float64)
+                    .reshape(shape)
+                    for v in (w, w**2)
+                )
+                factor = 1 / table.fraction
+            elif view == "balanced":
+                per_event = np.array(
+                    [
+                        n_known / size if t != UNLABELLED else 1.0
+                        for t, size in zip(present, sizes, strict=True)
+                    ]
+                )[:, None]
+                sums, squares = counts * per_event, counts * per_event**2
+            both = [density(a, b, edges) for a, b in zip(sums, squares, strict=True)]
+            dens, dens_error = (np.array([pair[i] for pair in both]) for i in (0, 1))
+            made[view].append(
+                ScoreDensities(
+                    view=view,
+                    category=c,
+                    edges=edges,
+                    true_classes=present,
+                    density=dens,
+                    density_error=dens_error,
+                    yields=sums * factor,
+                    yields_error=np.sqrt(squares) * factor,
+                    n=n.sum(axis=1),
+                )
+            )
+    return tuple(d for of_view in made.values() for d in of_view)
 
 
-def make_feature_distributions(table: EvaluationTable) -> tuple[FeatureDistribution, ...]:
+def _series(target: NDArray[Any], present: Sequence[int]) -> NDArray[np.intp]:
+    """Return the place of each event's class among those `present`, unlabelled ones last."""
+    series = np.searchsorted([c for c in present if c != UNLABELLED], target)
+    series[target == UNLABELLED] = len(present) - 1
+    return series
+
+
+def without_filler(values: NDArray[Any]) -> NDArray[Any]:
+    """Return `values` (n,) with NaN for a filler, such as the -10 of a jet that is not there.
+
+    That is the lowest value, if it is negative, not that of whole numbers within a short range,
+    and shared by at least 1 % of the events.
+    """
+    known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if len(known) == 0 or known.min() >= 0 or feature_edges(known)[1]:
+        return values
+    filled = values == known.min()
+    if np.count_nonzero(filled) < max(0.01 * len(values), 2):
+        return values
+    return np.where(filled, np.nan, values)
+
+
+def make_feature_distributions(
+    table: EvaluationTable, n_threads: int = 1
+) -> tuple[FeatureDistribution, ...]:
     """Return the distribution of every feature per true class, physics-weighted where possible."""
     present = classes_present(np.asarray(table.target))
-    # Number of each event's series: present is ascending, but for the unlabelled at the end.
-    series = np.searchsorted([c for c in present if c != UNLABELLED], table.target)
-    series[np.asarray(table.target) == UNLABELLED] = len(present) - 1
+    series = _series(np.asarray(table.target), present)
     view: View = "unweighted" if table.weight is None else "physics"
     weight = weights_with_unlabelled(table, view)
-    made = []
-    for name, raw in table.features.items():
-        values = np.asarray(raw, dtype=np.float64)
+    n_bins = bins_for(np.bincount(series), N_FEATURE_BINS)
+
+    def one(name: str) -> FeatureDistribution:
+        values = np.asarray(table.features[name], dtype=np.float64)
         known = np.isfinite(values)
-        edges, integer = feature_edges(values[known])
+        edges, integer = feature_edges(values[known], n_bins)
         shape = (len(present), len(edges) - 1)
         inside = known & (values >= edges[0]) & (values <= edges[-1])
         code = np.searchsorted(edges, values[inside], side="right") - 1
@@ -123,12 +180,16 @@ def make_feature_distributions(table: EvaluationTable) -> tuple[FeatureDistribut
         )
         dens = np.array([density(a, b, edges) for a, b in zip(sums, squares, strict=True)])
         missing = np.bincount(series[~known], minlength=len(present))
-        made.append(
-            FeatureDistribution(
-                name, view, edges, present, dens[:, 0], dens[:, 1], missing, integer
-            )
+        return FeatureDistribution(
+            name, view, edges, present, dens[:, 0], dens[:, 1], missing, integer
         )
-    return tuple(made)
+
+    return tuple(each(one, table.features, n_threads))
+
+
+def bins_for(sizes: NDArray[np.integer], most: int) -> int:
+    """Return 2 n^(1/3) (Rice), 10 to `most`, for the median n of the classes' `sizes`."""
+    return int(np.clip(2 * np.cbrt(np.median(sizes)), 10, most))
 
 
 def feature_edges(values: Floats, n_bins: int = N_FEATURE_BINS) -> tuple[Floats, bool]:
@@ -197,7 +258,8 @@ def make_profile(table: EvaluationTable, feature: str) -> ScoreProfile:
     target = np.asarray(table.target)
     present = classes_present(target)
     known = np.isfinite(values)
-    edges, _ = feature_edges(values[known], N_PROFILE_BINS)
+    n_bins = bins_for(np.unique(target, return_counts=True)[1], N_PROFILE_BINS)
+    edges, _ = feature_edges(values[known], n_bins)
     m, k = len(edges) - 1, len(table.classes)
     mean, error = np.full((k, len(present), m), np.nan), np.full((k, len(present), m), np.nan)
     n = np.zeros((len(present), m), dtype=np.int64)
@@ -210,6 +272,6 @@ def make_profile(table: EvaluationTable, feature: str) -> ScoreProfile:
             average = ratio(np.bincount(code, weights=score, minlength=m), n[t])
             squares = np.bincount(code, weights=(score - average[code]) ** 2, minlength=m)
             spread = ratio(squares, n[t] - 1)
-            mean[c, t] = np.where(n[t] > 1, average, np.nan)
-            error[c, t] = np.sqrt(ratio(spread, n[t]))
+            mean[c, t] = np.where(n[t] >= MIN_EVENTS, average, np.nan)
+            error[c, t] = np.where(n[t] >= MIN_EVENTS, np.sqrt(ratio(spread, n[t])), np.nan)
     return ScoreProfile(feature, edges, present, mean, error, n)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,23 +10,28 @@ import numpy as np
 
 from utils.metrics import distributions, overtraining, performance
 from utils.metrics.bootstrap import Sums, poisson_sums
+from utils.metrics.curves import Ranking
+from utils.metrics.performance import ClassCurves
 from utils.metrics.results import (
+    NOT_ASKED,
+    SECTIONS,
     Comparison,
     Evaluation,
     EvaluationOptions,
     EvaluationTable,
     Importance,
     LearningCurves,
-    PrecisionRecallCurve,
     RocCurve,
     Scores,
     ShapSummary,
     Significance,
     ThresholdScan,
+    View,
 )
 from utils.metrics.scores import SIGNED_NOTE, make_confusion, make_scores, score_terms
 from utils.metrics.significance import make_significance
 from utils.metrics.table import class_counts, labelled, view_weights, views_of, without_fillers
+from utils.metrics.threads import each
 from utils.schema import InputError, nearest
 
 
@@ -62,26 +67,25 @@ def evaluate(
     views = views_of(table)
     if table.weight is None:
         gaps["physics"] = "no physics weight is configured"
+    wanted = set(options.sections)
     if len(table.target) == 0:
         gaps["densities"] = "no event is left"
-    else:
-        parts["densities"] = tuple(
-            density
-            for view in views
-            for density in distributions.make_densities(table, view, options.density_bin)
-        )
+    elif "densities" in wanted:
+        parts["densities"] = distributions.make_densities(table, views, options.density_bin)
     if len(known.target) == 0:
         gaps["scores"] = "no event of known class: only distributions of scores are made"
-    else:
+    elif wanted & {"scores", "confusion", "roc", "precision_recall", "thresholds", "calibration"}:
         parts |= _performance(known, options, gaps)
-    parts |= _features(table, known, options, gaps)
-    parts["over_training"] = None
-    reason = overtraining.reason_against(train, test)
-    if reason:
-        gaps["over_training"] = reason
-    else:
-        parts["over_training"] = overtraining.make_over_training(train, test, options)
-    parts["significance"] = _significance(known, options, gaps)
+    if wanted & {"features", "correlations", "profiles"}:
+        parts |= _features(table, options, gaps)
+    if "over_training" in wanted:
+        reason = overtraining.reason_against(train, test)
+        if reason:
+            gaps["over_training"] = reason
+        else:
+            parts["over_training"] = overtraining.make_over_training(train, test, options)
+    if "significance" in wanted:
+        parts["significance"] = _significance(known, options, gaps)
     recorded: dict[str, Any] = {
         "learning_curves": learning_curves,
         "importances": tuple(importances),
@@ -91,6 +95,7 @@ def evaluate(
     for name, value in recorded.items():
         if not value:
             gaps[name] = _NOT_RECORDED[name]
+    gaps |= {name: NOT_ASKED for name in SECTIONS if name not in wanted | {*parts}}
     return Evaluation(
         dataset=table.dataset,
         classes=tuple(table.classes),
@@ -116,6 +121,9 @@ _NOT_RECORDED = {
 
 
 def _check_options(table: EvaluationTable, options: EvaluationOptions) -> None:
+    for section in options.sections:
+        if section not in SECTIONS:
+            raise InputError(f"'{section}' is no section; {nearest(section, SECTIONS)}")
     names = [info.name for info in table.classes]
     for signal in options.signal_classes:
         if signal not in names:
@@ -131,44 +139,65 @@ def _performance(
     table: EvaluationTable, options: EvaluationOptions, gaps: dict[str, str]
 ) -> dict[str, Any]:
     """Return the sections that need the true class; `table` is all labelled and not empty."""
-    ranked = performance.rank_classes(table)
+    wanted, n_threads = set(options.sections), options.n_threads
+    ranked = performance.rank_classes(table, n_threads)
+    rankings = [one.ranking for one in ranked]
     terms = score_terms(table.proba, table.target, [r.codes for r in ranked], table.weight)
-    calibration_terms, bins = performance.calibration_terms(table, options.n_calibration_bins)
+    bins = None
+    if "calibration" in wanted:
+        of_bins, bins = performance.calibration_terms(table, rankings, options.n_calibration_bins)
+        terms |= of_bins
     n_folds = table.n_folds if table.n_folds > 1 else 0
-    sums = poisson_sums(
-        {**terms, **calibration_terms}, options.n_bootstrap, options.seed, table.fold, n_folds
-    )
-    scores: list[Scores] = []
-    rocs: list[RocCurve] = []
-    prs: list[PrecisionRecallCurve] = []
-    scans: list[ThresholdScan] = []
+    sums = poisson_sums(terms, options.n_bootstrap, options.seed, table.fold, n_folds, n_threads)
+    views = views_of(table)
     signed = table.weight is not None and bool(np.any(table.weight < 0))
-    passing = [performance.threshold_codes(p) for p in table.proba.T]
-    for view in views_of(table):
-        full_rocs, full_prs, areas = performance.full_curves(ranked, view, signed)
-        found = make_scores(table, view, sums, areas)
-        scores.append(found)
-        if view == "unweighted":
-            # One class against the rest has the same ROC curve whatever the classes weigh.
-            rocs.extend([replace(curve, view=view) for curve in rocs if curve.view == "balanced"])
-        else:
-            rocs.extend(performance.make_rocs(full_rocs, found, sums))
-        prs.extend(performance.make_precision_recalls(full_prs, found, sums))
+    drawn = {v: performance.make_curves(ranked, v, signed, n_threads) for v in views}
+    scores = each(lambda v: make_scores(table, v, sums, drawn[v][1]), views, n_threads)
+    for found in scores:
         _curve_gaps(table, found, gaps)
+    parts: dict[str, Any] = {"scores": tuple(scores)}
+    if "confusion" in wanted:
+        parts["confusion"] = tuple(make_confusion(table, view, sums) for view in views)
+    if "roc" in wanted:
+        rocs: list[RocCurve] = []
+        for found in scores:
+            # One class against the rest has the same ROC curve whatever the classes weigh.
+            rocs.extend(
+                [replace(curve, view=found.view) for curve in rocs if curve.view == "balanced"]
+                if found.view == "unweighted"
+                else performance.make_rocs(drawn[found.view][0], found, sums, n_threads)
+            )
+        parts["roc"] = tuple(rocs)
+    if "precision_recall" in wanted:
+        parts["precision_recall"] = tuple(
+            curve
+            for found in scores
+            for curve in performance.make_precision_recalls(
+                drawn[found.view][0], found, sums, n_threads
+            )
+        )
+    if "thresholds" in wanted:
+        parts["thresholds"] = _thresholds(table, rankings, drawn)
+    if bins is not None:
+        parts["calibration"] = _calibration(table, sums, bins, gaps)
+    return parts
+
+
+def _thresholds(
+    table: EvaluationTable,
+    rankings: Sequence[Ranking],
+    drawn: Mapping[View, tuple[list[ClassCurves], Any]],
+) -> tuple[ThresholdScan, ...]:
+    scans = []
+    codes = [performance.threshold_codes(ranking) for ranking in rankings]
+    for view, (curves, _) in drawn.items():
         weight = view_weights(table, view)
-        for c, codes in enumerate(passing):
+        for c, curve in enumerate(curves):
             positive = table.target == c
             own = performance.one_versus_rest(positive) if view == "balanced" else weight
-            if full_rocs[c] is not None:
-                scans.append(performance.make_threshold_scan(codes, positive, own, view, c))
-    return {
-        "scores": tuple(scores),
-        "roc": tuple(rocs),
-        "precision_recall": tuple(prs),
-        "thresholds": tuple(scans),
-        "confusion": tuple(make_confusion(table, view, sums) for view in views_of(table)),
-        "calibration": _calibration(table, sums, bins, gaps),
-    }
+            if curve.roc is not None:
+                scans.append(performance.make_threshold_scan(codes[c], positive, own, view, c))
+    return tuple(scans)
 
 
 def _calibration(
@@ -193,20 +222,26 @@ def _curve_gaps(table: EvaluationTable, scores: Scores, gaps: dict[str, str]) ->
 
 def _features(
     table: EvaluationTable,
-    known: EvaluationTable,
     options: EvaluationOptions,
     gaps: dict[str, str],
 ) -> dict[str, Any]:
     parts: dict[str, Any] = {}
+    wanted = {"features", "correlations", "profiles"} & {*options.sections}
     if not table.features or len(table.target) == 0:
         reason = "no event is left" if table.features else "the table has no features"
-        gaps |= {"features": reason, "correlations": reason, "profiles": reason}
+        gaps |= dict.fromkeys(wanted, reason)
         return parts
-    parts["features"] = distributions.make_feature_distributions(table)
-    if len(known.target):
-        parts["correlations"] = distributions.make_correlations(known)
-    else:
+    features = {name: distributions.without_filler(v) for name, v in table.features.items()}
+    table = replace(table, features=features)
+    known = labelled(table)
+    if "features" in wanted:
+        parts["features"] = distributions.make_feature_distributions(table, options.n_threads)
+    if "correlations" in wanted and len(known.target) == 0:
         gaps["correlations"] = "no event of known class"
+    elif "correlations" in wanted:
+        parts["correlations"] = distributions.make_correlations(known)
+    if "profiles" not in wanted:
+        return parts
     missing = [name for name in options.profile_features if name not in table.features]
     if missing:
         gaps["profiles"] = (

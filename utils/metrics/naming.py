@@ -68,7 +68,8 @@ def flat_metrics(results: Evaluation, dataset: str | None = None) -> dict[str, f
         for gap in results.over_training.gaps:
             if gap.class_id is None:
                 pair = f"{gap.first}_minus_{gap.second}"
-                flat[f"overtraining/{pair}/{gap.metric}"] = gap.difference.value
+                prefix = "" if gap.view == "balanced" else f"{gap.view}/"
+                flat[f"{prefix}overtraining/{pair}/{gap.metric}"] = gap.difference.value
     return {f"{top}/{name}": float(v) for name, v in flat.items() if math.isfinite(v)}
 
 

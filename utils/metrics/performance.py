@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.metrics import curves
-from utils.metrics.bootstrap import BAND, Sums, Term, estimate, limits, ratio
+from utils.metrics.bootstrap import BAND, MIN_EVENTS, Sums, Term, estimate, limits, ratio
 from utils.metrics.results import (
     Calibration,
     Estimate,
@@ -24,9 +24,10 @@ from utils.metrics.results import (
 )
 from utils.metrics.scores import ExactAreas, class_note
 from utils.metrics.table import trained_weights
+from utils.metrics.threads import each
 
-FullCurve = tuple[Floats, Floats, Floats]
-"""x, y and threshold of every point of a curve."""
+DrawnCurve = tuple[Floats, Floats, Floats]
+"""x, y and threshold of the points of a curve that are drawn."""
 
 
 def one_versus_rest(positive: NDArray[np.bool_]) -> Floats:
@@ -46,83 +47,99 @@ class Ranked:
     codes: NDArray[np.int32]
 
 
-def rank_classes(table: EvaluationTable) -> list[Ranked]:
+def rank_classes(table: EvaluationTable, n_threads: int = 1) -> list[Ranked]:
     """Sort the scores of every class; `table` is all labelled."""
-    ranked = []
-    for c in range(len(table.classes)):
+
+    def one(c: int) -> Ranked:
         ranking, positive = curves.rank(table.proba[:, c]), table.target == c
         events = curves.cumulate(ranking, positive, None)
         weighted = (
             None if table.weight is None else curves.cumulate(ranking, positive, table.weight)
         )
-        ranked.append(Ranked(ranking, events, weighted, curves.bin_codes(ranking, events)))
-    return ranked
+        return Ranked(ranking, events, weighted, curves.bin_codes(ranking, events))
+
+    return each(one, range(len(table.classes)), n_threads)
 
 
-def full_curves(
-    ranked: Sequence[Ranked], view: View, signed: bool
-) -> tuple[list[FullCurve | None], list[FullCurve | None], ExactAreas]:
-    """Return full ROC and precision-recall curves per class (None where undefined), and areas.
+@dataclass(frozen=True, eq=False)
+class ClassCurves:
+    """One class's ROC and precision-recall curve (None where undefined), and the full areas."""
+
+    roc: DrawnCurve | None
+    precision_recall: DrawnCurve | None
+    roc_auc: float
+    average_precision: float
+
+
+def make_curves(
+    ranked: Sequence[Ranked], view: View, signed: bool, n_threads: int = 1
+) -> tuple[list[ClassCurves], ExactAreas]:
+    """Return the curves of each class, thinned for drawing, and the areas of the full ones.
 
     signed: the physics weights have negative ones, so that precision is undefined in that view.
     """
-    rocs: list[FullCurve | None] = []
-    prs: list[FullCurve | None] = []
-    aucs, precisions = np.full(len(ranked), np.nan), np.full(len(ranked), np.nan)
-    for c, one in enumerate(ranked):
-        passed = one.physics if view == "physics" and one.physics is not None else one.events
-        fpr, tpr = curves.roc_points(passed)
-        if not (np.isfinite(fpr[-1]) and np.isfinite(tpr[-1])):
-            rocs.append(None)
-            prs.append(None)
-            continue
-        threshold = one.ranking.threshold
-        rocs.append((fpr, tpr, np.concatenate([[np.inf], threshold])))
-        aucs[c] = curves.area(fpr, tpr)
-        if view == "physics" and signed:
-            prs.append(None)
-            continue
-        recall, precision = curves.precision_recall_points(
-            passed.scaled() if view == "balanced" else passed
-        )
-        precisions[c] = curves.average_precision(recall, precision)
-        # Before the first event of weight there is no precision.
-        seen = np.isfinite(precision)
-        prs.append((recall[seen], precision[seen], threshold[seen]))
-    return rocs, prs, ExactAreas(aucs, precisions)
+    made = each(lambda one: _class_curves(one, view, signed), ranked, n_threads)
+    areas = ExactAreas(
+        np.array([c.roc_auc for c in made]), np.array([c.average_precision for c in made])
+    )
+    return made, areas
 
 
-def make_rocs(rocs: Sequence[FullCurve | None], scores: Scores, sums: Sums) -> tuple[RocCurve, ...]:
-    """Return the thinned ROC curves of the classes that have one, with their bands."""
+def _class_curves(one: Ranked, view: View, signed: bool) -> ClassCurves:
+    passed = one.physics if view == "physics" and one.physics is not None else one.events
+    fpr, tpr = curves.roc_points(passed)
+    if not (np.isfinite(fpr[-1]) and np.isfinite(tpr[-1])):
+        return ClassCurves(None, None, float("nan"), float("nan"))
+    threshold = one.ranking.threshold
+    auc = curves.area(fpr, tpr)
+    kept = curves.thin(fpr, tpr, log_x=True)
+    roc = (fpr[kept], tpr[kept], np.concatenate([[np.inf], threshold])[kept])
+    if view == "physics" and signed:
+        return ClassCurves(roc, None, auc, float("nan"))
+    recall, precision = curves.precision_recall_points(
+        curves.Passed(tpr, fpr) if view == "balanced" else passed
+    )
+    average = curves.average_precision(recall, precision)
+    # Before the first event of weight there is no precision.
+    seen = np.isfinite(precision)
+    if not seen.all():
+        recall, precision, threshold = recall[seen], precision[seen], threshold[seen]
+    kept = curves.thin(recall, precision)
+    return ClassCurves(roc, (recall[kept], precision[kept], threshold[kept]), auc, average)
+
+
+def make_rocs(
+    drawn: Sequence[ClassCurves], scores: Scores, sums: Sums, n_threads: int = 1
+) -> tuple[RocCurve, ...]:
+    """Return the ROC curves of the classes that have one, with their bands."""
     kind = "physics" if scores.view == "physics" else "unweighted"
-    made = []
-    for c, full in enumerate(rocs):
-        if full is None:
-            continue
-        fpr, tpr, threshold = full
-        kept = curves.thin(fpr, tpr, log_x=True)
-        x, y = fpr[kept], tpr[kept]
+
+    def one(c: int) -> RocCurve | None:
+        curve = drawn[c].roc
+        if curve is None:
+            return None
+        x, y, threshold = curve
         low, high = np.full(len(x), np.nan), np.full(len(x), np.nan)
         if np.isfinite(scores.roc_auc[c].low):
             histogram = sums.columns[f"histogram_{c}/{kind}"]
             false, true = (_from_top(h) for h in np.split(histogram, 2))
             low, high = _band(false, true, x, y, sums.n_folds, after=True)
-        made.append(RocCurve(scores.view, c, x, y, threshold[kept], low, high, scores.roc_auc[c]))
-    return tuple(made)
+        return RocCurve(scores.view, c, x, y, threshold, low, high, scores.roc_auc[c])
+
+    return tuple(r for r in each(one, range(len(drawn)), n_threads) if r is not None)
 
 
 def make_precision_recalls(
-    prs: Sequence[FullCurve | None], scores: Scores, sums: Sums
+    drawn: Sequence[ClassCurves], scores: Scores, sums: Sums, n_threads: int = 1
 ) -> tuple[PrecisionRecallCurve, ...]:
-    """Return the thinned precision-recall curves of the classes that have one, with bands."""
+    """Return the precision-recall curves of the classes that have one, with their bands."""
     kind = "physics" if scores.view == "physics" else "unweighted"
-    made = []
-    for c, full in enumerate(prs):
-        if full is None:
-            continue
-        recall, precision, threshold = full
-        kept = curves.thin(recall, precision)
-        x, y = recall[kept], precision[kept]
+
+    def one(c: int) -> PrecisionRecallCurve | None:
+        curve = drawn[c].precision_recall
+        if curve is None:
+            return None
+        x, y, threshold = curve
         low, high = np.full(len(x), np.nan), np.full(len(x), np.nan)
         if np.isfinite(scores.average_precision[c].low):
             histogram = sums.columns[f"histogram_{c}/{kind}"].astype(np.float64)
@@ -132,20 +149,10 @@ def make_precision_recalls(
             passed = np.cumsum(true[::-1], axis=0)
             purity = ratio(passed, np.cumsum((true + false)[::-1], axis=0))
             low, high = _band(ratio(passed, passed[-1]), purity, x, y, sums.n_folds, after=False)
-        made.append(
-            PrecisionRecallCurve(
-                scores.view,
-                c,
-                x,
-                y,
-                threshold[kept],
-                low,
-                high,
-                scores.average_precision[c],
-                scores.prevalence[c],
-            )
-        )
-    return tuple(made)
+        area, prevalence = scores.average_precision[c], scores.prevalence[c]
+        return PrecisionRecallCurve(scores.view, c, x, y, threshold, low, high, area, prevalence)
+
+    return tuple(p for p in each(one, range(len(drawn)), n_threads) if p is not None)
 
 
 def _from_top(histogram: NDArray[Any]) -> Floats:
@@ -194,7 +201,8 @@ def make_threshold_scan(
     variance = (1 - efficiency) ** 2 * signal_squares + efficiency**2 * (
         signal_squares[0] - signal_squares
     )
-    purity = ratio(signal, signal + rest)
+    n_selected = np.cumsum(np.bincount(code, minlength=m)[::-1])[::-1]
+    purity = np.where(n_selected >= MIN_EVENTS, ratio(signal, signal + rest), np.nan)
     spread = (1 - purity) ** 2 * signal_squares + purity**2 * rest_squares
     return ThresholdScan(
         view=view,
@@ -208,24 +216,27 @@ def make_threshold_scan(
     )
 
 
-def threshold_codes(score: Floats) -> NDArray[np.integer]:
+def threshold_codes(ranking: curves.Ranking) -> NDArray[np.integer]:
     """Return the number of the highest threshold that each score (n,) passes."""
-    return np.searchsorted(THRESHOLDS, score, side="right") - 1
+    return curves.codes_between(ranking, THRESHOLDS) - 1
 
 
 def calibration_terms(
-    table: EvaluationTable, n_bins: int
+    table: EvaluationTable, rankings: Sequence[curves.Ranking], n_bins: int
 ) -> tuple[dict[str, Term], list[tuple[Floats, NDArray[np.int32]]]]:
     """Return the sums that calibration needs, and per class the bin edges and bin of each event."""
     weight = trained_weights(table)
+    n_bins = min(n_bins, max(len(table.target) // 100, 5))
     terms: dict[str, Term] = {}
     bins = []
-    for c in range(len(table.classes)):
+    for c, ranking in enumerate(rankings):
         p = table.proba[:, c]
-        inner = np.unique(np.quantile(p, np.linspace(0, 1, n_bins + 1)[1:-1], method="lower"))
-        inner = inner[inner > p.min()]
-        code = np.searchsorted(inner, p, side="right").astype(np.int32)
-        edges = np.concatenate([[p.min()], inner, [p.max()]])
+        lowest, highest = ranking.threshold[-1], ranking.threshold[0]
+        share = np.linspace(0, 1, n_bins + 1)[1:-1]
+        inner = np.unique(p[ranking.order[::-1][(share * (len(p) - 1)).astype(np.intp)]])
+        inner = inner[inner > lowest]
+        code = curves.codes_between(ranking, inner)
+        edges = np.concatenate([[lowest], inner, [highest]])
         m = len(inner) + 1
         row = code + np.int32(m) * (table.target == c)
         terms[f"calibration_{c}"] = Term(row, weight, 2 * m)
@@ -281,7 +292,9 @@ def make_calibration(
                 edges=edges,
                 predicted=predicted,
                 observed=observed,
-                observed_error=ratio(spread, total),
+                observed_error=ratio(
+                    np.where((observed > 0) & (observed < 1), spread, chance), total
+                ),
                 n=np.bincount(code, minlength=m),
                 error=error,
                 noise=float(np.sqrt(2 / np.pi) * np.nansum(ratio(chance, np.full(m, total.sum())))),

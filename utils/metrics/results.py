@@ -32,6 +32,16 @@ VIEW_LABELS: dict[View, str] = {
     "unweighted": "unweighted",
 }
 
+SECTIONS = (
+    *("densities", "scores", "confusion", "roc", "precision_recall", "thresholds", "calibration"),
+    *("significance", "over_training", "features", "correlations", "profiles"),
+    *("learning_curves", "importances", "shap", "comparison"),
+)
+"""Parts of an evaluation that can be asked for: the fields of `Evaluation` that hold results."""
+
+NOT_ASKED = "not asked for"
+"""Reason of a gap that was wanted."""
+
 UNLABELLED = -1
 """Class id of events whose true class is unknown."""
 
@@ -82,8 +92,11 @@ class EvaluationOptions:
     background_uncertainty: relative systematic uncertainty of the background yield.
     luminosity: in 1/fb, None where yields are not scaled to one (then no significance).
     n_bootstrap, n_permutations, max_permuted_rows: size of the resampling.
-    n_calibration_bins: bins of a reliability diagram, equally populated.
+    n_calibration_bins: most bins of a reliability diagram, equally populated by 100 events or more
+        (but 5 bins at least).
     density_bin: default width of score bins; a class's `bin_size` comes first.
+    sections: what to make, of `SECTIONS`; curves come with the numbers ('scores') of their areas.
+    n_threads: threads to work with; no number depends on it.
     """
 
     seed: int = 1357
@@ -96,6 +109,8 @@ class EvaluationOptions:
     background_uncertainty: float = 0.1
     n_calibration_bins: int = 20
     density_bin: float = 0.025
+    sections: tuple[str, ...] = SECTIONS
+    n_threads: int = 1
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -169,7 +184,8 @@ class ConfusionMatrix:
     counts: events. yields, yields_error: sums of weights (physics: divided by the evaluated
     fraction) and sqrt of the sums of squares. norm_true: each row divided by its sum; norm_pred:
     each column by its; NaN in an empty row or column. *_error, *_low, *_high: bootstrap standard
-    deviation and 95 % interval, NaN for rows and columns of fewer than five events.
+    deviation and 95 % interval, NaN for rows and columns of fewer than five events. *_spread:
+    standard deviation over the folds (ddof 1), NaN for fewer than two.
     """
 
     view: View
@@ -180,10 +196,12 @@ class ConfusionMatrix:
     norm_true_error: Floats
     norm_true_low: Floats
     norm_true_high: Floats
+    norm_true_spread: Floats
     norm_pred: Floats
     norm_pred_error: Floats
     norm_pred_low: Floats
     norm_pred_high: Floats
+    norm_pred_spread: Floats
 
 
 # --- curves ---------------------------------------------------------------------------------------
@@ -233,7 +251,7 @@ class ThresholdScan:
     """Efficiency and purity of the selection `probability of the class >= threshold`.
 
     All arrays (p,); thresholds ascending. efficiency: selected share of the class. purity: share of
-    the class among all selected, NaN where nothing is selected. background_efficiency: selected
+    the class among all selected, NaN below five selected events. background_efficiency: selected
     share of all other classes.
     """
 
@@ -294,8 +312,9 @@ class Calibration:
     """Reliability of one class's probability, under the weights trained with.
 
     All arrays (b,), one entry per bin, bins equally populated and ascending. edges (b+1,).
-    predicted: mean probability; observed: weighted share of the class, with observed_error; n:
-    events. error: expected calibration error, the mean |observed - predicted| over events (its
+    predicted: mean probability; observed: weighted share of the class, with observed_error (that of
+    a right prediction where all or none are of the class); n: events. error: expected
+    calibration error, the mean |observed - predicted| over events (its
     interval is the basic bootstrap's, clipped at 0 and widened to hold the value). noise: the error
     that a perfectly calibrated classifier would show with these statistics.
     """
@@ -339,7 +358,8 @@ class FeatureDistribution:
     """Distribution of one feature per true class, unit area each, within the central 99.8 %.
 
     edges (m+1,). true_classes: T ids. density, density_error (T, m). n_missing (T,): events without
-    a value. integer: the values are whole numbers and have a bin each. view: physics where there
+    a value, or with a filler for one (see `distributions.without_filler`). integer: the values are
+    whole numbers and have a bin each. view: physics where there
     are weights, else unweighted.
     """
 
@@ -371,7 +391,7 @@ class ScoreProfile:
     """Mean probability against a feature, per true class: where it bends, cuts sculpt the feature.
 
     edges (m+1,). true_classes: T ids. mean, error (K, T, m): [probability of class, true class,
-    bin], unweighted, error of the mean; NaN in bins with fewer than two events. n (T, m).
+    bin], unweighted, error of the mean; NaN in bins with fewer than five events. n (T, m).
     """
 
     feature: str
@@ -403,11 +423,13 @@ class OverTrainingDensity:
 
 @dataclass(frozen=True)
 class Gap:
-    """A difference of a metric between two samples, `first` minus `second`, class-balanced.
+    """A difference of a metric between two samples, `first` minus `second`.
 
-    metric: 'roc_auc' (class_id given), 'roc_auc_macro' or 'log_loss'. paired: same events in both.
+    view: balanced, and physics where both samples have weights. metric: 'roc_auc' (class_id given),
+    'roc_auc_macro' or 'log_loss'. paired: same events in both.
     """
 
+    view: View
     metric: str
     class_id: int | None
     first: Sample3
@@ -440,7 +462,7 @@ class OverTraining:
     """In-fold, out-of-fold and test compared; `verdict` is one sentence that says what it means.
 
     biased: the scores that an analysis uses (out-of-fold) differ from those on the test set beyond
-    the interval of macro AUC or log-loss; None where there is no test set.
+    the interval of class-balanced macro AUC or log-loss; None where there is no test set.
     memorised: in-fold is better than out-of-fold (or, with one fold, test) beyond the interval.
     """
 

@@ -273,21 +273,22 @@ def make_confusion(table: EvaluationTable, view: View, sums: Sums) -> ConfusionM
     for name, axis in (("norm_true", 1), ("norm_pred", 0)):
         value = exact[name]
         low, high = limits(columns[name], INTERVAL, sums.n_folds)
-        spread = _deviation(columns[name], sums.n_folds)
+        first = 1 + sums.n_folds
+        error = _deviation(columns[name][..., first:])
         n = counts.sum(axis=axis, keepdims=True)
         enough = np.isfinite(value) & np.isfinite(low) & (n >= MIN_EVENTS)
         parts[name] = value
-        parts[f"{name}_error"] = np.where(enough, spread, np.nan)
+        parts[f"{name}_error"] = np.where(enough, error, np.nan)
         parts[f"{name}_low"] = np.where(enough, value + low, np.nan)
         parts[f"{name}_high"] = np.where(enough, value + high, np.nan)
+        parts[f"{name}_spread"] = _deviation(columns[name][..., 1:first])
     return ConfusionMatrix(view, counts, yields, errors, **parts)
 
 
-def _deviation(columns: NDArray[Any], n_folds: int) -> Floats:
-    """Return the standard deviation of the defined replicates, last axis reduced."""
-    replicates = columns[..., 1 + n_folds :]
-    known = np.isfinite(replicates)
+def _deviation(values: NDArray[Any]) -> Floats:
+    """Return the standard deviation (ddof 1) of the defined values, last axis reduced."""
+    known = np.isfinite(values)
     n = known.sum(axis=-1)
-    mean = ratio(np.where(known, replicates, 0).sum(axis=-1), n)
-    squares = np.where(known, (replicates - mean[..., None]) ** 2, 0).sum(axis=-1)
+    mean = ratio(np.where(known, values, 0).sum(axis=-1), n)
+    squares = np.where(known, (values - mean[..., None]) ** 2, 0).sum(axis=-1)
     return np.sqrt(ratio(squares, n - 1))

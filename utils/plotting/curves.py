@@ -34,7 +34,10 @@ from utils.plotting.style import (
     pages,
     panels,
     parse_color,
+    place_legend,
+    plain_width,
     rgba,
+    some_points,
     thin,
 )
 
@@ -49,10 +52,6 @@ def _name(style: Style, class_id: int, area: Estimate) -> str:
     return f"{style.name(class_id)}  {measured(area.value, area.error)}"
 
 
-def _place(n: int, corner: str) -> str:
-    return corner if n <= FEW else "outside"
-
-
 def roc(ev: Evaluation, style: Style) -> Named:
     """Yield ROC curves of all classes: linear, and as background rejection on a log axis."""
     for view in shown_views(ev):
@@ -65,6 +64,7 @@ def roc(ev: Evaluation, style: Style) -> Named:
 def _roc(ev: Evaluation, style: Style, curves: Sequence[RocCurve]) -> go.Figure:
     view = curves[0].view
     entries = [_name(style, c.class_id, c.area) for c in curves]
+    legend_title = f"{literal(ev.dataset)}, area under curve"
     fig = figure(
         style,
         title=f"ROC curves, {VIEW_LABELS[view]}",
@@ -74,29 +74,31 @@ def _roc(ev: Evaluation, style: Style, curves: Sequence[RocCurve]) -> go.Figure:
         ),
         x=axis("False-positive rate", range=[0, 1]),
         y=axis("True-positive rate", range=[0, 1.005]),
-        legend=_place(len(curves), "bottom right"),
+        legend=place_legend(
+            [(c.fpr, c.tpr) for c in curves], ["bottom right"], entries, legend_title
+        ),
         entries=entries,
-        legend_title=f"{literal(ev.dataset)}, area under curve",
+        legend_title=legend_title,
     )
     fig.add_trace(_guess([0, 1], [0, 1]))
     for curve, name in zip(curves, entries, strict=True):
         group = {"legendgroup": f"class {curve.class_id}"}
         color = style.rgba(curve.class_id, 0.25)
-        x = curve.fpr
-        fig.add_trace(band(x, curve.tpr_low, x, curve.tpr_high, color, **group))
-        fig.add_trace(
-            _line(style, curve.class_id, x, curve.tpr, name).update(
-                customdata=_cuts(curve.threshold),
-                hovertemplate="fpr %{x:.4f}, tpr %{y:.4f}, score ≥ %{customdata:.4f}",
-                **group,
-            )
-        )
+        x, at = curve.fpr, some_points(len(curve.fpr))
+        fig.add_trace(band(x[at], curve.tpr_low[at], x[at], curve.tpr_high[at], color, **group))
+        line = _line(style, curve.class_id, x, curve.tpr, name)
+        hover = "fpr %{x:.4f}, tpr %{y:.4f}"
+        fig.add_trace(line.update(**_hover(hover, curve.threshold, len(curves)), **group))
     return fig
 
 
-def _cuts(threshold: Any) -> Any:
-    """Return thresholds for hover texts; the first one, infinity, has no place in JSON."""
-    return np.where(np.isfinite(threshold), threshold, 1.0).astype(np.float32)
+def _hover(text: str, threshold: Any, n_curves: int) -> dict[str, Any]:
+    """Return the settings of a hover text; thresholds are told unless there are many curves."""
+    if n_curves > FEW:  # their thresholds would be a third of a large page
+        return {"hovertemplate": text}
+    # The first one, infinity, has no place in JSON.
+    cuts = np.where(np.isfinite(threshold), threshold, 1.0).astype(np.float32)
+    return {"customdata": cuts, "hovertemplate": text + ", score ≥ %{customdata:.4f}"}
 
 
 def _rejection(ev: Evaluation, style: Style, curves: Sequence[RocCurve]) -> go.Figure:
@@ -106,6 +108,11 @@ def _rejection(ev: Evaluation, style: Style, curves: Sequence[RocCurve]) -> go.F
     positive = [c.fpr[(c.fpr > 0) & (c.tpr > 0.02)] for c in curves]
     smallest = min((float(p.min()) for p in positive if p.size), default=1e-3)
     high = min(1 / max(smallest, 1e-12), 1e6)
+    y_range = log_range(1, max(high, 3))
+    grid = np.linspace(0.01, 1, 100)
+    lines = [(c.tpr[c.fpr > 0], -np.log10(c.fpr[c.fpr > 0]) / y_range[1]) for c in curves]
+    lines.append((grid, -np.log10(grid) / y_range[1]))
+    legend_title = f"{literal(ev.dataset)}, area under ROC curve"
     fig = figure(
         style,
         title=f"Background rejection, {VIEW_LABELS[view]}",
@@ -114,26 +121,23 @@ def _rejection(ev: Evaluation, style: Style, curves: Sequence[RocCurve]) -> go.F
             f"the class; {VIEW_LABELS[view]}. Bands: 68 % from the bootstrap."
         ),
         x=axis("Signal efficiency", range=[0, 1]),
-        y=axis("Background rejection 1/ε<sub>B</sub>", log=True, range=log_range(1, max(high, 3))),
-        legend=_place(len(curves), "top right"),
+        y=axis("Background rejection 1/ε<sub>B</sub>", log=True, range=y_range),
+        legend=place_legend(lines, ["top right", "bottom left"], entries, legend_title),
         entries=entries,
-        legend_title=f"{literal(ev.dataset)}, area under ROC curve",
+        legend_title=legend_title,
     )
-    grid = np.linspace(0.01, 1, 100)
     fig.add_trace(_guess(grid, 1 / grid))
     for curve, name in zip(curves, entries, strict=True):
         use = curve.fpr > 0
         y = 1 / curve.fpr[use]
         group = {"legendgroup": f"class {curve.class_id}"}
         color = style.rgba(curve.class_id, 0.25)
-        fig.add_trace(band(curve.tpr_low[use], y, curve.tpr_high[use], y, color, **group))
-        fig.add_trace(
-            _line(style, curve.class_id, curve.tpr[use], y, name).update(
-                customdata=_cuts(curve.threshold[use]),
-                hovertemplate="efficiency %{x:.3f}, rejection %{y:.4g}, score ≥ %{customdata:.4f}",
-                **group,
-            )
-        )
+        at = some_points(len(y))
+        left, right = curve.tpr_low[use][at], curve.tpr_high[use][at]
+        fig.add_trace(band(left, y[at], right, y[at], color, **group))
+        line = _line(style, curve.class_id, curve.tpr[use], y, name)
+        hover = "efficiency %{x:.3f}, rejection %{y:.4g}"
+        fig.add_trace(line.update(**_hover(hover, curve.threshold[use], len(curves)), **group))
     return fig
 
 
@@ -166,6 +170,10 @@ def _precision_recall(
 ) -> go.Figure:
     view = curves[0].view
     entries = [_name(style, c.class_id, c.area) for c in curves]
+    legend_title = f"{literal(ev.dataset)}, average precision"
+    lines = [(c.recall, c.precision) for c in curves]
+    corners = ["bottom left", "bottom right", "top right"]
+    guesses = {c.prevalence for c in curves}
     fig = figure(
         style,
         title=f"Precision and recall, {VIEW_LABELS[view]}",
@@ -175,24 +183,26 @@ def _precision_recall(
         ),
         x=axis("Recall (efficiency)", range=[0, 1]),
         y=axis("Precision (purity)", range=[0, 1.005]),
-        legend=_place(len(curves), "bottom left"),
+        legend=place_legend(
+            [*lines, *(([0, 1], [g, g]) for g in guesses)], corners, entries, legend_title
+        ),
         entries=entries,
-        legend_title=f"{literal(ev.dataset)}, average precision",
+        legend_title=legend_title,
     )
+    if len(guesses) == 1:  # one for all, as where classes are balanced
+        fig.add_trace(_guess([0, 1], [*guesses] * 2))
     for curve, name in zip(curves, entries, strict=True):
         group = {"legendgroup": f"class {curve.class_id}"}
-        x = curve.recall
+        x, at = curve.recall, some_points(len(curve.recall))
+        low, high = curve.precision_low[at], curve.precision_high[at]
         color = style.rgba(curve.class_id, 0.25)
-        fig.add_trace(band(x, curve.precision_low, x, curve.precision_high, color, **group))
-        fig.add_trace(
-            _line(style, curve.class_id, x, curve.precision, name).update(
-                customdata=_cuts(curve.threshold),
-                hovertemplate="recall %{x:.4f}, precision %{y:.4f}, score ≥ %{customdata:.4f}",
-                **group,
-            )
-        )
-        base = _guess([0, 1], [curve.prevalence, curve.prevalence])
-        fig.add_trace(base.update(line={"color": style.rgba(curve.class_id)}, **group))
+        fig.add_trace(band(x[at], low, x[at], high, color, **group))
+        line = _line(style, curve.class_id, x, curve.precision, name)
+        hover = "recall %{x:.4f}, precision %{y:.4f}"
+        fig.add_trace(line.update(**_hover(hover, curve.threshold, len(curves)), **group))
+        if len(guesses) > 1:
+            base = _guess([0, 1], [curve.prevalence, curve.prevalence])
+            fig.add_trace(base.update(line={"color": style.rgba(curve.class_id)}, **group))
     return fig
 
 
@@ -209,7 +219,8 @@ def thresholds(ev: Evaluation, style: Style) -> Named:
             title=f"Efficiency and purity against threshold, {VIEW_LABELS[view]}",
             caption=(
                 "Selection `probability of the class ≥ threshold`, over all categories; "
-                f"{VIEW_LABELS[view]}. Bands: one standard deviation."
+                f"{VIEW_LABELS[view]}. Bands: one standard deviation; purity is drawn down to "
+                "five selected events."
             ),
             x=[axis("Threshold", range=[0, 1]) for _ in group],
             y=[axis("Efficiency, purity", range=[0, 1.03]) for _ in group],
@@ -266,7 +277,7 @@ def calibration(ev: Evaluation, style: Style) -> Named:
         for c in group:
             top = np.concatenate([c.predicted, c.observed + c.observed_error])
             high = float(np.nanmax(top, initial=0.05))
-            ranges.append([0, min(high * 1.08, 1.05)])
+            ranges.append([0, min(high * 1.08, 1.02)])
         fig = panels(
             style,
             [
@@ -277,8 +288,8 @@ def calibration(ev: Evaluation, style: Style) -> Named:
             caption=(
                 "Observed share of the class against its mean predicted probability in equally "
                 "populated bins, under the weights trained with. On the diagonal the probability "
-                "is right. ECE: expected calibration error; a perfectly calibrated classifier "
-                "would show "
+                "is right; bars are one standard deviation. ECE: expected calibration error; a "
+                "perfectly calibrated classifier would show "
                 + ", ".join(f"{number(c.noise, 2)} ({ev.classes[c.class_id].name})" for c in group)
                 + " with these statistics."
             ),
@@ -321,19 +332,20 @@ def significance(ev: Evaluation, style: Style, slugs: Sequence[str]) -> Named:
     signal = " + ".join(style.name(c) for c in result.signal_classes)
     names = [style.name(s.category) for s in result.scans] + ["<b>combined</b>"]
     systematic = f"{100 * result.background_uncertainty:g} %"
-    with_b = f"background uncertain by {systematic}"
+    with_b = f"background ± {systematic}"
     series = (
         ("background known", [*result.z, result.combined], "#94a4a2"),
         (with_b, [*result.z_uncertain, result.combined_uncertain], "#3f90da"),
     )
     high = max((float(np.nanmax(v)) for _, v, _ in series if np.isfinite(v).any()), default=1.0)
-    longest = round(max(7.8 * len(n.replace("<b>", "").replace("</b>", "")) for n in names))
+    longest = round(max(plain_width(n, 14) for n in names))
     fig = figure(
         style,
         title="Expected significance per category",
         caption=(
             "Asimov significance of the signal classes in each category without a further cut, "
-            "and the quadrature sum over categories."
+            "and the quadrature sum over categories; with the background known exactly, and known "
+            f"to {systematic} besides the statistics of its sample."
         ),
         x=axis("Expected significance Z<sub>A</sub>", range=[0, max(high, 1e-3) * 1.18]),
         y=axis(

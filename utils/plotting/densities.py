@@ -33,6 +33,9 @@ from utils.plotting.style import (
     thin,
 )
 
+SPARSE = 0.3
+"""Typical relative error from which bands would cover the figure: bars take their place."""
+
 Named = Iterator[tuple[str, go.Figure]]
 Floats = NDArray[np.float64]
 
@@ -62,23 +65,25 @@ def _density(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.F
     positive = d.density[d.density > 0]
     if positive.size == 0:
         positive = tops = np.ones(1)
-    # Among many classes, bins of one or two events would set the scale.
-    sure = d.density_error < 0.6 * d.density
-    if not few and not log and tops.shape == sure.shape and sure.any():
+    # Bins of less than four events must not set the scale.
+    sure = d.density_error <= 0.5 * d.density
+    if not log and tops.shape == sure.shape and sure.any():
         tops = np.where(sure, tops, 0.0)
     headroom = _headroom(len(d.true_classes)) if few else 0.05
     high = float(np.nanmax(tops)) * (1.0 if log else 1.02)
     floor = max(float(positive.min()) * 0.5, high * 1e-6)
     y_range = log_range(floor, high, headroom) if log else [0, high / (1 - headroom)]
     category = style.name(d.category)
+    sparse = _sparse(d.density, d.density_error)
     legend_title = f"<b>{category}</b> category, {literal(ev.dataset)}, true class:"
     fig = figure(
         style,
         title=f"Score of the {_plain(ev, d.category)} category" + (" (logarithmic)" if log else ""),
         caption=(
             f"Probability of {_plain(ev, d.category)} for the events assigned to its category, by "
-            f"true class; {VIEW_LABELS[d.view]}. Each class is normalised to unit area; bands are "
-            "one standard deviation of the finite sample."
+            f"true class; {VIEW_LABELS[d.view]}. Each class is normalised to unit area; bands, or "
+            "bars where events are few, are one standard deviation of the finite sample."
+            + ("" if log else " Bins of up to three events may leave the frame.")
         ),
         x=axis(f"{category} probability", range=[float(d.edges[0]), float(d.edges[-1])]),
         y=axis("Probability density", log=log, range=y_range, rangemode="nonnegative"),
@@ -89,7 +94,7 @@ def _density(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.F
     for i, class_id in enumerate(d.true_classes):
         value, error = d.density[i], d.density_error[i]
         # Fills on a logarithmic axis only hide each other, and so do those of many classes.
-        fill = i in filled and (class_id == d.category or (few and not log))
+        fill = i in filled and (class_id == d.category or (few and not log and not sparse))
         _histogram(
             fig,
             d.edges,
@@ -101,6 +106,7 @@ def _density(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.F
             floor=floor if log else 0.0,
             hover=f"{style.name(class_id)}: %{{y:.3g}}<extra>{int(d.n[i]):,} events</extra>",
             banded=i in filled and (few or class_id == d.category),
+            bar=(i + 1) / (len(d.true_classes) + 1) if sparse else None,
         )
     if not np.any(d.n > 0):
         note(fig, f"no event is assigned to the {category} category")
@@ -123,10 +129,14 @@ def _histogram(
     floor: float,
     hover: str,
     banded: bool,
+    bar: float | None = None,
     axes: dict[str, str] | None = None,
     showlegend: bool = True,
 ) -> None:
-    """Add one class's histogram: outline, fill and statistical band, which toggle together."""
+    """Add one class's histogram: outline, fill and statistical band, which toggle together.
+
+    bar: where in a bin (0 to 1) an error bar stands, None for a band instead.
+    """
     axes = axes or {}
     name = style.name(class_id)
     group = {"legendgroup": f"class {class_id}", **axes}
@@ -156,8 +166,32 @@ def _histogram(
             **group,
         )
     )
-    if banded:
+    if not banded:
+        return
+    seen = value > 0
+    if bar is None:
         fig.add_trace(band(x, low, x, high, style.rgba(class_id, 0.32), **group))
+        return
+    at = edges[:-1] + bar * np.diff(edges)
+    bars = go.Scatter(
+        x=thin(at[seen]),
+        y=thin(value[seen]),
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": thin(error[seen]),
+            "arrayminus": thin(np.minimum(error[seen], value[seen] - floor)),
+            "width": 0,
+            "thickness": 1,
+            "color": color,
+        },
+        mode="markers",
+        marker={"size": 3, "color": color},
+        hoverinfo="skip",
+        showlegend=False,
+        **group,
+    )
+    fig.add_trace(bars)
 
 
 def _points(
@@ -297,8 +331,8 @@ def _over_training(ev: Evaluation, style: Style, d: OverTrainingDensity) -> go.F
         legend_title=f"<b>{category}</b> category",
     )
     empty = True
-    for key, label, rgb in parts:
-        for sample in samples:
+    for sample in samples:  # so that the legend has a column for the class and one for the rest
+        for key, label, rgb in parts:
             value, error = getattr(d, key).get(sample, (np.zeros(0), np.zeros(0)))
             if not value.size or not np.any(value > 0):
                 continue
@@ -364,7 +398,7 @@ def _features(style: Style, group: Sequence[FeatureDistribution], of: str) -> go
     )
     if missing:
         counts = ", ".join(f"{f.name} {int(f.n_missing.sum()):,}" for f in missing)
-        caption += f" Events without a value: {counts}."
+        caption += f" Events without a value, or with a filler for one: {counts}."
     fig = panels(
         style,
         [""] * len(group),
@@ -376,7 +410,7 @@ def _features(style: Style, group: Sequence[FeatureDistribution], of: str) -> go
             for f in group
         ],
         y=[
-            axis("Density", range=[0, max(float(np.max(f.density, initial=0.0)) * 1.12, 1e-9)])
+            axis("Density", range=[0, max(1.08 * _top(f.density, f.density_error), 1e-9)])
             for f in group
         ],
         entries=[style.name(c) for c in ids],
@@ -386,6 +420,7 @@ def _features(style: Style, group: Sequence[FeatureDistribution], of: str) -> go
     seen: set[int] = set()
     for i, f in enumerate(group):
         axes = {"xaxis": f"x{i + 1}" if i else "x", "yaxis": f"y{i + 1}" if i else "y"}
+        sparse = _sparse(f.density, f.density_error)
         for t, class_id in enumerate(f.true_classes):
             _histogram(
                 fig,
@@ -398,11 +433,27 @@ def _features(style: Style, group: Sequence[FeatureDistribution], of: str) -> go
                 floor=0.0,
                 hover=f"{style.name(class_id)}: %{{y:.3g}}<extra></extra>",
                 banded=len(ids) <= FEW and bool(np.any(f.density[t] > 0)),
+                bar=(t + 1) / (len(f.true_classes) + 1) if sparse else None,
                 axes=axes,
                 showlegend=class_id not in seen,
             )
             seen.add(class_id)
     return fig
+
+
+def _sparse(density: Floats, error: Floats) -> bool:
+    """Return whether bands of most classes would cover more than they tell."""
+    classes = zip(density, error, strict=True)
+    relative = [np.median(e[d > 0] / d[d > 0]) for d, e in classes if np.any(d > 0)]
+    return bool(relative) and float(np.median(relative)) > SPARSE
+
+
+def _top(density: Floats, error: Floats) -> float:
+    """Return the highest end of an error that is at most half of its bin."""
+    sure = error <= 0.5 * density
+    return float(np.max((density + error)[sure], initial=0.0)) or float(
+        np.max(density, initial=0.0)
+    )
 
 
 def _plain(ev: Evaluation, class_id: int) -> str:

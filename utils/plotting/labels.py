@@ -111,7 +111,8 @@ def decimals(error: float, digits: int = 2, most: int = 5) -> int:
     """Return how many decimals show `digits` significant digits of an uncertainty."""
     if not math.isfinite(error) or error <= 0:
         return 3
-    return min(max(digits - 1 - math.floor(math.log10(error)), 0), most)
+    size = int(f"{error:.{digits - 1}e}".split("e")[1])  # of 0.0996 as of 0.10, two digits
+    return min(max(digits - 1 - size, 0), most)
 
 
 def measured(value: float, error: float) -> str:

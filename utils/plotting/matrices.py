@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from utils.metrics.results import VIEW_LABELS, ConfusionMatrix, Evaluation
 from utils.plotting.densities import Named
-from utils.plotting.labels import decimals, literal, number, shorten
+from utils.plotting.labels import decimals, literal, measured, number, shorten
 from utils.plotting.style import (
     INK,
     Style,
@@ -51,11 +51,12 @@ def _shares(style: Style, m: ConfusionMatrix, kind: str) -> go.Figure:
     error = 100 * (m.norm_true_error if by_true else m.norm_pred_error)
     low = 100 * (m.norm_true_low if by_true else m.norm_pred_low)
     high = 100 * (m.norm_true_high if by_true else m.norm_pred_high)
+    spread = 100 * (m.norm_true_spread if by_true else m.norm_pred_spread)
     n = len(value)
     hover = [
         [
             f"{number(value[i, j])} % [{number(low[i, j])}, {number(high[i, j])}], "
-            f"{int(m.counts[i, j]):,} events"
+            f"folds ± {number(spread[i, j], 2)}, {int(m.counts[i, j]):,} events"
             for j in range(n)
         ]
         for i in range(n)
@@ -64,7 +65,10 @@ def _shares(style: Style, m: ConfusionMatrix, kind: str) -> go.Figure:
     return _matrix(
         style,
         shade=value,
-        text=[[_share_text(value[i, j], error[i, j], n) for j in range(n)] for i in range(n)],
+        text=[
+            [_share_text(value[i, j], error[i, j], int(m.counts[i, j]), n) for j in range(n)]
+            for i in range(n)
+        ],
         hover=hover,
         title=f"Confusion matrix by {what}, {VIEW_LABELS[m.view]}",
         caption=(
@@ -73,15 +77,18 @@ def _shares(style: Style, m: ConfusionMatrix, kind: str) -> go.Figure:
                 if by_true
                 else "Composition of each category by true class: columns add up to 100 %."
             )
-            + f" Events are {VIEW_LABELS[m.view]}; uncertainties are one standard deviation."
+            + f" Events are {VIEW_LABELS[m.view]}; uncertainties are one standard deviation; "
+            "0 stands where there is no event."
         ),
         bar="Share of the true class [%]" if by_true else "Share of the category [%]",
     )
 
 
-def _share_text(value: float, error: float, n: int) -> str:
+def _share_text(value: float, error: float, count: int, n: int) -> str:
     if not np.isfinite(value):
         return "–"
+    if count == 0:  # the bootstrap of nothing is nothing: that is no measured error of 0
+        return "0"
     if n > 10:
         return f"{value:.0f}"
     text = f"{value:.1f}"
@@ -101,7 +108,10 @@ def _yields(style: Style, m: ConfusionMatrix) -> go.Figure:
             return _count_text(round(value), n)
         if n > 6:
             return shown
-        return f"{shown}<br><span style='font-size:80%'>± {number(m.yields_error[i, j], 2)}</span>"
+        if m.counts[i, j] == 0:
+            return "0"
+        value_text, _, error_text = measured(value, float(m.yields_error[i, j])).partition(" ± ")
+        return f"{value_text}<br><span style='font-size:80%'>± {error_text}</span>"
 
     return _matrix(
         style,
@@ -169,7 +179,7 @@ def _matrix(
         "fixedrange": True,
         "ticks": "",
     }
-    longest = round(max(plain_width(name) for name in names))
+    longest = round(max(plain_width(name, 14) for name in names))
     turned = longest > cell - 8
     fig = figure(
         style,
@@ -272,7 +282,7 @@ def correlations(ev: Evaluation, style: Style) -> Named:
     names = [shorten_label(style.feature_name(f)) for f in result.names]
     cell = float(np.clip(560 / n, 22, 60))
     size = max(round(cell * n), 400)
-    longest = round(max(plain_width(name) for name in names))
+    longest = round(max(plain_width(name, 14) for name in names))
     ticks: dict[str, Any] = {
         "tickvals": list(range(n)),
         "ticktext": names,
@@ -317,7 +327,7 @@ def correlations(ev: Evaluation, style: Style) -> Named:
 
 def shorten_label(text: str) -> str:
     """Return a short tick text; one with markup is left whole."""
-    return text if "<" in text or "&" in text else shorten(text, 22)
+    return text if "<" in text or "&" in text else shorten(text, 26)
 
 
 def _coefficient(value: float) -> str:
@@ -328,7 +338,7 @@ def _by_class(
     ev: Evaluation, style: Style, names: list[str], group: Sequence[tuple[int, Floats]]
 ) -> go.Figure:
     n = len(names)
-    longest = round(max(plain_width(name) for name in names) * 10 / 13)
+    longest = round(max(plain_width(name, 10) for name in names))
     ticks: dict[str, Any] = {
         "tickvals": list(range(n)),
         "ticktext": names,

@@ -7,7 +7,7 @@ panel, so that figures can stand side by side in a note.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -222,10 +222,13 @@ def page(title: str, caption: str) -> dict[str, Any]:
     }
 
 
-def plain_width(text: str) -> float:
-    """Return the approximate width (pixels) of figure text of 13 pixels."""
+def plain_width(text: str, size: int = 13) -> float:
+    """Return the approximate width (pixels) of figure text, in the widest font of the list."""
     bare = re.sub(r"&[#a-z0-9]+;", "x", re.sub(r"<[^>]*>", "", text))
-    return 7.1 * len(bare)
+    width = sum(
+        0.36 if c in " iIjlrtf.,:;'|!()[]" else 0.9 if c in "mwMW%@" else 0.63 for c in bare
+    )
+    return size * width * (1.1 if "<b>" in text else 1.0)
 
 
 def legend_width(entries: Sequence[str]) -> int:
@@ -235,6 +238,36 @@ def legend_width(entries: Sequence[str]) -> int:
 def legend_height(entries: Sequence[str], title: str) -> int:
     """Return the height a vertical legend needs so that it does not scroll."""
     return 20 * len(entries) + 18 * (title.count("<br>") + 1) + 12
+
+
+def place_legend(
+    lines: Iterable[tuple[ArrayLike, ArrayLike]],
+    corners: Sequence[str],
+    entries: Sequence[str],
+    title: str,
+    area: tuple[int, int] = AREA,
+) -> str:
+    """Return the first of `corners` where a legend hides no line, 'outside' if there is none.
+
+    lines: x and y of each in shares of the frame, 0 to 1.
+    """
+    if len(entries) > FEW:
+        return "outside"
+    width = (legend_width([*entries, title]) + 10) / area[0]
+    height = (legend_height(entries, title) + 10) / area[1]
+    u, v = [], []
+    for x, y in lines:
+        points = np.arange(np.size(x))
+        dense = np.linspace(0, max(len(points) - 1, 0), 500)
+        u.append(np.interp(dense, points, np.asarray(x, dtype=float)))
+        v.append(np.interp(dense, points, np.asarray(y, dtype=float)))
+    for corner in corners:
+        vertical, horizontal = corner.split()
+        beside = [1 - x < width if horizontal == "right" else x < width for x in u]
+        level = [1 - y < height if vertical == "top" else y < height for y in v]
+        if not any(np.any(a & b) for a, b in zip(beside, level, strict=True)):
+            return corner
+    return "outside"
 
 
 def _legend(place: str, title: str) -> dict[str, Any]:
@@ -324,13 +357,20 @@ def band(
     color: str,
     **more: Any,
 ) -> go.Scatter:
-    """Return the area between two lines; points where either is undefined are left out."""
-    lines = [np.asarray(v, dtype=float) for v in (x_low, y_low, x_high, y_high)]
-    known = np.isfinite(np.vstack(lines)).all(axis=0)
-    x0, y0, x1, y1 = (v[known] for v in lines)
+    """Return the area between two lines, in pieces where either is undefined in between."""
+    lines = np.vstack([np.asarray(v, dtype=float) for v in (x_low, y_low, x_high, y_high)])
+    known = np.isfinite(lines).all(axis=0)
+    outline: list[NDArray[Any]] = []
+    for part in np.split(np.arange(len(known)), np.flatnonzero(np.diff(known)) + 1):
+        if len(part) and known[part[0]]:
+            x0, y0, x1, y1 = lines[:, part]
+            if outline:
+                outline.append(np.full((2, 1), np.nan))
+            outline.append(np.array([[*x0, *x1[::-1]], [*y0, *y1[::-1]]]))
+    x, y = np.concatenate(outline, axis=1) if outline else np.empty((2, 0))
     return go.Scatter(
-        x=thin(np.concatenate([x0, x1[::-1]])),
-        y=thin(np.concatenate([y0, y1[::-1]])),
+        x=thin(x),
+        y=thin(y),
         mode="lines",
         line={"width": 0},
         fill="toself",
@@ -339,6 +379,11 @@ def band(
         showlegend=False,
         **more,
     )
+
+
+def some_points(n: int, most: int = 300) -> NDArray[np.intp]:
+    """Return indices of at most `most` of n points, the ends among them: enough for a band."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.intp))
 
 
 # --- many panels ----------------------------------------------------------------------------------

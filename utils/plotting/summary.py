@@ -33,11 +33,13 @@ Row = tuple[str, Estimate, str]
 
 def intervals(ev: Evaluation, style: Style) -> Named:
     """Yield ROC areas per class with their intervals and the single folds."""
-    views = {"balanced": "#3f90da", "physics": "#bd1f01", "unweighted": "#717581"}
+    views = {"balanced": "#3f90da", "physics": "#bd1f01"}
     names = [style.name(i) for i in range(len(ev.classes))] + ["<b>macro mean</b>"]
-    if not ev.scores:
+    # Without weights as with balanced classes: a ROC curve knows nothing of the classes' sizes.
+    shown = [s for s in ev.scores if s.view != "unweighted"]
+    if not shown:
         return
-    longest = round(max(plain_width(n) for n in names))
+    longest = round(max(plain_width(n, 14) for n in names))
     fig = figure(
         style,
         title="ROC areas with their uncertainty",
@@ -48,13 +50,13 @@ def intervals(ev: Evaluation, style: Style) -> Named:
         x=axis("Area under the ROC curve"),
         y=_rows(names),
         legend="outside",
-        entries=[VIEW_LABELS[s.view] for s in ev.scores],
+        entries=[VIEW_LABELS[s.view] for s in shown],
         legend_title=literal(ev.dataset),
         area=(430, max(44 * len(names), 160)),
         margin={"l": longest + 28},
     )
-    count = len(ev.scores)
-    for v, scores in enumerate(ev.scores):
+    count = len(shown)
+    for v, scores in enumerate(shown):
         estimates = [*scores.roc_auc, scores.roc_auc_macro]
         y = np.arange(len(names)) + (v - (count - 1) / 2) * 0.22
         color = views[scores.view]
@@ -126,7 +128,9 @@ def gaps(ev: Evaluation, style: Style) -> Named:
         for gap in chosen:
             of = "<b>macro mean</b>" if gap.metric == "roc_auc_macro" else "all classes"
             of = style.name(gap.class_id) if gap.class_id is not None else of
-            rows.append((of, gap.difference, f"{gap.first} − {gap.second}"))
+            kind = f"{gap.first} − {gap.second}"
+            kind += "" if gap.view == "balanced" else f", {VIEW_LABELS[gap.view]}"
+            rows.append((of, gap.difference, kind))
         if rows:
             yield (
                 key,
@@ -136,7 +140,8 @@ def gaps(ev: Evaluation, style: Style) -> Named:
                     title=f"Gaps in {title}",
                     caption=(
                         f"Differences of the {title} between samples with 95 % bootstrap intervals "
-                        "(the same events in both: paired). Zero means no over-training."
+                        "(paired where both hold the same events), class-balanced where nothing "
+                        "else is said. Zero means no over-training."
                     ),
                     x_title=f"Difference in {title}",
                     legend_title="95 % intervals",
@@ -189,7 +194,7 @@ def _forest(
 ) -> go.Figure:
     names = list(dict.fromkeys(name for name, _, _ in rows))
     kinds = list(dict.fromkeys(kind for _, _, kind in rows))
-    longest = round(max(plain_width(n) for n in names))
+    longest = round(max(plain_width(n, 14) for n in names))
     fig = figure(
         style,
         title=title,
@@ -205,8 +210,8 @@ def _forest(
     fig.add_vline(x=0, line={"color": INK, "width": 1, "dash": "dot"})
     for k, kind in enumerate(kinds):
         chosen = [(names.index(n), e) for n, e, of in rows if of == kind]
-        y = np.array([i for i, _ in chosen]) + (k - (len(kinds) - 1) / 2) * 0.24
-        color = PALETTE_10[(0, 2, 8)[k % 3]]
+        y = np.array([i for i, _ in chosen]) + (k - (len(kinds) - 1) / 2) * 0.6 / len(kinds)
+        color = PALETTE_10[(0, 2, 8, 1)[k % 4]]
         fig.add_trace(_bars([e for _, e in chosen], y, color, kind, {"legendgroup": kind}))
     return fig
 
@@ -223,17 +228,18 @@ def _importance(style: Style, result: Importance) -> go.Figure:
     order = np.argsort(-np.nan_to_num(mean, nan=-np.inf), kind="stable")[:MOST_FEATURES]
     names = [shorten_label(style.feature_name(result.features[i])) for i in order]
     left_out = len(result.features) - len(order)
-    longest = round(max(plain_width(n) for n in names) * 14 / 13)
+    longest = round(max(plain_width(n, 14) for n in names))
+    unit = result.unit[:1].upper() + result.unit[1:]
     what = "gain" if result.kind == "gain" else "permutation"
     fig = figure(
         style,
         title=f"Feature importance ({what})",
         caption=(
-            f"{result.unit}: mean over the folds, bars of one standard deviation over the folds, "
+            f"{unit}: mean over the folds, bars of one standard deviation over the folds, "
             "open circles the single folds."
             + (f" The {left_out} least important features are left out." if left_out else "")
         ),
-        x=axis(literal(result.unit), range=_span(result, mean, spread)),
+        x=axis(literal(unit), range=_span(result, mean, spread)),
         y=_rows(names),
         legend="top right",
         area=(460, max(22 * len(names), 120)),
@@ -300,7 +306,7 @@ def _shap_bars(style: Style, result: ShapSummary) -> go.Figure:
     order = np.argsort(-total, kind="stable")[:MOST_FEATURES]
     names = [shorten_label(style.feature_name(result.features[i])) for i in order]
     ids = range(len(result.mean_abs))
-    longest = round(max(plain_width(n) for n in names) * 14 / 13)
+    longest = round(max(plain_width(n, 14) for n in names))
     fig = figure(
         style,
         title="What moves the scores (SHAP)",
@@ -335,7 +341,7 @@ def _shap_bars(style: Style, result: ShapSummary) -> go.Figure:
 def _beeswarm(ev: Evaluation, style: Style, result: ShapSummary, class_id: int) -> go.Figure:
     order = np.argsort(-result.mean_abs[class_id], kind="stable")[:SHAP_FEATURES]
     names = [shorten_label(style.feature_name(result.features[i])) for i in order]
-    longest = round(max(plain_width(n) for n in names) * 14 / 13)
+    longest = round(max(plain_width(n, 14) for n in names))
     n = result.values.shape[2]
     chosen = np.unique(np.linspace(0, n - 1, min(n, SHAP_EVENTS)).astype(int))
     x, y, shade = [], [], []

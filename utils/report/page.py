@@ -138,7 +138,7 @@ SCRIPT = """
 @cache
 def library() -> str:
     """Return plotly.js for embedding: 1.9 MB where the source has 4.8."""
-    packed = gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)
+    packed = gzip.compress(get_plotlyjs().encode(), compresslevel=6, mtime=0)
     return base64.b64encode(packed).decode()
 
 

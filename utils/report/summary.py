@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from utils.metrics.results import VIEW_LABELS, Evaluation
+from utils.metrics.results import NOT_ASKED, VIEW_LABELS, Evaluation
 from utils.plotting import QUESTIONS, Style
 from utils.plotting.labels import measured, number
 from utils.plotting.style import conditions
@@ -129,6 +129,9 @@ def _facts(ev: Evaluation, style: Style) -> list[str]:
         text += (
             f" The dataset is {100 * ev.fraction:.4g} % of the sample: yields are scaled to all."
         )
+    skipped = [_gap_name(name).lower() for name, why in ev.gaps.items() if why == NOT_ASKED]
+    if skipped:
+        text += f" Not asked for: {', '.join(skipped)}."
     return [t for t in (conditions_text, text) if t] + [
         "Numbers are ± one standard deviation with 95 % intervals in brackets, from the Poisson "
         "bootstrap over events; <i>folds</i> is the standard deviation over the folds. Click a "
@@ -177,6 +180,7 @@ def _gap_list(gaps: Mapping[str, str]) -> str:
     return "".join(
         f'<div class="gap"><b>{escape(_gap_name(name))}</b>: {escape(reason)}.</div>'
         for name, reason in gaps.items()
+        if reason != NOT_ASKED
     )
 
 

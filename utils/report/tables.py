@@ -137,13 +137,14 @@ def gaps_table(ev: Evaluation, style: Style, o: OverTraining) -> str:
             f"{words.get(g.metric, escape(g.metric))}",
             class_name(ev, style, g.class_id),
             f"{g.first} − {g.second}" + (" (paired)" if g.paired else ""),
+            escape(VIEW_LABELS[g.view]),
             number(g.first_value, 4),
             number(g.second_value, 4),
             estimate(g.difference, folds=False),
         ]
         for g in o.gaps
     ]
-    head = ["Metric", "Class", "Samples", "First", "Second", "Difference"]
+    head = ["Metric", "Class", "Samples", "View", "First", "Second", "Difference"]
     return table(head, rows, "Gaps") + notes(g.difference for g in o.gaps)
 
 

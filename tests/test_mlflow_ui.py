@@ -1,0 +1,147 @@
+"""An evaluated run in a started `mlflow ui`, looked at with a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_plotting import make_evaluation
+from test_report import CHROMIUM_FLAGS
+
+from utils import tracking
+from utils.metrics import flat_metrics
+from utils.plotting import Style, figures
+from utils.report import write_html, write_report
+
+# MLflow's own imports warn of what it uses of other libraries; nothing here can mend that.
+pytestmark = pytest.mark.filterwarnings("default")
+
+FIGURE = "performance/roc_balanced"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A run with an evaluation, its metrics, and the address of the UI that shows it."""
+
+    run_id: str
+    metrics: dict[str, float]
+    n_figures: int
+    address: str
+
+    def artifact(self, path: str) -> str:
+        return f"{self.address}/#/experiments/0/runs/{self.run_id}/artifacts/{path}"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="the playwright package is not there")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium on the PATH: mlflow ui can't be looked at")
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    """Log an evaluation as evaluate.py does, and start the UI on its store."""
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        patch.chdir(folder)
+        client = tracking.client()
+        run = tracking.open_run(client.create_run("0", run_name="evaluated").info.run_id)
+        evaluation = make_evaluation(("signal", "background"))
+        style = Style(evaluation.classes)
+        drawn = figures(evaluation, style)
+        report = write_report(
+            folder / "report.html", evaluation, style, drawn, title="toy", recipe={}, audit=None
+        )
+        single = write_html(drawn[FIGURE], folder / "roc_balanced.html", FIGURE)
+        run.publish({f"plots/test/{path.name}": path for path in (single, report)})
+        metrics = flat_metrics(evaluation)
+        run.log_metrics(metrics)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [
+            *(str(Path(sys.executable).with_name("mlflow")), "ui", "--host", "127.0.0.1"),
+            *("--port", str(port), "--workers", "1", "--backend-store-uri", uri),
+        ],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # so that its workers end with it
+    )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        _wait_for(address)
+        yield Shown(run.run_id, metrics, len(drawn), address)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)  # its workers take their time over a polite end
+        server.wait()
+
+
+def _wait_for(address: str) -> None:
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=2).close()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    raise AssertionError(f"no mlflow ui at {address}")
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any) -> Iterator[Any]:
+    """One page for all tests: the UI's own code is loaded once."""
+    opened = browser.new_page(viewport={"width": 1500, "height": 1000})
+    yield opened
+    opened.close()
+
+
+def test_the_runs_page_shows_its_metrics(page: Any, shown: Shown) -> None:
+    page.goto(f"{shown.address}/#/experiments/0/runs/{shown.run_id}")
+    page.get_by_text("test/roc_auc_macro", exact=True).first.wait_for(timeout=40_000)
+    rows = page.locator("[role=row]")
+    row = rows.filter(has=page.get_by_text("test/roc_auc_macro", exact=True)).first
+    value = float(row.inner_text().split()[-1])
+    assert value == pytest.approx(shown.metrics["test/roc_auc_macro"], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["report.html", "roc_balanced.html"])
+def test_artifact_viewer_draws_every_figure(page: Any, shown: Shown, name: str) -> None:
+    said: list[str] = []
+
+    def listen(message: Any) -> None:
+        # What the UI itself complains of, at its own address, is not ours.
+        if not message.location.get("url", "").startswith(shown.address):
+            said.append(f"{message.type}: {message.text}")
+
+    page.on("console", listen)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto("about:blank")  # another fragment alone would not choose another file
+    page.goto(shown.artifact(f"plots/test/{name}"))
+    inner = page.frame_locator("iframe")
+    wanted = shown.n_figures if name == "report.html" else 1
+    inner.locator(f"body[data-drawn='{wanted}']").wait_for(timeout=60_000)
+    assert inner.locator(".plot").count() == wanted
+    assert inner.locator(".plot:has(.main-svg)").count() == wanted
+    assert inner.get_by_text("could not be drawn").count() == 0
+    assert said == []
