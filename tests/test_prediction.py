@@ -126,6 +126,31 @@ def make_skim(folder: Path, scorer: Scorer, cut: str | None, chunk_size: int) ->
     skimming.write_prediction_skim(skimming.PredictionTask(config, plan, PIPELINE, path))
 
 
+def test_files_of_a_sample_may_have_other_types(
+    boosters: tuple[lightgbm.Booster, ...], tmp_path: Path
+) -> None:
+    """A skim joins int32 and int64 event numbers; each friend has those of its own input."""
+    rule = FoldRule("modulo", ("evt",), 2)
+    scorer = scorer_of(tmp_path, boosters, rule, samples={"S": {"files": "part_*.root"}})
+    for name, kind in (("part_1", "i4"), ("part_2", "i8")):
+        columns = {
+            "run": np.ones(5, "i4"),
+            "evt": np.arange(5).astype(kind),
+            "x": np.ones(5, "f4"),
+            "y": np.ones(5),
+            "n": np.ones(5, "i4"),
+        }
+        write_tree(tmp_path, columns, 3).rename(tmp_path / f"{name}.root")
+    make_skim(tmp_path, scorer, None, 4)
+    for source in ("skims", "ntuples"):
+        config = {"kind": "for_datacards", "run_id": "run", "sample_names": ["S"]}
+        full = load(PredictConfig, {**config, "source": source})
+        (task,) = prediction.friend_tasks(full, scorer, tmp_path / source, 1)
+        for path, kind in zip(prediction.write_friends(task).paths, ("i4", "i8"), strict=True):
+            with uproot.open(path) as file:
+                assert file["pred"]["evt"].array(library="np").dtype == kind
+
+
 def expected_scores(
     columns: Mapping[str, np.ndarray[Any, Any]],
     fold: np.ndarray[Any, Any],

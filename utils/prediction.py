@@ -94,11 +94,16 @@ class Rows:
 
 @dataclass(frozen=True)
 class InputFile:
-    """One input file of a sample and the friend tree to be made of it."""
+    """One input file of a sample and the friend tree to be made of it.
+
+    `types` are those of the columns a friend copies, where a skim may have widened them because
+    another file of the sample has other types.
+    """
 
     path: Path
     tree: str
     fingerprint: Mapping[str, Any]
+    types: Mapping[str, str]
     code: int
     output: Path
 
@@ -157,7 +162,10 @@ def friend_tasks(
         if config.source == "skims":
             skim = open_skim(skim_folder(config, analysis) / _named(config, sample.name))
             check_skim(skim, scorer)
-            described = [(project_path(f["path"]), f["tree"], f) for f in skim.metadata["files"]]
+            described = [
+                (project_path(f["path"]), f["tree"], _without(f, "types"), f.get("types", {}))
+                for f in skim.metadata["files"]
+            ]
             stored = {**skim.groups["misc_features"], **skim.groups["identity"]}
             for name in misc:
                 if name not in stored:
@@ -166,7 +174,7 @@ def friend_tasks(
                     )
         else:
             plan = selection.plan(analysis, [sample], misc=misc, weighted=False)
-            described = [(t.path, t.tree, ntuples.fingerprint(t)) for t in plan.trees]
+            described = [(t.path, t.tree, ntuples.fingerprint(t), {}) for t in plan.trees]
         files = _files(config, sample, described, output_folder)
         for file in files:
             never = sample.never_trained
@@ -320,6 +328,10 @@ def _misc(config: PredictConfig, analysis: AnalysisConfig) -> tuple[str, ...]:
     return tuple(name for name in chosen if name not in skipped)
 
 
+def _without(entry: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {k: v for k, v in entry.items() if k != key}
+
+
 def _named(config: PredictConfig, sample_name: str) -> str:
     return config.input_filename_template.format(sample_name=sample_name)
 
@@ -327,11 +339,11 @@ def _named(config: PredictConfig, sample_name: str) -> str:
 def _files(
     config: PredictConfig,
     sample: Sample,
-    described: Sequence[tuple[Path, str, Mapping[str, Any]]],
+    described: Sequence[tuple[Path, str, Mapping[str, Any], Mapping[str, str]]],
     folder: Path,
 ) -> tuple[InputFile, ...]:
     files = []
-    for code, (path, tree, fingerprint) in enumerate(described):
+    for code, (path, tree, fingerprint, types) in enumerate(described):
         if config.orig_path is not None:
             name = path.name
             if config.orig_filename_template is not None and len(described) == 1:
@@ -344,7 +356,7 @@ def _files(
                 f"{path}, the input of sample {sample.name}, is not there: "
                 "give its folder as orig_path=..."
             )
-        files.append(InputFile(path, tree, fingerprint, code, output))
+        files.append(InputFile(path, tree, fingerprint, types, code, output))
     return tuple(files)
 
 
@@ -519,7 +531,10 @@ def _friend_rows(
     scored["pred_class_proba"] = np.max(
         [scored[n] for n in scorer.probability_names], axis=0
     ).astype(scored[scorer.probability_names[0]].dtype)
-    columns = rows.columns
+    columns = {
+        name: values.astype(file.types.get(name, values.dtype), copy=False)
+        for name, values in rows.columns.items()
+    }
     if tree is not None:
         scored = fill_rows(rows.start, rows.stop, rows.entry, scored)
         columns, provenance = _all_entries(task, file, tree, rows.start, rows.stop)

@@ -277,11 +277,18 @@ def metadata(
         "pipeline": pipeline.to_json(),
         "samples": [sample_entry(s) for s in plan.samples],
         "processes": list(plan.processes),
-        "files": [{**ntuples.fingerprint(t), "path": portable(t.path)} for t in plan.trees],
+        "files": [_file_entry(config, t) for t in plan.trees],
         "n_entries": [t.n_entries for t in plan.trees],
         "identity": list(config.identity_columns),
         "fraction": fraction,
     }
+
+
+def _file_entry(config: PreprocessConfig, tree: ntuples.TreeInfo) -> dict[str, Any]:
+    """Return what a skim remembers of a file: also the types that joining several may widen."""
+    copied = [*config.identity_columns, *config.misc_features]
+    types = {n: str(tree.branches[n]) for n in copied if n in tree.branches}
+    return {**ntuples.fingerprint(tree), "path": portable(tree.path), "types": types}
 
 
 def class_list(config: PreprocessConfig, plan: Plan) -> list[dict[str, Any]]:

@@ -341,7 +341,7 @@ def origin(metadata: Mapping[str, Any]) -> str:
     made["class_to_info"] = {i: c["name"] for i, c in made["class_to_info"].items()}
     declared = {n: f["missing"] for n, f in made["feature_info"].items()}
     made["feature_info"] = {n: missing for n, missing in declared.items() if missing is not None}
-    files = [{k: v for k, v in f.items() if k != "path"} for f in metadata["files"]]
+    files = [{k: v for k, v in f.items() if k not in ("path", "types")} for f in metadata["files"]]
     text = json.dumps([files, made], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
