@@ -32,11 +32,12 @@ def make_training_skims(config: PreprocessConfig) -> None:
     plan = selection.plan(config, config.read_samples, unit_size=skimming.UNIT_ENTRIES)
     log.info("Reading %d entries of %d files", plan.n_entries, len(plan.trees))
     with engine.start(config.engine) as workers:
-        flow, events = skimming.read_all(workers, plan)
+        flow, selected = skimming.read_all(workers, plan)
     skimming.log_cut_flow(flow, config.output_folder / "cut_flow_training.csv")
     skimming.refuse_empty(flow)
+    skimming.log_missing(selected)
 
-    pieces = skimming.split(config, plan, skimming.with_weights(config, events))
+    pieces = skimming.split(config, plan, skimming.with_weights(config, selected.groups))
     pipeline = processing.fit_pipeline(
         skimming.continuous(pieces[0], config.cont_features),
         config.cont_features,

@@ -101,15 +101,16 @@ def refuse_empty(rows: Sequence[CutFlowRow]) -> None:
             )
 
 
-def _log_missing(counts: Mapping[str, int], n_rows: int) -> None:
+def log_missing(selected: Selected) -> None:
     """Log how many cells of which feature hold a declared missing value."""
-    found = {name: count for name, count in counts.items() if count}
+    found = {name: count for name, count in selected.n_missing.items() if count}
     if found:
+        n_rows = selected.n_rows
         listed = ", ".join(f"{name} {count / n_rows:.1%}" for name, count in found.items())
         log.info("Declared missing values, of %d selected events: %s", n_rows, listed)
 
 
-def read_all(workers: Engine, plan: Plan) -> tuple[tuple[CutFlowRow, ...], Groups]:
+def read_all(workers: Engine, plan: Plan) -> tuple[tuple[CutFlowRow, ...], Selected]:
     """Read all units of a plan; return the cut flow, and the selected events in input order."""
     parts = []
     with progress(plan.n_entries, "events", "reading") as bar:
@@ -120,9 +121,7 @@ def read_all(workers: Engine, plan: Plan) -> tuple[tuple[CutFlowRow, ...], Group
             parts.append((unit, part))
             bar.update(part.n_read)
             bar.set_postfix_str(unit.info.path.name)
-    selected = selection.join([part for _, part in parts])
-    _log_missing(selected.n_missing, selected.n_rows)
-    return cut_flow(plan, parts), selected.groups
+    return cut_flow(plan, parts), selection.join([part for _, part in parts])
 
 
 def with_weights(config: PreprocessConfig, groups: Groups) -> Groups:
