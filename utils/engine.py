@@ -174,7 +174,7 @@ def _dask_client(config: EngineConfig) -> Iterator[Any]:
     options = dict(config.cluster_options)
     n_workers = config.n_workers or available_cores()
     if config.cluster == "local":
-        options = {"threads_per_worker": 1, "dashboard_address": None, **options}
+        options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", **options}
         cluster = _untyped(LocalCluster)(n_workers=n_workers, processes=True, **options)
     else:
         import dask_jobqueue

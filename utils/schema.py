@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +23,8 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -217,7 +220,15 @@ def _as_text(value: object) -> object:
 
 def _as_class_ids(value: object) -> object:
     if isinstance(value, Mapping):
-        return {int(k) if str(k).lstrip("-").isdigit() else k: v for k, v in value.items()}
+        classes: dict[Any, Any] = {}
+        for key, info in value.items():
+            class_id = int(key) if str(key).lstrip("-").isdigit() else key
+            before = classes.get(class_id)
+            # A dotted override, class_to_info.0.color=red, arrives as a second key, the text '0'.
+            if isinstance(before, Mapping) and isinstance(info, Mapping):
+                info = {**before, **info}
+            classes[class_id] = info
+        return classes
     return value
 
 
@@ -241,6 +252,24 @@ class Closed(BaseModel):
 
     # Validators are built when first used: no script needs those of all configurations.
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_values_as_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `missing: true`, which Python would read as `missing: 1`."""
+        if isinstance(value, bool) and info.field_name is not None:
+            taken = _types_in(cls.model_fields[info.field_name].annotation)
+            if taken & {int, float} and bool not in taken:
+                raise ValueError("a number is needed, not true or false")
+        return value
+
+
+def _types_in(annotation: Any) -> set[Any]:
+    """Return the plain types a value may have: the members of a union, else the one type."""
+    inner = getattr(annotation, "__args__", ())
+    if isinstance(annotation, UnionType) or get_origin(annotation) in (Union, Annotated):
+        return {t for argument in inner for t in _types_in(argument)}
+    return {annotation}
 
 
 class ClassInfo(Closed):
@@ -316,7 +345,7 @@ class ScalerConfig(Closed):
 class PcaConfig(Closed):
     """Arguments of scikit-learn's PCA."""
 
-    n_components: int | float | None = None
+    n_components: int | float | None = Field(None, gt=0)
     whiten: bool = False
 
 
@@ -461,6 +490,12 @@ def _check_features(config: AnalysisConfig) -> None:
         raise ConfigError(
             f"{', '.join(both)} is named both in cont_features and in cat_features: choose one"
         )
+    for name in config.identity_columns:
+        if name in config.derived_features or "[" in name:
+            raise ConfigError(
+                f"'{name}' identifies events, so it must be a branch of its own in the ntuples: "
+                "friend trees hold a copy of it, which is compared bit by bit with the input"
+            )
     reserved = sorted(set(COMPUTED_COLUMNS) & {*config.cont_features, *config.cat_features})
     if reserved:
         raise ConfigError(
@@ -543,6 +578,8 @@ class PreprocessConfig(AnalysisConfig):
         doubled = sorted({n for n in names if names.count(n) > 1})
         if doubled:
             raise ConfigError(f"input_samples names {', '.join(doubled)} twice: name each once")
+        if self.for_training:
+            self._refuse_trained_never_trained(samples)
         unknown = sorted(set(self.samples) - set(names) - set(self._groups()))
         if unknown:
             raise ConfigError(
@@ -550,6 +587,17 @@ class PreprocessConfig(AnalysisConfig):
                 f"{nearest(unknown[0], names)}"
             )
         return samples
+
+    def _refuse_trained_never_trained(self, samples: Iterable[Sample]) -> None:
+        """`never_trained` lifts the protection of entry-number folds: hold users to it."""
+        trained = {name for s in samples for name in (s.name, s.group)}
+        for item in self.prediction_samples:
+            entry = _entry(self, item)
+            if entry.never_trained and trained & {entry.sample, entry.group}:
+                raise ConfigError(
+                    f"prediction_samples.{entry.sample} is declared never_trained, but it (or its "
+                    "group) is a training sample: drop never_trained"
+                )
 
     def _groups(self) -> dict[str, str]:
         """Return the group of each sample, by name, of the training and the prediction list.
@@ -783,10 +831,14 @@ def _one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") 
 
 
 def _is_union_tag(part: int | str) -> bool:
-    return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in _TAGS)
+    return isinstance(part, str) and bool(re.fullmatch(_TAG, part))
 
 
-_TAGS = {"float", "int", "str", "list", "dict", "bool"}
+# pydantic names the member of a union between the keys: of a user's own names none looks like it.
+_TAG = (
+    r"float|int|str|list|dict|bool|(literal|list|dict|tuple|function-\w+|constrained-\w+)\[.*\]"
+    r"|MissingConfig"
+)
 
 
 def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -113,7 +113,11 @@ def _sources(name: str, definitions: Mapping[str, str]) -> tuple[str, ...]:
 
 def physics_weight(config: AnalysisConfig) -> str | None:
     """Return the expression of the physics weight; the branch `weight` if only its use is named."""
-    uses_branch = config.compute_w_CP or PHYSICS_WEIGHT in _weight_names(config)
+    uses_branch = (
+        config.compute_w_CP
+        or config.class_balance == "weight"
+        or PHYSICS_WEIGHT in _weight_names(config)
+    )
     return config.weight or (PHYSICS_WEIGHT if uses_branch else None)
 
 
@@ -229,6 +233,7 @@ def plan(
                 for start in range(0, max(info.n_entries, 1), size)
             ]
     if config.for_training:
+        _refuse_shared_files(units)
         _check_described(config, roles, trees)
     return Plan(tuple(samples), tuple(processes), tuple(trees), tuple(units))
 
@@ -246,6 +251,22 @@ def _check_described(
                     f"{key} names '{name}', which is no feature and no branch; "
                     f"{nearest(name, known)}"
                 )
+
+
+def _refuse_shared_files(units: Sequence[Unit]) -> None:
+    """Raise InputError where two samples read one file (or copies), but share no events by name.
+
+    Each event would be two events, one of them perhaps in the test set, and nothing could tell.
+    """
+    seen: dict[tuple[Any, ...], Unit] = {}
+    for unit in units:
+        info = unit.info
+        first = seen.setdefault((info.uuid, info.size, info.tree, info.n_entries), unit)
+        if first.sample.group != unit.sample.group:
+            raise InputError(
+                f"samples {first.sample.name} and {unit.sample.name} read the same events, of "
+                f"{info.path}: name different files, or give both the same group"
+            )
 
 
 def _check_branches(names: Sequence[str], info: ntuples.TreeInfo) -> None:

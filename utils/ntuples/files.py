@@ -16,6 +16,8 @@ def find_files(sample: Sample) -> tuple[Path, ...]:
     that leads to no file and for a file named twice.
     """
     found: list[Path] = []
+    if not sample.files:
+        raise InputError(f"files of sample '{sample.name}' is an empty list: name at least one")
     for entry in sample.files:
         path = project_path(entry)
         if path.suffix in (".txt", ".list"):
