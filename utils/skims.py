@@ -59,6 +59,9 @@ _METADATA = "metadata"
 # HDF5 then refuses to read a damaged chunk; it costs a few percent.
 _CHECKSUM = tables.Filters(fletcher32=True)
 
+# Rows are written and read in order, each chunk once: PyTables would keep 16 MB of every array.
+_SMALL_CACHE = {"chunk_cache_size": 262_144}
+
 # Neither PyTables nor the HDF5 library it ships with may be entered by two threads at once.
 _HDF5 = threading.RLock()
 
@@ -102,7 +105,7 @@ class SkimWriter:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack, _HDF5, _writing(self.path):
             partial = stack.enter_context(complete(self.path))
-            self._file = tables.open_file(str(partial), mode="w")
+            self._file = tables.open_file(str(partial), mode="w", **_SMALL_CACHE)
             stack.push(self._close)
             self._create()
             self._open = stack.pop_all()
@@ -510,7 +513,7 @@ def _reading(path: Path, stamp: tuple[int, int]) -> Iterator[Any]:
                 raise InputError(f"{path} is not an HDF5 file: make it by preprocess.py")
             if _stamp(path) != stamp:
                 raise InputError(f"{path} was replaced while it was being read: start again")
-            with tables.open_file(str(path), mode="r") as file:
+            with tables.open_file(str(path), mode="r", **_SMALL_CACHE) as file:
                 yield file
         except PipelineError:
             raise
