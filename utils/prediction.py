@@ -20,8 +20,16 @@ from numpy.typing import NDArray
 
 from utils import folds, identities, inference, ntuples, selection
 from utils.alignment import Proof, prove_alignment
+from utils.expressions import expand
 from utils.files import complete
-from utils.friends import FOLD, FriendWriter, fill_rows, friend_metadata, score_columns
+from utils.friends import (
+    FOLD,
+    PRED_CLASS,
+    FriendWriter,
+    fill_rows,
+    friend_metadata,
+    score_columns,
+)
 from utils.inference import FoldModels
 from utils.processing import FeaturePipeline, clip_columns, stack_columns
 from utils.schema import (
@@ -251,6 +259,7 @@ def check_skim(skim: Skim, scorer: Scorer) -> None:
             f"by {', '.join(identity)}: the leak audit would compare nothing; preprocess it again "
             "with the run's identity"
         )
+    _check_groups(skim, scorer)
     _check_definitions(skim, scorer)
     stored = {**skim.groups["cont_features"], **skim.groups["cat_features"]}
     for name in recipe.features:
@@ -261,12 +270,37 @@ def check_skim(skim: Skim, scorer: Scorer) -> None:
             )
 
 
+def _check_groups(skim: Skim, scorer: Scorer) -> None:
+    """Raise InputError where a skim has a training sample's events under another name.
+
+    The leak audit would compare nothing, and `never_trained` would lift the protection of folds.
+    """
+    trained = {s["name"]: s["group"] for s in scorer.recipe.samples}
+    for sample in skim.metadata["samples"]:
+        name, group = sample["name"], sample["group"]
+        expected = trained.get(name, group)
+        if group != expected:
+            raise InputError(
+                f"{skim.path} has sample {name} in the group {group}, run {scorer.run_id} was "
+                f"trained on it in the group {expected}: preprocess it again with the run's"
+            )
+        if sample["never_trained"] and group in trained.values():
+            raise InputError(
+                f"{skim.path} declares sample {name} never_trained, but run {scorer.run_id} was "
+                "trained on it (or its group): drop never_trained and preprocess it again"
+            )
+
+
 def _check_definitions(skim: Skim, scorer: Scorer) -> None:
     """Raise InputError where a feature means something else in a skim than in the run."""
     run, its = scorer.recipe.analysis, skim.metadata["config"]
     used = {*run["cont_features"], *run["cat_features"]}
     both = run["derived_features"].keys() & its["derived_features"].keys()
     compared = [("missing", "missing", run["missing"], its["missing"])]
+    texts = {**run["derived_features"], **run["cuts"]}
+    in_use = expand(" + ".join(["0", *(n for n in used if n in texts)]), texts).defined
+    for name in sorted(in_use & {*run["cuts"], *its["cuts"]}):  # named cuts inside features
+        compared.append(("cuts", name, run["cuts"].get(name), its["cuts"].get(name)))
     for key, names in (("derived_features", used | both), ("clip", used), ("feature_info", used)):
         for name in sorted(names):
             values = [config[key].get(name) for config in (run, its)]
@@ -295,7 +329,14 @@ def _check_same_file(file: InputFile, skim: Skim) -> None:
 def _misc(config: PredictConfig, analysis: AnalysisConfig) -> tuple[str, ...]:
     chosen = analysis.misc_features if config.misc_features is None else config.misc_features
     skipped = {*COMPUTED_COLUMNS, *analysis.identity_columns}
-    return tuple(name for name in chosen if name not in skipped)
+    misc = tuple(name for name in chosen if name not in skipped)
+    for name in misc:
+        if name in (FOLD, TRAINED_ON) or name.startswith(PRED_CLASS):
+            raise ConfigError(
+                f"misc_features: '{name}' is the name of a branch that predictions make: leave it "
+                f"out, or give it another name in derived_features, for example 'old: {name}'"
+            )
+    return misc
 
 
 def _named(config: PredictConfig, sample_name: str) -> str:
