@@ -62,7 +62,7 @@ def value(text: str) -> list[float]:
         ("~t", ~T),
         ("~(a > 1) & t", ~(A > 1) & T),
         ("(a > 1) | (b > 3) & t", (A > 1) | ((B > 3) & T)),
-        ("3 & 4", np.ones(4)),
+        ("true & true", np.ones(4)),
         ("a & b", (A != 0) & (B != 0)),
         ("a != 3", A != 3),
         ("a <= 0", A <= 0),
@@ -506,3 +506,24 @@ def test_root_gives_the_same_for_random_expressions(tmp_path):
         if not parse(text).names:
             expected = np.full(n, expected[0])
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12, err_msg=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("!a^b", r"'\(!a\)\^b' or '!\(a\^b\)'"),  # TTree::Draw negates first
+        ("a ** -b ** c", "chains powers"),  # and takes the powers from the left
+        ("flags & 4", "would test bits in ROOT and C"),
+        ("flags&1", "would test bits"),
+        ("flags | 2 * b", "would test bits"),
+        ("a > 0 && (flags & 0.5e1)", "would test bits"),
+    ],
+)
+def test_what_root_reads_differently_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["a & b", "!a & b", "true & a", "(!a)^b", "-a^2", "2 ** -a"])
+def test_what_root_reads_alike_or_is_documented_stays(text: str) -> None:
+    parse(text)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from utils import folds, forest, friends, processing, proof, tracking
-from utils.schema import PROJECT, FoldRule, InputError, ProofError, Recipe
+from utils.schema import PROJECT, FoldRule, InputError, PipelineError, ProofError, Recipe
 
 Columns = dict[str, NDArray[Any]]
 N = 500
@@ -71,6 +71,7 @@ def metadata_of(path: Path, rule: FoldRule = RULE, **changes: Any) -> dict[str, 
             identity=["run", "evt"],
             misc=["pt_1"],
             probabilities=NAMES,
+            cut="x <= 1.5",
         ),
         **changes,
     }
@@ -249,6 +250,64 @@ def refuted(run: Callable[[], object]) -> bool:
     except ProofError:
         return True
     return False
+
+
+def test_a_changed_probability_of_the_chosen_class_is_caught(
+    tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    rows = friend_rows(events())
+    best = np.max([rows[n] for n in NAMES], axis=0)
+    metadata = metadata_of(pair[0])
+    right = write_friend(tmp_path / "a.root", {**rows, "pred_class_proba": best}, metadata)
+    proof.prove_alignment(pair[0], right)
+    wrong = best.copy()
+    wrong[np.flatnonzero(rows["pred_class"] >= 0)[4]] = 0.5
+    friend = write_friend(tmp_path / "b.root", {**rows, "pred_class_proba": wrong}, metadata)
+    with pytest.raises(ProofError, match=r"of 0\.5 contradict each other"):
+        proof.prove_alignment(pair[0], friend)
+
+
+def test_a_filler_without_a_cut_is_caught(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    rows, metadata = friend_rows(events()), metadata_of(pair[0], cut=None)
+    friend = write_friend(tmp_path / "a.root", rows, metadata)
+    first = int(np.argmax(rows["pred_class"] < 0))
+    with pytest.raises(ProofError, match=f"entry {first}: it holds no scores, but .* no cut"):
+        proof.prove_alignment(pair[0], friend)
+
+
+def test_fold_columns_are_compared_though_metadata_name_no_identity(
+    tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    rows = friend_rows(events())
+    rows["evt"][9] += np.uint64(2 * 3 * 5 * 7)
+    metadata = metadata_of(pair[0], identity=[], misc=[])
+    friend = write_friend(tmp_path / "a.root", rows, metadata)
+    with pytest.raises(ProofError, match="entry 9: 'evt' is"):
+        proof.prove_alignment(pair[0], friend)
+
+
+@pytest.mark.parametrize("key", ["input", "run_id", "models", "fold_rule", "identity", "misc"])
+@pytest.mark.parametrize("value", [None, 3, {}])
+def test_damaged_metadata_end_in_one_line(
+    tmp_path: Path, pair: tuple[Path, Path], key: str, value: Any
+) -> None:
+    rows = friend_rows(events())
+    metadata = metadata_of(pair[0])
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("TauCheck", {n: c.dtype for n, c in rows.items()}).extend(rows)
+        file["TauCheck_metadata"] = json.dumps({**metadata, key: value})
+    with pytest.raises(PipelineError, match=f"its '{key}' is missing or wrong"):
+        proof.prove_alignment(pair[0], tmp_path / "a.root")
+
+
+def test_metadata_that_are_no_object_end_in_one_line(
+    tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file.mktree("TauCheck", {"x": np.dtype("f4")})
+        file["TauCheck_metadata"] = "[1]"
+    with pytest.raises(PipelineError, match="does not describe"):
+        proof.prove_alignment(pair[0], tmp_path / "a.root")
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

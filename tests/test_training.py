@@ -155,3 +155,17 @@ def test_models_and_folds_must_match(data: dict[str, Any]) -> None:
         compile_models([text], rule, ("a", "b", "c"), "the test")
     with pytest.raises(RunError, match="takes the features a, b, c, not c, b, a"):
         compile_models([text, text], rule, ("c", "b", "a"), "the test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_iterations": "abc"}, "num_iterations is abc: a whole number from 1"),
+        ({"num_iterations": 0}, "num_iterations is 0: a whole number from 1"),
+        ({"early_stopping_round": "abc"}, "early_stopping_round is abc"),
+        ({"metric": "none"}, "metric names none"),
+    ],
+)
+def test_values_that_no_training_can_use_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        training.parameters({"metric": "multi_logloss", **changes}, 3, 1)

@@ -18,6 +18,7 @@ from utils.folds import fold_of
 from utils.friends import (
     FOLD,
     PRED_CLASS,
+    PRED_CLASS_PROBA,
     Friend,
     find_friend,
     fold_rule,
@@ -111,7 +112,9 @@ def _prove(
     input_path, rule = source.path, fold_rule(friend.metadata)
     identity = tuple(friend.metadata["identity"])
     copied = [name for name in friend.metadata["misc"] if name in source.branches]
-    compared = tuple(dict.fromkeys([*identity, *copied]))
+    # A friend's word on what identifies events is not taken for the columns of its folds.
+    folding = [name for name in rule.columns if name in friend.branches]
+    compared = tuple(dict.fromkeys([*identity, *folding, *copied]))
     probabilities = list(friend.metadata["probabilities"])
     _check_branches(friend, source, compared, [FOLD, PRED_CLASS, *probabilities])
     where = f"{friend_name or friend.path.name} is not a friend of {input_path.name}"
@@ -126,7 +129,9 @@ def _prove(
     n_scored = 0
     wanted = list(dict.fromkeys([*compared, *rule.columns]))
     theirs = iterate_tree(source_tree, input_path, wanted, chunk_entries)
-    stored = [*compared, FOLD, PRED_CLASS, *probabilities]
+    of_choice = [name for name in [PRED_CLASS_PROBA] if name in friend.branches]
+    stored = [*compared, FOLD, PRED_CLASS, *of_choice, *probabilities]
+    all_scored = not (friend.metadata["cut"] or "").strip()
     ours = iterate_tree(friend_tree, friend.path, stored, chunk_entries)
     for (start, stop, expected), (_, _, found) in zip(theirs, ours, strict="length" in checks):
         wrong: list[tuple[int, str]] = []
@@ -136,7 +141,7 @@ def _prove(
             fold = fold_of(rule, expected, np.arange(start, stop, dtype=np.int64))
             wrong.append(_differing(FOLD, fold[: len(found[FOLD])], found[FOLD]))
         if "scores" in checks:
-            wrong.append(_inconsistent(found, probabilities))
+            wrong.append(_inconsistent(found, probabilities, all_scored))
         contradictions = [(row, text) for row, text in wrong if text]
         if contradictions:
             row, text = min(contradictions, key=lambda found: found[0])
@@ -220,8 +225,13 @@ def _differing(name: str, expected: Array, found: Array) -> tuple[int, str]:
     return row, f"'{name}' is {expected[row]!s} {origin} and {found[row]!s} in the friend"
 
 
-def _inconsistent(found: Mapping[str, Array], names: Sequence[str]) -> tuple[int, str]:
-    """Return the first row whose scores contradict each other, and how; else no text."""
+def _inconsistent(
+    found: Mapping[str, Array], names: Sequence[str], all_scored: bool
+) -> tuple[int, str]:
+    """Return the first row whose scores contradict each other, and how; else no text.
+
+    With `all_scored`, where no cut is stated, a filler is a contradiction too.
+    """
     scores = np.stack([found[name] for name in names], axis=1).astype(np.float64)
     chosen = found[PRED_CLASS]
     scored = chosen >= 0
@@ -232,11 +242,18 @@ def _inconsistent(found: Mapping[str, Array], names: Sequence[str]) -> tuple[int
         good = (np.abs(scores.sum(axis=1) - 1) < 1e-5) & (scores.min(axis=1) >= 0)
         good &= (largest == scores.max(axis=1)) & (chosen < len(names))
     good = np.where(scored, good, np.isnan(scores).all(axis=1) & (chosen == -1))
+    if PRED_CLASS_PROBA in found:
+        best = found[PRED_CLASS_PROBA]
+        good &= np.where(scored, best == scores.max(axis=1), np.isnan(best))
+    if good.all() and all_scored and not scored.all():
+        row = int(np.argmin(scored))
+        return row, "it holds no scores, but the friend tree states no cut that removed it"
     if good.all():
         return len(good), ""
     row = int(np.argmin(good))
     values = ", ".join(str(found[name][row]) for name in names)
-    return row, f"scores {values} with pred_class {chosen[row]!s} contradict each other"
+    best_is = f" of {found[PRED_CLASS_PROBA][row]!s}" if PRED_CLASS_PROBA in found else ""
+    return row, f"scores {values} with pred_class {chosen[row]!s}{best_is} contradict each other"
 
 
 class _Neighbours:

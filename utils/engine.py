@@ -76,6 +76,11 @@ class _Described:
             return self.function(task)
         except PipelineError:
             raise
+        except OSError as error:
+            if error.errno is None:
+                raise RuntimeError(f"{self.describe(task)}: {error}") from error
+            where = f": {error.filename}" if error.filename else ""
+            raise PipelineError(f"{self.describe(task)}: {error.strerror}{where}") from error
         except Exception as error:
             name = type(error).__name__
             raise RuntimeError(f"{self.describe(task)}: {name}: {error}") from error

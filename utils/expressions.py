@@ -299,6 +299,8 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 
+_NUMBER = re.compile(r"[-+(\s]*[0-9.][0-9.eE+-]*[)\s]*")
+
 _SAME = {"or": "||", "and": "&&", "not": "!", "|": "||", "&": "&&", "~": "!", "**": "^"}
 
 _LEVEL = {
@@ -307,6 +309,8 @@ _LEVEL = {
 }  # fmt: skip
 _LEVEL_NOT, _LEVEL_PREFIX = 3, 10
 _COMPARISONS = frozenset(("==", "!=", "<", "<=", ">", ">="))
+_POWERS = frozenset(("^", "**"))
+_ARITHMETIC = frozenset(("+", "-", "*", "/", "%", "^", "**"))
 _CONSTANTS = {"true": 1.0, "True": 1.0, "false": 0.0, "False": 0.0}
 
 
@@ -428,7 +432,17 @@ class _Parser:
 
     def _prefix(self, token: _Token, level: int) -> _Part:
         part = self._expression(level)
+        if token.text in ("!", "~") and part.joined_by in _POWERS:
+            whole = self._cut(part)
+            base = self.text[part.start : part.middle].rstrip(" *^")
+            raised = self.text[part.start + len(base) : part.end]
+            raise ConfigError(
+                f"{quote(self.text)} negates a power, which ROOT reads differently; write "
+                f"{quote(f'({token.text}{base}){raised}')} or {quote(f'{token.text}({whole})')}"
+            )
         self.steps.append(Step("apply", f"unary {_SAME.get(token.text, token.text)}", n_args=1))
+        if part.joined_by in _POWERS:  # a ** -b ** c chains powers too
+            return _Part(token.start, part.end, part.joined_by, part.middle)
         return _Part(token.start, part.end)
 
     def _exact(self, text: str) -> float:
@@ -496,6 +510,14 @@ class _Parser:
         """Refuse what readers of C, Python and mathematics read in different ways."""
         compared = [part for part in (left, right) if part.joined_by in _COMPARISONS]
         if symbol in ("&", "|"):
+            for part in (left, right):
+                if part.joined_by in _ARITHMETIC or _NUMBER.fullmatch(self._cut(part)):
+                    a, b = self._cut(left), self._cut(right)
+                    raise ConfigError(
+                        f"{quote(self.text)} would test bits in ROOT and C; {symbol} joins truth "
+                        f"values here: write {quote(f'({a} != 0) {symbol} ({b} != 0)')} for those, "
+                        "or for bit n of a branch 'int(branch / 2**n) % 2 == 1'"
+                    )
             self.needs_parentheses += compared
         elif symbol in _COMPARISONS and compared:
             a, b = self._cut(left), self._cut(right)

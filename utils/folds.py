@@ -232,7 +232,7 @@ def independence(
     used = table[kept].astype(np.float64)
     used = used[:, used.sum(axis=0) > 0]
     dof = (used.shape[0] - 1) * (used.shape[1] - 1)
-    if dof < 1:
+    if dof < 1 or not len(kept):  # without any row and column, (-1) * (-1) is 1
         return Independence(what, 0.0, 0, 0.0, "", ())
     expected = np.outer(used.sum(axis=1), used.sum(axis=0)) / used.sum()
     parts = ((used - expected) ** 2 / expected).sum(axis=1)

@@ -28,6 +28,7 @@ Array = NDArray[Any]
 FORMAT = "friend tree 1"
 FOLD = "fold"
 PRED_CLASS = "pred_class"
+PRED_CLASS_PROBA = "pred_class_proba"
 SUFFIX = "_metadata"
 
 BASKET_ENTRIES = 100_000
@@ -214,6 +215,11 @@ class FriendWriter:
 
 
 def _check_branch(name: str, dtype: np.dtype[Any], path: Path) -> None:
+    if set(name) & set("[](){}:/ ,"):
+        raise InputError(
+            f"'{name}' can't be a branch of {path.name}: ROOT would read it as something else; "
+            f"give it a name in derived_features, for example 'first: {name}'"
+        )
     if dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype == np.float16:
         raise InputError(f"branch '{name}' of {path.name} cannot be written as {dtype}")
 
@@ -259,10 +265,39 @@ def find_friend(file: Any, path: Path, tree: str | None) -> tuple[Friend, Any]:
         metadata = json.loads(str(file[tree + SUFFIX]))
     except ValueError:
         raise InputError(f"'{tree}{SUFFIX}' of {path.name} is not JSON") from None
-    if metadata.get("format") != FORMAT:
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise InputError(f"'{tree}{SUFFIX}' of {path.name} does not describe a '{FORMAT}'")
+    _check_metadata(metadata, f"'{tree}{SUFFIX}' of {path.name}")
     found = get_tree(file, tree, path)
     return Friend(path, tree, int(found.num_entries), _dtypes(found), metadata), found
+
+
+_TEXTS = ("identity", "misc", "probabilities", "models")
+
+
+def _check_metadata(metadata: Mapping[str, Any], where: str) -> None:
+    """Raise InputError where metadata lack what a proof needs, or hold something else."""
+    source, rule = metadata.get("input"), metadata.get("fold_rule")
+    good = {
+        "input": isinstance(source, dict) and isinstance(source.get("tree"), str),
+        "run_id": isinstance(metadata.get("run_id"), str),
+        "cut": "cut" in metadata and isinstance(metadata["cut"], str | None),
+        "fold_rule": isinstance(rule, dict)
+        and rule.get("kind") in ("modulo", "hash", "entry")
+        and _are_texts(rule.get("columns"))
+        and isinstance(rule.get("n_splits"), int)
+        and rule["n_splits"] >= 1,
+        **{key: _are_texts(metadata.get(key)) for key in _TEXTS},
+    }
+    if not metadata.get("probabilities"):
+        good["probabilities"] = False
+    for key, is_good in good.items():
+        if not is_good:
+            raise InputError(f"{where} is damaged: its '{key}' is missing or wrong; predict again")
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def iterate(

@@ -23,7 +23,14 @@ from utils import folds, identities, inference, ntuples, selection
 from utils.alignment import Proof, prove_alignment
 from utils.expressions import expand
 from utils.files import complete
-from utils.friends import FOLD, FriendWriter, fill_rows, friend_metadata, score_columns
+from utils.friends import (
+    FOLD,
+    PRED_CLASS,
+    FriendWriter,
+    fill_rows,
+    friend_metadata,
+    score_columns,
+)
 from utils.inference import FoldModels
 from utils.processing import FeaturePipeline, clip_columns, stack_columns
 from utils.schema import (
@@ -251,15 +258,6 @@ def check_skim(skim: Skim, scorer: Scorer) -> None:
             f"{skim.path} was made with the feature pipeline {its[:12]}, run {scorer.run_id} with "
             f"{mine[:12]}: preprocess it again with the run's pipeline"
         )
-    groups = {s["name"]: s["group"] for s in recipe.samples}
-    for sample in meta["samples"]:
-        trained_as = groups.get(sample["name"], sample["group"])
-        if trained_as != sample["group"]:
-            raise InputError(
-                f"{skim.path}: sample {sample['name']} has the group '{sample['group']}', in run "
-                f"{scorer.run_id} '{trained_as}': the leak audit would compare nothing; preprocess "
-                "it again with the run's group"
-            )
     names, wanted = [c["name"] for c in meta["classes"]], [c["name"] for c in recipe.classes]
     if names and names != wanted:
         raise InputError(
@@ -273,6 +271,7 @@ def check_skim(skim: Skim, scorer: Scorer) -> None:
             f"by {', '.join(identity)}: the leak audit would compare nothing; preprocess it again "
             "with the run's identity"
         )
+    _check_groups(skim, scorer)
     _check_definitions(skim, scorer)
     stored = {**skim.groups["cont_features"], **skim.groups["cat_features"]}
     for name in recipe.features:
@@ -280,6 +279,27 @@ def check_skim(skim: Skim, scorer: Scorer) -> None:
             raise InputError(
                 f"{skim.path} has no feature '{name}' of run {scorer.run_id}; "
                 f"{nearest(name, stored)}"
+            )
+
+
+def _check_groups(skim: Skim, scorer: Scorer) -> None:
+    """Raise InputError where a skim has a training sample's events under another name.
+
+    The leak audit would compare nothing, and `never_trained` would lift the protection of folds.
+    """
+    trained = {s["name"]: s["group"] for s in scorer.recipe.samples}
+    for sample in skim.metadata["samples"]:
+        name, group = sample["name"], sample["group"]
+        expected = trained.get(name, group)
+        if group != expected:
+            raise InputError(
+                f"{skim.path} has sample {name} in the group {group}, run {scorer.run_id} was "
+                f"trained on it in the group {expected}: preprocess it again with the run's"
+            )
+        if sample["never_trained"] and group in trained.values():
+            raise InputError(
+                f"{skim.path} declares sample {name} never_trained, but run {scorer.run_id} was "
+                "trained on it (or its group): drop never_trained and preprocess it again"
             )
 
 
@@ -325,7 +345,14 @@ def _check_same_file(file: InputFile, skim: Skim) -> None:
 def _misc(config: PredictConfig, analysis: AnalysisConfig) -> tuple[str, ...]:
     chosen = analysis.misc_features if config.misc_features is None else config.misc_features
     skipped = {*COMPUTED_COLUMNS, *analysis.identity_columns}
-    return tuple(name for name in chosen if name not in skipped)
+    misc = tuple(name for name in chosen if name not in skipped)
+    for name in misc:
+        if name in (FOLD, TRAINED_ON) or name.startswith(PRED_CLASS):
+            raise ConfigError(
+                f"misc_features: '{name}' is the name of a branch that predictions make: leave it "
+                f"out, or give it another name in derived_features, for example 'old: {name}'"
+            )
+    return misc
 
 
 def _without(entry: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -152,10 +152,16 @@ def run_scores(run_id: str, friend: Friend, input_path: str | Path, input_tree: 
     texts = [run.model_text(i) for i in range(len(recipe.models))]
     models = inference.compile_models(texts, recipe.fold, recipe.features, f"run {run.run_id}")
     check_run(friend, run.run_id, models.fingerprints)
+    analysis = load(PreprocessConfig, recipe.analysis)
+    if list(friend.metadata["identity"]) != list(analysis.identity_columns):
+        raise ProofError(
+            f"{friend.path.name} identifies events by {', '.join(friend.metadata['identity'])}, "
+            f"run {run.run_id} by {', '.join(analysis.identity_columns)}"
+        )
     if fold_rule(friend.metadata) != recipe.fold:
         raise ProofError(f"{friend.path.name} has another fold rule than run {run.run_id}")
     pipeline = FeaturePipeline.from_json(recipe.pipeline)
-    analysis = load(PreprocessConfig, recipe.analysis).model_copy(
+    analysis = analysis.model_copy(
         update={"common_cut": friend.metadata["cut"], "input_branches": None}
     )
     everything = (Process(friend.path.stem, None, FILLER_CLASS),)

@@ -198,5 +198,5 @@ def next_commands(run: Run, config: PredictConfig, prefix: str) -> Sequence[str]
         return ["Next:", *(f"  {prefix}python evaluate.py {ids} dataset={n}" for n in names)]
     return [
         "Next: add the trees as friends, or prove any of them again:",
-        f"  python -m utils.proof INPUT.root FRIEND.root --scores {run.run_id}",
+        f"  {prefix}python -m utils.proof INPUT.root FRIEND.root --scores {run.run_id}",
     ]

@@ -65,12 +65,27 @@ def client() -> MlflowClient:
     # A new sqlite store puts its artifacts below the working directory: make that the project's.
     folder = PROJECT if "MLFLOW_TRACKING_URI" not in os.environ else Path.cwd()
     try:
-        with contextlib.chdir(folder):
+        with contextlib.chdir(folder), _one_at_a_time(uri):
             opened = mlflow.MlflowClient(uri)
             opened.search_experiments(max_results=1)
     except Exception as error:  # MLflow wraps any failure of any store in its own ways
         raise RunError(f"the MLflow store {uri} can't be opened: {_first_line(error)}") from None
     return opened
+
+
+@contextlib.contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    """Let one process of this project at a time open a sqlite store: two would both create it."""
+    if not uri.startswith("sqlite:"):
+        yield
+        return
+    import fcntl
+
+    path = PROJECT / "outputs" / ".store.lock"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 # --- training: a new run -------------------------------------------------------------------------
@@ -183,12 +198,23 @@ class Run:
 
     def model_text(self, index: int) -> str:
         """Return the text of model `index`, as LightGBM wrote it."""
-        return self.artifact(f"recipe/model_{index}.txt", what=f"model {index}").read_text()
+        path = self.artifact(f"recipe/model_{index}.txt", what=f"model {index}")
+        try:
+            return path.read_text()
+        except UnicodeDecodeError:
+            raise RunError(f"{path} of run {self.run_id} is damaged: it is no text") from None
 
     def trained_identities(self, index: int) -> NDArray[np.uint64]:
         """Return the sorted identities that model `index` was trained on."""
         path = self.artifact(f"recipe/trained_{index}.npy", what=f"identities of model {index}")
-        return np.asarray(np.load(path, allow_pickle=False), np.uint64)
+        try:
+            stored = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise RunError(f"{path} of run {self.run_id} is damaged: {error}") from None
+        trained: NDArray[np.uint64] = stored
+        if stored.dtype != np.uint64 or stored.ndim != 1 or not len(stored):
+            raise RunError(f"{path} of run {self.run_id} is damaged: it holds no identities")
+        return trained
 
     def artifacts(self, folder: str) -> list[str]:
         """Return the paths of the artifacts in `folder`, relative to the run's artifacts."""

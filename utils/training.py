@@ -67,12 +67,32 @@ def parameters(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Par
     if not given.get("force_row_wise"):
         # Left alone, LightGBM times both ways and takes the faster: not the same model every time.
         given.setdefault("force_col_wise", True)
+    if not [m for m in _listed(given.get("metric")) if m.lower() not in ("none", "null", "na")]:
+        raise ConfigError("model_param.metric names none: early stopping and curves need one")
     return Parameters(
-        num_iterations=int(given.pop("num_iterations", 100)),
-        early_stopping_round=int(given.pop("early_stopping_round", 0) or 0),
+        num_iterations=_whole(given.pop("num_iterations", 100), "num_iterations", 1),
+        early_stopping_round=_whole(
+            given.pop("early_stopping_round", 0) or 0, "early_stopping_round", 0
+        ),
         first_metric_only=bool(given.pop("first_metric_only", False)),
         lightgbm={**given, "verbosity": -1},
     )
+
+
+def _listed(value: Any) -> list[str]:
+    return value.split(",") if isinstance(value, str) else [str(v) for v in value or []]
+
+
+def _whole(value: Any, name: str, least: int) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = least - 1
+    if number < least or isinstance(value, bool) or number != float(value):
+        raise ConfigError(
+            f"model_param.{name} is {value}: a whole number from {least} on is needed"
+        )
+    return number
 
 
 def _by_main_name(model_param: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,14 +218,17 @@ def train_fold(task: FoldTask) -> FoldResult:
                 settings.early_stopping_round, settings.first_metric_only, verbose=False
             )
         )
-    booster = lightgbm.train(
-        {**settings.lightgbm, "num_threads": task.n_threads},
-        train,
-        num_boost_round=settings.num_iterations,
-        valid_sets=[validation],
-        valid_names=["validation"],
-        callbacks=callbacks,
-    )
+    try:
+        booster = lightgbm.train(
+            {**settings.lightgbm, "num_threads": task.n_threads},
+            train,
+            num_boost_round=settings.num_iterations,
+            valid_sets=[validation],
+            valid_names=["validation"],
+            callbacks=callbacks,
+        )
+    except lightgbm.basic.LightGBMError as error:
+        raise _refused(error) from error
     best = booster.best_iteration if booster.best_iteration > 0 else booster.current_iteration()
     return FoldResult(
         index=task.index,
@@ -218,6 +241,10 @@ def train_fold(task: FoldTask) -> FoldResult:
         n_validation=int(task.split.validation.sum()),
         seconds=time.perf_counter() - begin,
     )
+
+
+def _refused(error: Exception) -> ConfigError:
+    return ConfigError(f"LightGBM refuses model_param: {' '.join(str(error).split())}")
 
 
 _BINNING = threading.Lock()
@@ -244,7 +271,10 @@ def _datasets(task: FoldTask) -> tuple[Any, Any]:
                 params={**task.parameters.lightgbm, "num_threads": task.n_threads},
                 free_raw_data=True,
             )
-            sets.append(dataset.construct())
+            try:
+                sets.append(dataset.construct())
+            except lightgbm.basic.LightGBMError as error:
+                raise _refused(error) from error
     return sets[0], sets[1]
 
 
