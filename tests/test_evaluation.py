@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from utils import processing
-from utils.evaluation import with_trained_weights
+from utils.evaluation import models_and_matrix, with_trained_weights
 from utils.metrics import EvaluationOptions, EvaluationTable, evaluate
+from utils.processing import FeaturePipeline
 from utils.schema import PHYSICS_WEIGHT, TARGET, ClassInfo, FoldRule, Recipe
 from utils.skimming import process_fractions
 from utils.tables import METADATA, read_table
@@ -149,3 +151,49 @@ def test_a_table_without_fractions_of_processes_says_so(tmp_path: Path) -> None:
     result = evaluate(table, EvaluationOptions(n_bootstrap=5, sections=("confusion",)))
     total = 2 * groups["weights"][PHYSICS_WEIGHT].sum()
     assert sum(c.sum_weight for c in result.class_counts) == pytest.approx(total)
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelsOfRun:
+    """What a run gives of its models."""
+
+    texts: tuple[str, ...]
+    run_id: str = "run"
+
+    def model_text(self, index: int) -> str:
+        return self.texts[index]
+
+
+@pytest.mark.parametrize("continuous", [(), ("x",)])
+def test_models_see_the_untransformed_columns_as_they_were_trained(
+    continuous: tuple[str, ...],
+) -> None:
+    rng = np.random.default_rng(4)
+    columns = {"n": rng.integers(0, 5, 300), "m": rng.integers(0, 3, 300)}
+    columns |= {name: rng.normal(50, 20, 300).astype(np.float32) for name in continuous}
+    scaled = ((50.0,), (20.0,)) if continuous else (None, None)
+    pipeline = FeaturePipeline(continuous, continuous, *scaled)
+    features = ("n", *continuous, "m")
+    trained = {**columns, **{n: (columns[n].astype(float) - 50) / 20 for n in continuous}}
+    matrix = np.stack([trained[n] for n in features], axis=1).astype(np.float32)
+    boosters = []
+    for seed in (1, 2):
+        data = lightgbm.Dataset(matrix, columns["n"] > 2, feature_name=list(features))
+        made = {"objective": "binary", "verbosity": -1, "num_threads": 1, "seed": seed}
+        boosters.append(
+            lightgbm.train(made | {"bagging_fraction": 0.5, "bagging_freq": 1}, data, 5)
+        )
+    run = ModelsOfRun(tuple(b.model_to_string() for b in boosters))
+    of_run = replace(
+        recipe("keep"),
+        features=features,
+        pipeline=pipeline.to_json(),
+        models=({"index": 0}, {"index": 1}),
+    )
+    scored = replace(table(None), features=columns)
+    models, found = models_and_matrix(run, of_run, scored)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found, matrix)
+    assert models.features == features
