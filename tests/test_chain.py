@@ -12,9 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 import uproot
 from conftest import Workspace, copy_project, last_run, toys
+
+from utils.tables import METADATA
 
 GOLDEN = Path(__file__).parent / "golden" / "chain.json"
 N_EVENTS = 40_000
@@ -208,6 +211,10 @@ def test_tables_hold_what_evaluation_needs(chain: Workspace) -> None:
     infold = train[[f"infold_class_{i}_proba" for i in range(4)]].to_numpy()
     assert not np.array_equal(infold, train[proba].to_numpy())
     np.testing.assert_array_equal(train["fold"], train["evt"] % 2)
+    described = pyarrow.parquet.read_schema(folder / "test.parquet").metadata[METADATA]
+    shares = json.loads(described)["process_fractions"]
+    assert set(shares) == set(train["process"])
+    assert all(0 < share < 0.5 for share in shares.values())
 
 
 def test_figures_are_pages_and_papers(chain: Workspace) -> None:

@@ -111,6 +111,18 @@ def test_one_fold_compares_training_with_test():
     assert found.verdict.startswith("With one fold the models do better")
 
 
+def test_one_fold_that_is_worse_in_training_than_in_the_test_set_does_not_agree_with_it():
+    train = dataclasses.replace(_table(7, strength=0.9, n_folds=1), infold_proba=None)
+    found = make_over_training(train, _table(8, dataset="test"), FAST)
+    assert found.memorised is False
+    assert found.verdict.startswith("With one fold the models do worse on the events they trained")
+    assert "find out in what" in found.verdict
+    assert "agree" not in found.verdict
+    alike = dataclasses.replace(_table(7, n_folds=1), infold_proba=None)
+    found = make_over_training(alike, _table(8, dataset="test"), FAST)
+    assert found.verdict.startswith("No over-training is seen")
+
+
 def test_without_a_test_set_only_memory_is_judged():
     found = evaluate(_table(9, memory=0.2), FAST).over_training
     assert found.memorised is True

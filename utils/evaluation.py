@@ -68,7 +68,7 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
         importances.append(_gain(run, recipe))
     if wanted & {"importances", "shap"}:
         try:
-            models, matrix = _models_and_matrix(run, recipe, table)
+            models, matrix = models_and_matrix(run, recipe, table)
         except RunError as error:
             gaps |= dict.fromkeys(wanted & {"importances", "shap"}, str(error))
         else:
@@ -207,22 +207,19 @@ def _learning_curves(run: Run, recipe: Recipe) -> metrics.LearningCurves | None:
     return metrics.LearningCurves(metric, tuple(curves))
 
 
-def _models_and_matrix(
+def models_and_matrix(
     run: Run, recipe: Recipe, table: EvaluationTable
 ) -> tuple[FoldModels, NDArray[np.float32]]:
     """Return the run's models and their features, made again from the untransformed ones."""
     from utils import inference
-    from utils.processing import FeaturePipeline
+    from utils.processing import FeaturePipeline, feature_matrix
 
     pipeline = FeaturePipeline.from_json(recipe.pipeline)
     needed = {*recipe.features} - {*pipeline.outputs} | {*pipeline.inputs}
     lacking = sorted(needed - set(table.features))
     if lacking:
         raise RunError(f"the table has no untransformed feature {', '.join(lacking[:5])}")
-    raw = np.stack([table.features[n] for n in pipeline.inputs], axis=1).astype(np.float32)
-    known = dict(zip(pipeline.outputs, pipeline.transform(raw).T, strict=True))
-    known |= {n: v for n, v in table.features.items() if n not in known}
-    matrix = np.stack([known[n] for n in recipe.features], axis=1).astype(np.float32)
+    matrix = feature_matrix(table.features, pipeline, recipe.features).astype(np.float32)
     texts = [run.model_text(m["index"]) for m in recipe.models]
     where = f"run {run.run_id}"
     return inference.compile_models(texts, recipe.fold, recipe.features, where), matrix

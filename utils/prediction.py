@@ -32,7 +32,7 @@ from utils.friends import (
     score_columns,
 )
 from utils.inference import FoldModels
-from utils.processing import FeaturePipeline, clip_columns, stack_columns
+from utils.processing import FeaturePipeline, clip_columns, feature_matrix
 from utils.schema import (
     COMPUTED_COLUMNS,
     AnalysisConfig,
@@ -469,18 +469,13 @@ def _from_ntuple(task: FriendTask, file: InputFile) -> Iterator[Rows]:
                 columns={**part.groups["identity"], **part.groups["misc_features"]},
                 identity=part.groups["identity"],
                 provenance=part.groups["provenance"],
-                matrix=feature_matrix(part.groups, pipeline, task.scorer.models.features),
+                matrix=feature_matrix(
+                    {**part.groups["cont_features"], **part.groups["cat_features"]},
+                    pipeline,
+                    task.scorer.models.features,
+                ),
             )
             done += part.n_read
-
-
-def feature_matrix(
-    groups: Mapping[str, Columns], pipeline: FeaturePipeline, features: Sequence[str]
-) -> NDArray[np.float32]:
-    """Return the matrix `(n, n_features)` of untransformed columns, as skims would give it."""
-    raw = stack_columns(groups["cont_features"], pipeline.inputs)
-    transformed = zip(pipeline.outputs, pipeline.transform(raw).T, strict=True)
-    return stack_columns({**dict(transformed), **groups["cat_features"]}, features)
 
 
 # --- friend trees --------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from utils.metrics import NOT_ASKED, Estimate
 from utils.metrics.naming import flat_metrics
 from utils.plotting import Style, figures
 from utils.report import PdfWriter
-from utils.schema import EvaluateConfig, Recipe, slug
+from utils.schema import EvaluateConfig, Recipe, RunError, slug
 from utils.tracking import Run
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,8 @@ def papers() -> PdfWriter:
 def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> None:
     """Draw every figure as page and PDF, write the report, and log all of it and the metrics.
 
-    `writer` (see `papers`) has finished then.
+    The manifest comes last, and figures that an earlier evaluation of this dataset made and this
+    one does not are removed (in a local store). `writer` (see `papers`) has finished then.
     """
     result, analysis = evaluated.evaluation, evaluated.analysis
     text = config.experiment_text
@@ -94,8 +95,9 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
                 {"dataset": result.dataset, "files": sorted(files), "metrics": metrics}, indent=1
             )
         )
-        run.publish({**files, f"{top}/manifest.json": manifest})
-    run.log_metrics(metrics)
+        stale = _published(run, top) - {*files}
+        run.log_metrics(metrics)
+        run.publish({**files, f"{top}/manifest.json": manifest}, stale)
     log.info(
         "Logged %d metrics and %d figures under %s of run %s",
         len(metrics),
@@ -104,6 +106,21 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
         run.run_id,
     )
     log.info("Report: %s", run.artifact(f"{top}/report.html", what="report"))
+
+
+def _published(run: Run, top: str) -> set[str]:
+    """Return the artifacts that the manifest of an earlier evaluation lists under `top`.
+
+    Raises RunError where that manifest can't be read.
+    """
+    path = f"{top}/manifest.json"
+    if path not in run.artifacts(top):
+        return set()
+    try:
+        listed = json.loads(run.artifact(path, what="manifest").read_text())["files"]
+        return {f for f in listed if Path(f).is_relative_to(top) and ".." not in Path(f).parts}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} of run {run.run_id} can't be read ({error}): remove it") from None
 
 
 def _title(recipe: Recipe) -> str:

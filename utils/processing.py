@@ -542,6 +542,18 @@ def stack_columns(columns: Mapping[str, Array], names: Sequence[str]) -> Array:
     return matrix
 
 
+def feature_matrix(
+    columns: Mapping[str, Array], pipeline: FeaturePipeline, features: Sequence[str]
+) -> Array:
+    """Return what models see, float32 (n, len(features)), from untransformed columns by name.
+
+    `columns` hold the pipeline's inputs and the categorical features, one of them at least.
+    """
+    raw = stack_columns(columns, pipeline.inputs)
+    transformed = zip(pipeline.outputs, pipeline.transform(raw).T, strict=True)
+    return stack_columns({**columns, **dict(transformed)}, features)
+
+
 def _is_pickle(path: Path) -> bool:
     """Tell whether a file starts as Python's or joblib's pickles do."""
     with path.open("rb") as file:

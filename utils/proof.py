@@ -145,7 +145,7 @@ def run_scores(run_id: str, friend: Friend, input_path: str | Path, input_tree: 
     """
     # What scoring needs is slow to import, and most proofs do without.
     from utils import inference, selection, tracking
-    from utils.processing import FeaturePipeline, stack_columns
+    from utils.processing import FeaturePipeline, feature_matrix
 
     run = tracking.open_run(run_id)
     recipe = run.recipe
@@ -173,9 +173,8 @@ def run_scores(run_id: str, friend: Friend, input_path: str | Path, input_tree: 
         for part in selection.stream(replace(whole, start=start, stop=stop)):
             groups = part.groups
             entry = groups["provenance"]["entry"]
-            raw = stack_columns(groups["cont_features"], pipeline.inputs)
-            transformed = zip(pipeline.outputs, pipeline.transform(raw).T, strict=True)
-            matrix = stack_columns({**dict(transformed), **groups["cat_features"]}, models.features)
+            columns = {**groups["cont_features"], **groups["cat_features"]}
+            matrix = feature_matrix(columns, pipeline, models.features)
             fold = fold_of(recipe.fold, groups["identity"], entry)
             scores[entry - start] = inference.score(models, matrix, fold)
         return scores

@@ -114,6 +114,7 @@ def _description(task: TableTask) -> dict[str, Any]:
         "run_id": task.scorer.run_id,
         "dataset": task.name,
         "fraction": meta["fraction"],
+        "process_fractions": meta.get("process_fractions"),
         "n_splits": task.scorer.models.rule.n_splits,
         "classes": [c["name"] for c in task.scorer.recipe.classes],
         "models": task.scorer.models.fingerprints,

@@ -204,14 +204,38 @@ def write_training_skims(
 ) -> None:
     """Write the train and the test skim, the pipeline and the configuration beside them."""
     n_all = sum(_n_rows(piece) for piece in pieces)
-    for name, dataset, piece in zip(config.output_samples, ("train", "test"), pieces, strict=True):
-        meta = metadata(config, plan, pipeline, dataset, _n_rows(piece) / n_all)
+    shares = process_fractions(plan.processes, pieces)
+    for name, dataset, piece, share in zip(
+        config.output_samples, ("train", "test"), pieces, shares, strict=True
+    ):
+        meta = metadata(config, plan, pipeline, dataset, _n_rows(piece) / n_all, share)
         path = config.skim_file(name)
         write(path, finished(config, piece, pipeline), meta)
         log.info("Wrote %d events to %s", _n_rows(piece), path)
     pipeline.save(config.pipe_file)
     save_configuration(config)
     log.info("Feature pipeline %s: %s", pipeline.fingerprint[:12], config.pipe_file)
+
+
+def process_fractions(processes: Sequence[str], pieces: Sequence[Groups]) -> list[dict[str, float]]:
+    """Return, for each piece of the selected events, the share of each process that is in it.
+
+    Of the sum of physics weights; of events where that sum is not positive in the piece or in all.
+    The split keeps an event of every process on either side, so that a rare one has a share of its
+    own.
+    """
+    codes = [piece["provenance"]["process"] for piece in pieces]
+    n = np.stack([np.bincount(c, minlength=len(processes)) for c in codes])
+    sums = np.stack(
+        [
+            np.bincount(c, piece["weights"][PHYSICS_WEIGHT], len(processes))
+            for c, piece in zip(codes, pieces, strict=True)
+        ]
+    )
+    weighed = (sums > 0) & (sums.sum(axis=0) > 0)
+    whole = np.where(weighed, sums.sum(axis=0), np.maximum(n.sum(axis=0), 1))
+    shares = np.where(weighed, sums, n) / whole
+    return [dict(zip(processes, map(float, share), strict=True)) for share in shares]
 
 
 def next_command(config: PreprocessConfig) -> str:
@@ -264,7 +288,12 @@ def write(path: Path, groups: Groups, metadata: Mapping[str, Any]) -> None:
 
 
 def metadata(
-    config: PreprocessConfig, plan: Plan, pipeline: FeaturePipeline, dataset: str, fraction: float
+    config: PreprocessConfig,
+    plan: Plan,
+    pipeline: FeaturePipeline,
+    dataset: str,
+    fraction: float,
+    of_process: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return what a skim says about itself: configuration, classes, pipeline, inputs."""
     return {
@@ -280,6 +309,7 @@ def metadata(
         "n_entries": [t.n_entries for t in plan.trees],
         "identity": list(config.identity_columns),
         "fraction": fraction,
+        "process_fractions": dict(of_process),
     }
 
 
@@ -333,7 +363,8 @@ class PredictionTask:
 def write_prediction_skim(task: PredictionTask) -> tuple[CutFlowRow, ...]:
     """Stream one sample from its ntuples to its skim, in input order; return its cut flow."""
     sample = task.plan.samples[0]
-    meta = metadata(task.config, task.plan, task.pipeline, sample.name, 1.0)
+    whole = dict.fromkeys(task.plan.processes, 1.0)
+    meta = metadata(task.config, task.plan, task.pipeline, sample.name, 1.0, whole)
     types = _types(finished(task.config, selection.empty(task.plan).groups, task.pipeline))
     counts: list[tuple[Unit, Selected]] = []
     with SkimWriter(task.path, types, meta) as writer:

@@ -64,13 +64,19 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
         )
     if description.get("features_left_out"):
         gaps["features"] = description["features_left_out"]
+    weight = WEIGHT_PREFIX + PHYSICS_WEIGHT
+    weighted = any(s["weight"] is not None or s["factor"] != 1 for s in recipe.samples)
+    has_weight = weight in has and (weighted or recipe.analysis.get("weight") is not None)
+    fractions = description.get("process_fractions")
+    if has_weight and fractions is None:
+        gaps["yields"] = (
+            "every process counts as evaluated by the same share, since the table does not know "
+            "those of each: preprocess and predict again"
+        )
     infold_names = [f"{INFOLD_PREFIX}{i}_proba" for i in range(len(names))]
     infold = None
     if infold_names[0] in has:
         infold = np.stack([column(n).astype(np.float64) for n in infold_names], axis=1)
-    weight = WEIGHT_PREFIX + PHYSICS_WEIGHT
-    weighted = any(s["weight"] is not None or s["factor"] != 1 for s in recipe.samples)
-    has_weight = weight in has and (weighted or recipe.analysis.get("weight") is not None)
     trained = WEIGHT_PREFIX + recipe.weight
     return EvaluationTable(
         classes=recipe.class_infos,
@@ -85,6 +91,7 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
         infold_proba=infold,
         dataset=dataset,
         fraction=float(description.get("fraction", 1.0)),
+        process_fractions=fractions or {},
         n_folds=recipe.fold.n_splits,
         train_weight=column(trained) if trained in has else None,
     ), gaps

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -237,16 +237,20 @@ class Run:
             raise RunError(f"run {self.run_id} has no {what} ({path})")
         return found
 
-    def publish(self, files: Mapping[str, Path]) -> None:
+    def publish(self, files: Mapping[str, Path], stale: Collection[str] = ()) -> None:
         """Log files under their artifact paths, in the given order, each complete or absent.
 
-        The last one should be the manifest that says the others are there.
+        The last one should be the manifest that says the others are there. Before it, the artifacts
+        `stale` are removed, those of an earlier manifest; in a remote store they stay.
         """
         local = self._local()
         if local is not None:
             # An old manifest must not speak for new files if this ends midway.
             (local / list(files)[-1]).unlink(missing_ok=True)
         for artifact_path, source in files.items():
+            if local is not None and artifact_path == list(files)[-1]:
+                for old in stale:
+                    (local / old).unlink(missing_ok=True)
             if local is None:
                 folder = str(Path(artifact_path).parent)
                 if source.name != Path(artifact_path).name:

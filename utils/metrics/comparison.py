@@ -19,7 +19,7 @@ from utils.metrics.results import (
     View,
 )
 from utils.metrics.scores import SIGNED_NOTE, class_note, exact_numbers, numbers, score_terms
-from utils.metrics.table import labelled, views_of, without_fillers
+from utils.metrics.table import labelled, made_ready, views_of
 from utils.schema import InputError
 
 _HIGHER_IS_BETTER = {
@@ -49,8 +49,7 @@ def compare(
     filler = np.where(usable, 0.0, np.nan)[:, None]
     # Fillers of one become fillers of both; features play no part here.
     a, b = (
-        labelled(without_fillers(replace(t, proba=t.proba + filler, features={}))[0])
-        for t in (a, b)
+        labelled(made_ready(replace(t, proba=t.proba + filler, features={}))[0]) for t in (a, b)
     )
     if len(a.target) == 0:
         raise InputError(f"dataset '{a.dataset}': no event of known class is scored by both runs")

@@ -200,22 +200,25 @@ def thin(x: Floats, y: Floats, log_x: bool = False) -> NDArray[np.intp]:
         return np.arange(n)
     cell_x, cell_y = np.floor(x / _CELL), np.floor(y / _CELL)
     entered = np.flatnonzero((np.diff(cell_x) != 0) | (np.diff(cell_y) != 0)) + 1
-    kept = np.unique(np.concatenate([[0, n - 1], entered, entered - 1]))
-    kept = kept[_few(x[kept], y[kept], TOLERANCE - 2 * _CELL)]
+    fixed = np.array([0, n - 1])
     if log_x:
         decades = -np.log10(max(float(np.min(x[x > 0], initial=1.0)), 1e-9))
         wanted = np.logspace(-decades, 0, int(decades * _LOG_POINTS_PER_DECADE) + 2)
-        found = np.searchsorted(np.maximum.accumulate(x), wanted).clip(0, n - 1)
-        kept = np.union1d(kept, found)
-    return kept
+        fixed = np.union1d(fixed, np.searchsorted(np.maximum.accumulate(x), wanted).clip(0, n - 1))
+    kept = np.unique(np.concatenate([fixed, entered, entered - 1]))
+    nodes = np.searchsorted(kept, fixed)
+    return kept[_few(x[kept], y[kept], TOLERANCE - 2 * _CELL, nodes)]
 
 
-def _few(x: Floats, y: Floats, tolerance: float) -> NDArray[np.intp]:
-    """Return indices of a line that is within `tolerance` of the polyline; all segments at once."""
+def _few(x: Floats, y: Floats, tolerance: float, fixed: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return indices of a line that is within `tolerance` of the polyline; all segments at once.
+
+    `fixed`: indices of points that the line must go through, the ends among them.
+    """
     n = len(x)
     rising = bool(np.all(np.diff(x) >= 0))
     keep = np.zeros(n, dtype=bool)
-    keep[[0, n - 1]] = True
+    keep[fixed] = True
     while True:
         nodes = np.flatnonzero(keep)
         segment = np.clip(np.searchsorted(nodes, np.arange(n), side="right") - 1, 0, len(nodes) - 2)

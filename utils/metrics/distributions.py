@@ -96,7 +96,7 @@ def make_densities(
         n = np.bincount(code, minlength=len(present) * m).reshape(shape)
         counts = n.astype(np.float64)
         for view in views:
-            factor, sums, squares = 1.0, counts, counts
+            sums, squares = counts, counts
             if view == "physics" and table.weight is not None:
                 w = np.asarray(table.weight, dtype=np.float64)[mine]
                 sums, squares = (
@@ -105,7 +105,6 @@ def make_densities(
                     .reshape(shape)
                     for v in (w, w**2)
                 )
-                factor = 1 / table.fraction
             elif view == "balanced":
                 per_event = np.array(
                     [
@@ -124,8 +123,8 @@ def make_densities(
                     true_classes=present,
                     density=dens,
                     density_error=dens_error,
-                    yields=sums * factor,
-                    yields_error=np.sqrt(squares) * factor,
+                    yields=sums,
+                    yields_error=np.sqrt(squares),
                     n=n.sum(axis=1),
                 )
             )

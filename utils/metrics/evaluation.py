@@ -30,7 +30,7 @@ from utils.metrics.results import (
 )
 from utils.metrics.scores import SIGNED_NOTE, make_confusion, make_scores, score_terms
 from utils.metrics.significance import make_significance
-from utils.metrics.table import class_counts, labelled, view_weights, views_of, without_fillers
+from utils.metrics.table import class_counts, labelled, made_ready, view_weights, views_of
 from utils.metrics.threads import each
 from utils.schema import InputError, nearest
 
@@ -55,7 +55,8 @@ def evaluate(
 
     Raises InputError where the table contradicts itself or options name what it lacks.
     """
-    table, n_dropped = without_fillers(table)
+    fraction = table.fraction
+    table, n_dropped = made_ready(table)
     _check_options(table, options)
     if table.infold_proba is not None or table.dataset == "train":
         train = table if train is None else train
@@ -103,7 +104,7 @@ def evaluate(
         n_dropped=n_dropped,
         n_unlabelled=len(table.target) - len(known.target),
         n_folds=table.n_folds,
-        fraction=table.fraction,
+        fraction=fraction,
         views=views,
         class_counts=class_counts(table),
         gaps=gaps,
@@ -128,11 +129,6 @@ def _check_options(table: EvaluationTable, options: EvaluationOptions) -> None:
     for signal in options.signal_classes:
         if signal not in names:
             raise InputError(f"signal class '{signal}' is not a class; {nearest(signal, names)}")
-    if not 0 < table.fraction <= 1:
-        raise InputError(
-            f"dataset '{table.dataset}': the evaluated fraction is {table.fraction}: "
-            "it must be above 0 and at most 1"
-        )
 
 
 def _performance(

@@ -65,7 +65,9 @@ class EvaluationTable:
     infold_proba (n, K): mean score of the models that trained on the event, NaN where none did;
         None outside training.
     dataset: its name, e.g. 'test'.
-    fraction: the evaluated fraction of the sample; physics yields are divided by it.
+    fraction: the evaluated fraction of the sample; physics weights are divided by it.
+    process_fractions: that of each process by name, in its place where given; above 1 only where
+        negative weights make it so.
     n_folds: number of models.
     """
 
@@ -79,6 +81,7 @@ class EvaluationTable:
     infold_proba: Floats | None = None
     dataset: str = "test"
     fraction: float = 1.0
+    process_fractions: Mapping[str, float] = field(default_factory=dict)
     n_folds: int = 1
     train_weight: Floats | None = None
 
@@ -166,7 +169,7 @@ class Scores:
 class ClassCounts:
     """Sizes of one true class (id -1: unlabelled).
 
-    n: events. sum_weight: physics weights, divided by the evaluated fraction; NaN without weights.
+    n: events. sum_weight: physics weights, in expected events; NaN without weights.
     negative_fraction: share of events with a negative weight. n_effective: (sum w)^2 / sum w^2.
     """
 
@@ -181,8 +184,8 @@ class ClassCounts:
 class ConfusionMatrix:
     """Confusion matrix of one view; every array is (K, K), [true class, category].
 
-    counts: events. yields, yields_error: sums of weights (physics: divided by the evaluated
-    fraction) and sqrt of the sums of squares. norm_true: each row divided by its sum; norm_pred:
+    counts: events. yields, yields_error: sums of weights (physics: expected events) and
+    sqrt of the sums of squares. norm_true: each row divided by its sum; norm_pred:
     each column by its; NaN in an empty row or column. *_error, *_low, *_high: bootstrap standard
     deviation and 95 % interval, NaN for rows and columns of fewer than five events. *_spread:
     standard deviation over the folds (ddof 1), NaN for fewer than two.

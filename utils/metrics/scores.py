@@ -252,7 +252,7 @@ def _folds(columns: NDArray[Any], n_folds: int) -> tuple[float, ...]:
 def make_confusion(table: EvaluationTable, view: View, sums: Sums) -> ConfusionMatrix:
     """Return the confusion matrix of a view; `table` is all labelled.
 
-    Balanced yields are sums of N / N_class, physics yields are divided by the evaluated fraction.
+    Balanced yields are sums of N / N_class, physics yields of physics weights.
     """
     k = len(table.classes)
     columns = numbers(sums.columns, k, view, areas=False)
@@ -260,9 +260,9 @@ def make_confusion(table: EvaluationTable, view: View, sums: Sums) -> ConfusionM
     counts = np.rint(sums.exact["cells/unweighted"]).astype(np.int64).reshape(k, k)
     if view == "physics" and table.weight is not None:
         cell = table.target * k + table.proba.argmax(axis=1)
-        yields = sums.exact["cells/physics"].reshape(k, k) / table.fraction
+        yields = sums.exact["cells/physics"].reshape(k, k)
         squares = np.bincount(cell, weights=np.asarray(table.weight) ** 2, minlength=k * k)
-        errors = np.sqrt(squares.reshape(k, k)) / table.fraction
+        errors = np.sqrt(squares.reshape(k, k))
     else:
         per_event = np.ones(k)
         if view == "balanced":

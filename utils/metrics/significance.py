@@ -58,13 +58,13 @@ def asimov_uncertain(signal: Floats, background: Floats, sigma: Floats) -> Float
 def make_significance(table: EvaluationTable, options: EvaluationOptions) -> Significance:
     """Return the expected significance per category and against a cut on its probability.
 
-    Yields are physics weights divided by the evaluated fraction; every class that is not a signal
-    is background. `table` is all labelled and has a physics weight.
+    Yields are sums of physics weights; every class that is not a signal is background. `table` is
+    all labelled, made ready and has a physics weight.
     """
     k = len(table.classes)
     names = [info.name for info in table.classes]
     signals = tuple(c for c, name in enumerate(names) if name in options.signal_classes)
-    weight = np.asarray(table.weight, dtype=np.float64) / table.fraction
+    weight = np.asarray(table.weight, dtype=np.float64)
     is_signal = np.isin(table.target, signals)
     category = table.proba.argmax(axis=1)
     threshold = np.linspace(1 / k, 1.0, _N_THRESHOLDS)

@@ -15,11 +15,13 @@ ROUNDING = 1e-6
 """How far from 0..1 a probability may be: float32 columns and printed digits are rounded."""
 
 
-def without_fillers(table: EvaluationTable) -> tuple[EvaluationTable, int]:
+def made_ready(table: EvaluationTable) -> tuple[EvaluationTable, int]:
     """Return the table without rows that carry no score (NaN probabilities), and their number.
 
-    Raises InputError where shapes disagree, a probability is outside 0..1, a target is not a class,
-    or a physics weight is not finite.
+    Its physics weights are divided by the evaluated fraction of each event's process, so that they
+    add up to expected events; its own fraction is 1 then, and nothing changes if it comes here
+    again. Raises InputError where shapes disagree, a probability is outside 0..1, a target is not a
+    class, or a physics weight is not finite.
     """
     proba = np.asarray(table.proba, dtype=np.float64)
     k = len(table.classes)
@@ -32,7 +34,41 @@ def without_fillers(table: EvaluationTable) -> tuple[EvaluationTable, int]:
     keep = np.asarray(np.isfinite(proba).all(axis=1))
     table = _rows(replace(table, proba=proba), keep)
     _check_values(table, k)
-    return replace(table, proba=np.clip(table.proba, 0.0, 1.0)), int((~keep).sum())
+    ready = replace(
+        table,
+        proba=np.clip(table.proba, 0.0, 1.0),
+        weight=_expected(table),
+        fraction=1.0,
+        process_fractions={},
+    )
+    return ready, int((~keep).sum())
+
+
+def _expected(table: EvaluationTable) -> Floats | None:
+    """Return the physics weights divided by the evaluated fraction of each event's process."""
+    where = f"dataset '{table.dataset}'"
+    if not 0 < table.fraction <= 1:
+        raise InputError(
+            f"{where}: the evaluated fraction is {table.fraction}: it must be above 0 and at most 1"
+        )
+    if table.weight is None:
+        return None
+    weight = np.asarray(table.weight, dtype=np.float64)
+    if not table.process_fractions:
+        return weight / table.fraction
+    if table.process is None:
+        raise InputError(f"{where}: fractions of processes need the process of each event")
+    codes, names = table.process
+    fractions = np.ones(len(names))
+    for code in np.unique(codes):
+        value = table.process_fractions.get(names[code], float("nan"))
+        if not 0 < value < np.inf:
+            raise InputError(
+                f"{where}: the evaluated fraction of process {names[code]} is {value}: "
+                "it must be above 0"
+            )
+        fractions[code] = value
+    return np.asarray(weight / fractions[codes])
 
 
 def labelled(table: EvaluationTable) -> EvaluationTable:
@@ -153,7 +189,7 @@ def class_counts(table: EvaluationTable) -> tuple[ClassCounts, ...]:
             ClassCounts(
                 class_id,
                 n,
-                float(w.sum()) / table.fraction,
+                float(w.sum()),
                 float(np.mean(w < 0)) if n else 0.0,
                 float(w.sum()) ** 2 / squares if squares > 0 else 0.0,
             )

@@ -123,7 +123,7 @@ def _yields(style: Style, m: ConfusionMatrix) -> go.Figure:
         ],
         title="Expected yields by true class and category",
         caption=(
-            "Sums of the physics weights, divided by the evaluated fraction of the sample; "
+            "Sums of the physics weights, divided by the evaluated fraction of each process; "
             "uncertainties from the sums of squared weights. Shade: share of the true class."
         ),
         bar="Share of the true class [%]",

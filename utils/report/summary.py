@@ -127,7 +127,8 @@ def _facts(ev: Evaluation, style: Style) -> list[str]:
     text = f"{len(ev.classes)} classes, {folds}; views: {views or 'none'}."
     if ev.fraction < 1:
         text += (
-            f" The dataset is {100 * ev.fraction:.4g} % of the sample: yields are scaled to all."
+            f" The dataset is {100 * ev.fraction:.4g} % of the sample: yields are scaled to all, "
+            "each process by its own share."
         )
     skipped = [_gap_name(name).lower() for name, why in ev.gaps.items() if why == NOT_ASKED]
     if skipped:
