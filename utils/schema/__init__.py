@@ -1,0 +1,64 @@
+"""Configuration: the keys users may write, their types, and what follows from them.
+
+Every module may import this one; it imports none of them. A configuration arrives as plain
+containers (what Hydra composed), and leaves as one frozen, typed object. A key nobody declared is
+refused with its nearest relative, unless an interpolation refers to it (a user's own helper key).
+`analysis` declares the keys of a channel and `stages` those of each script.
+"""
+
+from utils.schema.analysis import AnalysisConfig
+from utils.schema.basics import (
+    COMPUTED_COLUMNS,
+    FILLER_CLASS,
+    PHYSICS_WEIGHT,
+    PROJECT,
+    TARGET,
+    ConfigError,
+    InputError,
+    PipelineError,
+    ProofError,
+    RunError,
+    nearest,
+    portable,
+    project_path,
+    slug,
+    unique_slugs,
+)
+from utils.schema.exchange import FoldRule, Missing, Process, Recipe, Sample
+from utils.schema.loading import load, undeclared_keys
+from utils.schema.parts import ClassInfo, EngineConfig, PcaConfig, ScalerConfig
+from utils.schema.stages import EvaluateConfig, PredictConfig, PreprocessConfig, TrainConfig
+
+__all__ = [
+    "COMPUTED_COLUMNS",
+    "FILLER_CLASS",
+    "PHYSICS_WEIGHT",
+    "PROJECT",
+    "TARGET",
+    "AnalysisConfig",
+    "ClassInfo",
+    "ConfigError",
+    "EngineConfig",
+    "EvaluateConfig",
+    "FoldRule",
+    "InputError",
+    "Missing",
+    "PcaConfig",
+    "PipelineError",
+    "PredictConfig",
+    "PreprocessConfig",
+    "Process",
+    "ProofError",
+    "Recipe",
+    "RunError",
+    "Sample",
+    "ScalerConfig",
+    "TrainConfig",
+    "load",
+    "nearest",
+    "portable",
+    "project_path",
+    "slug",
+    "undeclared_keys",
+    "unique_slugs",
+]

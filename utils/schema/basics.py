@@ -1,0 +1,84 @@
+"""What every module may know: the project's folder, reserved names, errors, and names made safe."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+"""The project folder: relative paths are relative to it, wherever a script is started."""
+
+TARGET = "target"
+"""Column of the true class id in a skim's `targets` group, -1 where it is unknown."""
+
+COMPUTED_COLUMNS = (TARGET, "w_class_imbalance", "w_cp")
+"""Columns that preprocessing computes; they may be named among `misc_features`."""
+
+PHYSICS_WEIGHT = "weight"
+"""Column of the physics weight in a skim's `weights` group."""
+
+FILLER_CLASS = -1
+"""`pred_class` of an entry that a cut removed, and the target of an event of unknown class."""
+
+
+class PipelineError(Exception):
+    """A mistake the user can mend; its text is one line: what is wrong, where, what to do."""
+
+
+class ConfigError(PipelineError):
+    """The configuration says something impossible."""
+
+
+class InputError(PipelineError):
+    """An input file, tree, branch or value is missing or unusable."""
+
+
+class RunError(PipelineError):
+    """An MLflow run, or something it should hold, is missing or unusable."""
+
+
+class ProofError(PipelineError):
+    """A friend tree does not belong to its input, or its scores not to its run."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error text: the known name most like `name`, else the known names."""
+    names = sorted(set(map(str, known)))
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"nearest: '{close[0]}'"
+    if not names:
+        return "there are none"
+    return "known: " + ", ".join(names[:12]) + (" ..." if len(names) > 12 else "")
+
+
+def project_path(path: str | Path) -> Path:
+    """Return `path` as an absolute path; a relative one starts at the project folder."""
+    return PROJECT / Path(path).expanduser()
+
+
+def portable(path: Path) -> str:
+    """Return `path` relative to the project folder where it is inside, so that both can move."""
+    return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
+
+
+def slug(name: str) -> str:
+    """Return `name` with every character that MLflow or a file system may refuse made `_`."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_") or "class"
+
+
+def unique_slugs(names: Iterable[str]) -> list[str]:
+    """Return a slug for each name; where two collide the later ones get `_2`, `_3`, ..."""
+    taken: set[str] = set()
+    slugs = []
+    for name in names:
+        base = candidate = slug(name)
+        count = 1
+        while candidate in taken:
+            count += 1
+            candidate = f"{base}_{count}"
+        taken.add(candidate)
+        slugs.append(candidate)
+    return slugs

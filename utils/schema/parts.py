@@ -1,0 +1,168 @@
+"""Parts of a configuration: what may stand inside the keys of an analysis or a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+
+def as_text(value: object) -> object:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def as_class_ids(value: object) -> object:
+    if isinstance(value, Mapping):
+        classes: dict[Any, Any] = {}
+        for key, info in value.items():
+            class_id = int(key) if str(key).lstrip("-").isdigit() else key
+            before = classes.get(class_id)
+            # A dotted override, class_to_info.0.color=red, arrives as a second key, the text '0'.
+            if isinstance(before, Mapping) and isinstance(info, Mapping):
+                info = {**before, **info}
+            classes[class_id] = info
+        return classes
+    return value
+
+
+def _as_template(value: str) -> str:
+    try:
+        value.format(sample_name="name")
+    except (AttributeError, IndexError, KeyError, ValueError):
+        raise ValueError("the one placeholder of a file template is {sample_name}") from None
+    return value
+
+
+Text = Annotated[str, BeforeValidator(as_text)]
+"""A string in which YAML's habit of reading 2018 as a number is undone."""
+
+Template = Annotated[str, AfterValidator(_as_template)]
+"""A file name in which `{sample_name}` stands for the name of a sample."""
+
+
+class Closed(BaseModel):
+    """Base of everything users write: a key nobody declared is refused."""
+
+    # Validators are built when first used: no script needs those of all configurations.
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_values_as_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `missing: true`, which Python would read as `missing: 1`."""
+        if isinstance(value, bool) and info.field_name is not None:
+            taken = _types_in(cls.model_fields[info.field_name].annotation)
+            if taken & {int, float} and bool not in taken:
+                raise ValueError("a number is needed, not true or false")
+        return value
+
+
+def _types_in(annotation: Any) -> set[Any]:
+    """Return the plain types a value may have: the members of a union, else the one type."""
+    inner = getattr(annotation, "__args__", ())
+    if isinstance(annotation, UnionType) or get_origin(annotation) in (Union, Annotated):
+        return {t for argument in inner for t in _types_in(argument)}
+    return {annotation}
+
+
+class ClassInfo(Closed):
+    """A class: its name and how it is drawn. `bin_size` sets the width of its density's bins."""
+
+    name: Text
+    color: str = ""
+    alpha: float = Field(0.4, ge=0, le=1)
+    bin_size: float | None = Field(None, gt=0)
+    label: str | None = None
+
+
+class FeatureInfo(Closed):
+    """How a feature is labelled, and its own declaration of missing values."""
+
+    label: str | None = None
+    unit: str | None = None
+    missing: float | MissingConfig | None = None
+
+
+class MissingConfig(Closed):
+    """Values that stand for `not measured`, and what becomes of them."""
+
+    values: list[float]
+    to: float | Literal["nan", "refuse"] = "nan"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_value(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping) and isinstance(raw.get("values"), int | float):
+            return {**raw, "values": [raw["values"]]}
+        return raw
+
+
+class SampleInfo(Closed):
+    """What is special about a sample: its files, tree, weight and event identity.
+
+    `files` are relative to `input_path`: a path, a glob, a `.txt` list of paths, or several.
+    `factor` (a number, or a product such as `11467 * 19.6 / 3e7`: cross-section, luminosity and
+    generated events) multiplies the physics weight; `weight` replaces its expression. Samples with
+    the same `group` share events. `never_trained` declares a sample that no model may train on.
+    """
+
+    files: str | list[str] | None = None
+    tree: str | None = None
+    factor: float | str = 1.0
+    weight: str | None = None
+    group: str | None = None
+    never_trained: bool = False
+
+
+class SampleEntry(SampleInfo):
+    """A sample in long form: its name, processes (for training) and what is special about it."""
+
+    sample: Text
+    processes: dict[str, Any] = {}
+
+
+class ProcessConfig(Closed):
+    """A process of a training sample: its selection and class."""
+
+    cut: str | None = None
+    class_id: int = Field(alias="class", ge=0)
+
+
+class ScalerConfig(Closed):
+    """Arguments of scikit-learn's StandardScaler."""
+
+    with_mean: bool = True
+    with_std: bool = True
+
+
+class PcaConfig(Closed):
+    """Arguments of scikit-learn's PCA."""
+
+    n_components: int | float | None = Field(None, gt=0)
+    whiten: bool = False
+
+
+class EngineConfig(Closed):
+    """Where units of work run: `kind` local, serial or dask."""
+
+    kind: Literal["local", "serial", "dask"] = "local"
+    n_workers: int | None = Field(None, ge=1)
+    address: str | None = None
+    cluster: Literal["local", "htcondor", "slurm"] = "local"
+    cluster_options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _just_a_name(cls, raw: Any) -> Any:
+        return {"kind": raw} if isinstance(raw, str) else raw

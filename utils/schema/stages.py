@@ -1,0 +1,188 @@
+"""The keys of each stage, beyond those of the analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from utils.schema import samples as sample_lists
+from utils.schema.analysis import AnalysisConfig
+from utils.schema.basics import ConfigError, nearest, project_path
+from utils.schema.exchange import Sample
+from utils.schema.parts import ClassInfo, Closed, EngineConfig, Template, Text, as_class_ids
+
+
+class PreprocessConfig(AnalysisConfig):
+    """Keys of preprocess.py."""
+
+    for_training: bool = True
+    input_samples: list[Any] = []
+    input_branches: list[str] | None = None
+    output_path: str = ""
+    output_filename_template: Template = "{sample_name}.h5"
+    output_samples: list[str] = ["train", "test"]
+    input_pipe_file: str = ""
+    chunk_size: int = Field(32_768, ge=1)
+
+    @model_validator(mode="after")
+    def _outputs_differ(self) -> Self:
+        if self.for_training and len(set(self.output_samples)) != 2:
+            raise ConfigError(
+                f"output_samples is {self.output_samples}: name two, for train and test"
+            )
+        if "{sample_name" not in self.output_filename_template:
+            raise ConfigError(
+                f"output_filename_template is {self.output_filename_template}: with no "
+                "{sample_name} in it every skim would replace the one before"
+            )
+        return self
+
+    @property
+    def output_folder(self) -> Path:
+        if not (self.output_path or self.skim_path):
+            raise ConfigError("output_path is not set: name the folder the skims go to")
+        kind = "training" if self.for_training else "prediction"
+        return project_path(self.output_path or f"{self.skim_path}/{kind}")
+
+    @property
+    def pipe_file(self) -> Path:
+        """The file of the fitted feature pipeline: written for training, read for prediction."""
+        if self.for_training:
+            return (self.output_folder / self.pipe_name).with_suffix(".json")
+        if not (self.input_pipe_file or self.skim_path):
+            raise ConfigError("input_pipe_file is not set: name the pipeline that training wrote")
+        named = self.input_pipe_file or f"{self.skim_path}/training/{self.pipe_name}"
+        return project_path(named).with_suffix(".json")
+
+    def skim_file(self, sample_name: str) -> Path:
+        return self.output_folder / self.output_filename_template.format(sample_name=sample_name)
+
+    @property
+    def read_samples(self) -> tuple[Sample, ...]:
+        """The samples to read, with their files, trees, processes and classes.
+
+        Raises ConfigError where a sample is malformed, named twice or its class unknown.
+        """
+        listed = self.input_samples or (
+            self.training_samples if self.for_training else self.prediction_samples
+        )
+        if not listed:
+            raise ConfigError("input_samples is empty: name at least one sample")
+        samples = tuple(sample_lists.sample_of(self, item) for item in listed)
+        names = [s.name for s in samples]
+        doubled = sorted({n for n in names if names.count(n) > 1})
+        if doubled:
+            raise ConfigError(f"input_samples names {', '.join(doubled)} twice: name each once")
+        if self.for_training:
+            self._refuse_trained_never_trained(samples)
+        unknown = sorted(set(self.samples) - set(names) - set(self._groups()))
+        if unknown:
+            raise ConfigError(
+                f"samples describes '{unknown[0]}', which is read nowhere; "
+                f"{nearest(unknown[0], names)}"
+            )
+        return samples
+
+    def _refuse_trained_never_trained(self, samples: Iterable[Sample]) -> None:
+        """`never_trained` lifts the protection of entry-number folds: hold users to it."""
+        trained = {name for s in samples for name in (s.name, s.group)}
+        for item in self.prediction_samples:
+            entry = sample_lists.entry_of(self, item)
+            if entry.never_trained and trained & {entry.sample, entry.group}:
+                raise ConfigError(
+                    f"prediction_samples.{entry.sample} is declared never_trained, but it (or its "
+                    "group) is a training sample: drop never_trained"
+                )
+
+    def _groups(self) -> dict[str, str]:
+        """Return the group of each sample, by name, of the training and the prediction list.
+
+        Raises ConfigError where the lists disagree: the leak audit would compare nothing.
+        """
+        groups: dict[str, str] = {}
+        for item in [*self.training_samples, *self.prediction_samples]:
+            entry = sample_lists.entry_of(self, item)
+            group = entry.group or entry.sample
+            if groups.setdefault(entry.sample, group) != group:
+                raise ConfigError(
+                    f"sample '{entry.sample}' has the group '{groups[entry.sample]}' in "
+                    f"training_samples and '{group}' in prediction_samples: "
+                    "give it once, under samples"
+                )
+        return groups
+
+
+class TrainConfig(AnalysisConfig):
+    """Keys of train.py.
+
+    `train_metric_every`: boosting rounds between evaluations of the training set, which cost a
+    third of a round each; by default a twentieth of `num_iterations`.
+    """
+
+    train_file: str = ""
+    test_file: str = ""
+    experiment_name: Text | None = None
+    run_name: Text | None = None
+    train_metric_every: int | None = Field(None, ge=1)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Training features in order: `training_features`, else all continuous and categorical."""
+        return tuple(self.training_features or [*self.cont_features, *self.cat_features])
+
+    @property
+    def skim_file(self) -> Path:
+        if not (self.train_file or self.skim_path):
+            raise ConfigError("train_file is not set: name the training skim")
+        return project_path(self.train_file or f"{self.skim_path}/training/train.h5")
+
+
+class RunStageConfig(Closed):
+    """Keys that predict.py and evaluate.py share: they find everything else in the run."""
+
+    run_id: Text
+    experiment_id: Text | None = None
+    year: Text = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled_out_none(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping):
+            return {k: (None if v in ("None", "null", "") else v) for k, v in raw.items()}
+        return raw
+
+
+class PredictConfig(RunStageConfig):
+    """Keys of predict.py."""
+
+    kind: Literal["for_datacards", "for_evaluation"]
+    source: Literal["skims", "ntuples"] = "skims"
+    sample_names: list[Text] = []
+    misc_features: list[str] | None = None
+    input_path: str | None = None
+    input_filename_template: Template = "{sample_name}.h5"
+    orig_path: str | None = None
+    orig_filename_template: Template | None = None
+    output_path: str | None = None
+    output_filename_template: Template = "{sample_name}_pred.root"
+    output_tree_name: str | None = None
+    cut: str | None = None
+    double_precision: bool = False
+    chunk_size: int = Field(32_768, ge=1)
+    engine: EngineConfig = EngineConfig()
+
+
+class EvaluateConfig(RunStageConfig):
+    """Keys of evaluate.py."""
+
+    dataset: Text = "test"
+    against: Text | None = None
+    class_to_info: Annotated[dict[int, ClassInfo] | None, BeforeValidator(as_class_ids)] = None
+    experiment_text: str | None = None
+    stacked: bool = False
+    sections: list[Text] | None = None
+    n_bootstrap: int = Field(200, ge=2)
+    seed: int = 1357
