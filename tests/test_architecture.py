@@ -37,7 +37,7 @@ decision: draw it here."""
 STEPS = {
     "preprocess": {"selection", "skimming"},
     "train": {"crosstraining", "recording"},
-    "predict": {"prediction", "publishing", "scored_tables"},
+    "predict": {"prediction_tasks", "prediction", "publishing", "scored_tables"},
     "proof": {"proof"},
     "evaluate": {"evaluation", "presentation"},
 }

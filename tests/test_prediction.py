@@ -14,8 +14,8 @@ import uproot
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from utils import inference, prediction, selection, skimming
-from utils.prediction import Scorer
+from utils import inference, prediction, prediction_tasks, selection, skimming
+from utils.prediction_tasks import Scorer
 from utils.processing import FeaturePipeline
 from utils.schema import (
     FoldRule,
@@ -111,7 +111,7 @@ def friend_of(folder: Path, scorer: Scorer, config: dict[str, Any]) -> dict[str,
         PredictConfig,
         {"kind": "for_datacards", "run_id": "run", "sample_names": ["S"], **config},
     )
-    (task,) = prediction.friend_tasks(full, scorer, folder / "friends", 1)
+    (task,) = prediction_tasks.friend_tasks(full, scorer, folder / "friends", 1)
     (path,) = prediction.write_friends(task).paths
     with uproot.open(path) as file:
         columns: dict[str, Any] = file["pred"].arrays(library="np")
@@ -145,7 +145,7 @@ def test_files_of_a_sample_may_have_other_types(
     for source in ("skims", "ntuples"):
         config = {"kind": "for_datacards", "run_id": "run", "sample_names": ["S"]}
         full = load(PredictConfig, {**config, "source": source})
-        (task,) = prediction.friend_tasks(full, scorer, tmp_path / source, 1)
+        (task,) = prediction_tasks.friend_tasks(full, scorer, tmp_path / source, 1)
         for path, kind in zip(prediction.write_friends(task).paths, ("i4", "i8"), strict=True):
             with uproot.open(path) as file:
                 assert file["pred"]["evt"].array(library="np").dtype == kind

@@ -13,7 +13,7 @@ import pytest
 import uproot
 
 from utils import selection, skimming
-from utils.prediction import _check_definitions
+from utils.prediction_tasks import _check_definitions
 from utils.schema import ConfigError, InputError, PreprocessConfig, load
 
 

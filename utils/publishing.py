@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from utils import folds, inference, prediction, scored_tables
+from utils import folds, inference, prediction, prediction_tasks, scored_tables
 from utils.engine import Engine, available_cores, progress
 from utils.files import scratch
-from utils.prediction import Scorer, preprocess_config
+from utils.prediction_tasks import Scorer, preprocess_config
 from utils.schema import (
     PROJECT,
     ConfigError,
@@ -62,7 +62,7 @@ def open_scorer(run: Run, config: PredictConfig) -> Scorer:
 def publish_friends(run: Run, config: PredictConfig, scorer: Scorer, workers: Engine) -> None:
     """Write a proved friend tree for every input file, and log them under `pred/`."""
     folder = output_folder(run, config)
-    tasks = prediction.friend_tasks(config, scorer, folder, _threads(workers))
+    tasks = prediction_tasks.friend_tasks(config, scorer, folder, _threads(workers))
     audits: list[folds.LeakAudit] = []
     proofs: list[dict[str, Any]] = []
     outputs: list[Path] = []
@@ -110,7 +110,7 @@ def publish_tables(run: Run, config: PredictConfig, scorer: Scorer, workers: Eng
         tasks = []
         for name in config.sample_names or ["train", "test"]:
             skim = open_skim(_table_skim(config, scorer, name))
-            prediction.check_skim(skim, scorer)
+            prediction_tasks.check_skim(skim, scorer)
             _check_origin(skim, name, config, scorer)
             never = all(s["never_trained"] for s in skim.metadata["samples"])
             for file in skim.metadata["files"]:
@@ -154,7 +154,7 @@ def _table_skim(config: PredictConfig, scorer: Scorer, name: str) -> Path:
     if name in known:
         return project_path(known[name])
     analysis = preprocess_config(scorer.recipe)
-    return prediction.skim_folder(config, analysis) / config.input_filename_template.format(
+    return prediction_tasks.skim_folder(config, analysis) / config.input_filename_template.format(
         sample_name=name
     )
 

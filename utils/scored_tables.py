@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from utils import folds, identities, inference
 from utils.expressions import parse
 from utils.files import complete
-from utils.prediction import TRAINED_ON, Scorer
+from utils.prediction_tasks import TRAINED_ON, Scorer
 from utils.processing import FeaturePipeline
 from utils.schema import COMPUTED_COLUMNS, TARGET, InputError, RunError, nearest
 from utils.skims import Skim
