@@ -368,6 +368,10 @@ def _wait_for(uri: str) -> None:
             ("predict.py", "--config-name", "for_datacards", "run_id=RUN", "year=2017"),
             "trained for year 2018, not 2017",
         ),
+        (
+            ("evaluate.py", "run_id=RUN", "year=2017"),
+            "trained for year 2018, not 2017: leave year out",
+        ),
         (("train.py", "year=2018", "cont_features=[pt_3]", "training_features=[pt_3]"), "'pt_2'"),
         (("train.py", "year=2016"), "train.h5 does not exist"),
         (("train.py", "year=2018", "weight_name=w_cq"), "'w_cq'"),

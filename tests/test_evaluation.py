@@ -10,16 +10,27 @@ from typing import Any
 import lightgbm
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
 from utils import processing
-from utils.evaluation import models_and_matrix, with_trained_weights
+from utils.evaluation import evaluate_dataset, models_and_matrix, with_trained_weights
 from utils.metrics import EvaluationOptions, EvaluationTable, evaluate
 from utils.processing import FeaturePipeline
-from utils.schema import PHYSICS_WEIGHT, TARGET, ClassInfo, FoldRule, Recipe
+from utils.schema import (
+    PHYSICS_WEIGHT,
+    TARGET,
+    ClassInfo,
+    ConfigError,
+    EvaluateConfig,
+    FoldRule,
+    Recipe,
+    RunError,
+)
 from utils.skimming import process_fractions
 from utils.tables import METADATA, read_table
+from utils.tracking import Run
 
 WEIGHT = np.array([2.0, -1.0, 1.0, 1.0, -2.0, 5.0, -9.0])
 TRUE = np.array([0, 0, 0, 1, 1, 1, -1])
@@ -63,7 +74,62 @@ def test_a_policy_that_cannot_be_followed_is_a_gap() -> None:
     assert "class 'b' sum to -8" in gaps["calibration"]
     assert gaps["x"] == "y"
     assert found.train_weight is weight
-    assert with_trained_weights(table(None), {}, recipe("rescale"))[0].train_weight is None
+
+
+def run_of(folder: Path, recipe: Recipe) -> Run:
+    """Return a run of a local store that has only this recipe."""
+    run = Run("run", "0", folder.as_uri(), None)  # type: ignore[arg-type]
+    run.__dict__["recipe"] = recipe
+    return run
+
+
+@pytest.mark.parametrize(
+    ("weight", "balance", "gap"),
+    [
+        ("w_class_imbalance", "count", False),
+        ("w_class_imbalance", "weight", True),
+        ("w_cp", "count", True),
+        ("w_class_imbalance * abs(w)", "count", True),
+    ],
+)
+def test_calibration_needs_the_weight_trained_with(
+    tmp_path: Path, weight: str, balance: str, gap: bool
+) -> None:
+    rng = np.random.default_rng(2)
+    scored = {f"pred_class_{i}_proba": v for i, v in enumerate(rng.dirichlet([1, 1], 300).T)}
+    (tmp_path / "pred").mkdir()
+    written = pa.table({**scored, TARGET: rng.integers(0, 2, 300)})
+    pyarrow.csv.write_csv(written, tmp_path / "pred/test.csv")
+    of_run = replace(weighted_recipe(), weight=weight, analysis={"class_balance": balance})
+    config = EvaluateConfig(run_id="run", sections=["scores", "calibration"], n_bootstrap=5)
+    result = evaluate_dataset(run_of(tmp_path, of_run), config).evaluation
+    assert bool(result.calibration) is not gap
+    if gap:
+        assert result.gaps["calibration"].endswith(f"the table has no {weight}")
+
+
+def test_profile_features_that_the_table_lacks_are_told(tmp_path: Path) -> None:
+    (tmp_path / "pred").mkdir()
+    groups = selected(np.random.default_rng(1))
+    groups["features"] = {"feature/m_sv": np.random.default_rng(2).gamma(4, 25, 2504)}
+    write_scored(tmp_path / "pred/test.parquet", groups)
+    config = EvaluateConfig(run_id="run", sections=["profiles"])
+    for names, made, reason in (
+        (["m_sv", "m_vis"], 1, "m_vis is not among the table's features"),
+        (["m_x", "m_vis"], 0, "m_x, m_vis are not among the table's features"),
+    ):
+        of_run = replace(weighted_recipe(), training={"profile_features": names})
+        result = evaluate_dataset(run_of(tmp_path, of_run), config).evaluation
+        assert len(result.profiles) == made
+        assert result.gaps["profiles"].startswith(reason)
+
+
+def test_another_year_than_the_run_is_refused(tmp_path: Path) -> None:
+    run = run_of(tmp_path, replace(weighted_recipe(), analysis={"year": "2018"}))
+    with pytest.raises(ConfigError, match="run was trained for year 2018, not 2017: leave year o"):
+        evaluate_dataset(run, EvaluateConfig(run_id="run", year="2017"))
+    with pytest.raises(RunError, match="no table 'test'"):  # the year is its own
+        evaluate_dataset(run, EvaluateConfig(run_id="run", year="2018"))
 
 
 # --- expected events ------------------------------------------------------------------------------
@@ -94,6 +160,7 @@ def write_scored(path: Path, piece: dict[str, dict[str, Any]], **description: An
         **piece["targets"],
         "process": pa.DictionaryArray.from_arrays(pa.array(process), pa.array(PROCESSES)),
         f"weights/{PHYSICS_WEIGHT}": piece["weights"][PHYSICS_WEIGHT],
+        **piece.get("features", {}),
     }
     made = pa.table(columns).replace_schema_metadata({METADATA: json.dumps(description).encode()})
     pyarrow.parquet.write_table(made, path)

@@ -48,8 +48,10 @@ class Evaluated:
 def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
     """Evaluate one logged table of a run, compared with another run's if `against` is given.
 
-    Raises RunError where the table is not there, or not of this run's classes.
+    Raises RunError where the table is not there, or not of this run's classes, ConfigError where
+    `year` is not the run's.
     """
+    run.check_year(config.year)
     recipe = _with_class_style(run.recipe, config)
     table, gaps = load_table(run, recipe, config.dataset)
     analysis = _analysis(recipe)
@@ -57,7 +59,7 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
         seed=config.seed,
         n_bootstrap=config.n_bootstrap,
         signal_classes=tuple(analysis.signal_classes),
-        profile_features=tuple(f for f in analysis.profile_features if f in table.features),
+        profile_features=tuple(analysis.profile_features),
         luminosity=analysis.luminosity,
         sections=_sections(config, gaps),
         n_threads=available_cores(),
@@ -149,11 +151,22 @@ def with_trained_weights(
     """Return the table with weights as the training used them: after its policy on negative ones.
 
     `drop` becomes a weight of 0, `rescale` keeps this table's own class sums. Where the policy
-    can't be followed, calibration is a gap.
+    can't be followed, or the table has no such weight and it is not N/N_class, calibration is a
+    gap.
     """
     policy = str(recipe.training.get("negative_weights", "error"))
     weight = table.train_weight
-    if weight is None or policy == "keep" or not np.any(weight < 0):
+    if weight is None:
+        by_weight = recipe.analysis.get("class_balance") == "weight"
+        if recipe.weight == "w_class_imbalance" and not by_weight:
+            return table, gaps
+        return table, {
+            **gaps,
+            "calibration": (
+                f"it is judged under the weights trained with, and the table has no {recipe.weight}"
+            ),
+        }
+    if policy == "keep" or not np.any(weight < 0):
         return table, gaps
     known = table.target >= 0
     names = [info.name for info in table.classes]

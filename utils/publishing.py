@@ -37,12 +37,8 @@ def open_scorer(run: Run, config: PredictConfig) -> Scorer:
     recipe = run.recipe
     if not recipe.audit_passed:
         raise RunError(f"the leak audit of run {run.run_id} failed: it must not be used to predict")
-    year = str(recipe.analysis.get("year") or "")
-    if config.year and year and config.year != year and not config.input_path:
-        raise ConfigError(
-            f"run {run.run_id} was trained for year {year}, not {config.year}: leave year out, or "
-            "give the input_path of the other year's skims"
-        )
+    if not config.input_path:
+        run.check_year(config.year, "give the input_path of the other year's skims")
     n_models = len(recipe.models)
     models = inference.compile_models(
         [run.model_text(i) for i in range(n_models)],

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.files import complete
-from utils.schema import PROJECT, PipelineError, Recipe, RunError, nearest
+from utils.schema import PROJECT, ConfigError, PipelineError, Recipe, RunError, nearest
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -195,6 +195,15 @@ class Run:
                 f"{Recipe.format}: train again"
             )
         return recipe
+
+    def check_year(self, year: str, otherwise: str = "") -> None:
+        """Raise ConfigError where `year` is given and not the run's; `otherwise`: another way."""
+        trained = str(self.recipe.analysis.get("year") or "")
+        if year and trained and year != trained:
+            raise ConfigError(
+                f"run {self.run_id} was trained for year {trained}, not {year}: leave year out"
+                + (f", or {otherwise}" if otherwise else "")
+            )
 
     def model_text(self, index: int) -> str:
         """Return the text of model `index`, as LightGBM wrote it."""

@@ -240,9 +240,10 @@ def _features(
         return parts
     missing = [name for name in options.profile_features if name not in table.features]
     if missing:
+        one = len(missing) == 1
         gaps["profiles"] = (
-            f"'{missing[0]}' is not among the table's features; "
-            f"{nearest(missing[0], table.features)}"
+            f"{', '.join(missing)} {'is' if one else 'are'} not among the table's features"
+            + (f"; {nearest(missing[0], table.features)}" if one else "")
         )
     elif not options.profile_features:
         gaps["profiles"] = "profile_features names no feature"
