@@ -79,6 +79,7 @@ def write_friend(path: Path, source: Path, columns: Columns, basket: int) -> Pat
         identity=["run", "evt"],
         misc=["pt_1"],
         probabilities=NAMES,
+        cut="pt_1 > 0",  # rows that it removed hold fillers
     )
     entry = np.flatnonzero(np.arange(n) % 7 != 3)
     placed = friends.fill_rows(0, n, entry, friends.score_columns(scores(columns)[entry], NAMES))
