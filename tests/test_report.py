@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import plotly.graph_objects as go
 import pytest
 
 from utils.metrics.evaluation import evaluate
-from utils.metrics.results import Evaluation, EvaluationOptions, EvaluationTable
+from utils.metrics.results import Correlations, Evaluation, EvaluationOptions, EvaluationTable
 from utils.plotting import Style, figures
 from utils.report import pdf, write_figures, write_html, write_pdf, write_pdfs, write_report
 from utils.schema import ClassInfo, PipelineError
@@ -114,6 +115,25 @@ def test_legend_toggles_a_class_with_its_band(
     plot.locator(".legendtoggle").first.click()
     page.wait_for_function(f"{visible}.includes('legendonly')")
     assert page.evaluate(visible).count("legendonly") == 2
+    page.close()
+
+
+def test_a_matrix_tells_the_value_under_the_pointer(
+    browser: Any, evaluation: Evaluation, tmp_path: Path
+) -> None:
+    names = ("m_sv", "m_vis", "njets")
+    matrix = np.array([[1, 0.25, -0.5], [0.25, 1, 0.75], [-0.5, 0.75, 1]])
+    correlated = replace(evaluation, correlations=Correlations(names, matrix, {0: matrix}))
+    style = Style(evaluation.classes)
+    key = "correlations_by_class_1"
+    figure = figures(correlated, style)[f"model/{key}"]
+    page, said = open_page(browser, write_html(figure, tmp_path / "c.html", key).as_uri())
+    frame = page.locator(f"#fig-{key} .nsewdrag").first.bounding_box()
+    # Near a corner of the square of row 2, column 1.
+    page.mouse.move(frame["x"] + frame["width"] * 0.38, frame["y"] + frame["height"] * 0.95)
+    page.wait_for_selector(".hoverlayer .hovertext")
+    assert "m_vis, njets: 75.0 %" in (page.locator(".hoverlayer").text_content() or "")
+    assert said == []
     page.close()
 
 

@@ -13,7 +13,7 @@ from utils.evaluation import Evaluated
 from utils.files import scratch
 from utils.metrics import NOT_ASKED, Estimate
 from utils.metrics.naming import flat_metrics
-from utils.plotting import Style, figures
+from utils.plotting import Style, draw
 from utils.report import PdfWriter
 from utils.schema import EvaluateConfig, Recipe, RunError, slug
 from utils.tracking import Run
@@ -67,14 +67,16 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
         feature_labels={name: analysis.feature_label(name) for name in analysis.feature_info},
         stacked=config.stacked,
     )
-    drawn = figures(result, style)
     top = f"plots/{slug(result.dataset)}"
     files: dict[str, Path] = {}
     with scratch() as folder:
-        for key, figure in drawn.items():
+        # As text once, for PDF, page and report; PDFs are made while the next figures are drawn.
+        drawn: dict[str, report.Sheet] = {}
+        for key, figure in draw(result, style):
+            drawn[key] = report.sheet(figure)
             paper = f"pdf/{key.rsplit('/', 1)[-1]}.pdf"
             files[f"{top}/{paper}"] = folder / paper
-            writer.write(figure, folder / paper)
+            writer.write(drawn[key], folder / paper)
         for key, figure in drawn.items():
             page = f"{key.rsplit('/', 1)[-1]}.html"
             files[f"{top}/{page}"] = report.write_html(figure, folder / page, key)

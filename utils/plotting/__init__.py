@@ -6,7 +6,7 @@ name too. Titles and captions (plain text) travel in `figure.layout.meta`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import plotly.graph_objects as go
 
@@ -15,7 +15,7 @@ from utils.plotting import curves, densities, matrices, summary
 from utils.plotting.style import Style
 from utils.schema import unique_slugs
 
-__all__ = ["QUESTIONS", "Style", "figures"]
+__all__ = ["QUESTIONS", "Style", "draw", "figures"]
 
 QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "performance": (
@@ -36,6 +36,11 @@ def figures(evaluation: Evaluation, style: Style) -> dict[str, go.Figure]:
 
     A field that is empty gives no figure; its reason stands in `evaluation.gaps`.
     """
+    return dict(draw(evaluation, style))
+
+
+def draw(evaluation: Evaluation, style: Style) -> Iterator[tuple[str, go.Figure]]:
+    """Yield the figures of `figures` one by one, each made when it is asked for."""
     slugs = unique_slugs(info.name for info in evaluation.classes)
     ev = evaluation
     parts: dict[str, list[Iterable[tuple[str, go.Figure]]]] = {
@@ -67,9 +72,7 @@ def figures(evaluation: Evaluation, style: Style) -> dict[str, go.Figure]:
         ],
         "failures": [matrices.confusion(ev, style), curves.profiles(ev, style)],
     }
-    return {
-        f"{section}/{name}": fig
-        for section, makers in parts.items()
-        for maker in makers
-        for name, fig in maker
-    }
+    for section, makers in parts.items():
+        for maker in makers:
+            for name, fig in maker:
+                yield f"{section}/{name}", fig

@@ -21,6 +21,7 @@ from utils.plotting.style import (
     panels,
     parse_color,
     plain_width,
+    rgba,
     thin,
 )
 
@@ -244,33 +245,109 @@ def cells(
             "color": thin(np.where(known, value, bounds[0])),
             "opacity": 1,
             "line": {"width": 0},
-            "colorscale": scale,
-            "cmin": bounds[0],
-            "cmax": bounds[1],
-            "showscale": True,
-            "colorbar": {
-                "title": {"text": bar, "side": "right", "font": {"size": 14}},
-                "thickness": 14,
-                "outlinewidth": 1,
-                "outlinecolor": INK,
-                "ticks": "inside",
-                "tickfont": {"size": 12},
-                "len": 1.0,
-                "lenmode": "fraction",
-                "xpad": 12,
-                "ypad": 0,
-            },
+            **_colors(scale, bounds, bar),
         },
         **more,
     )
 
 
-def contrast(scale: list[list[Any]], share: float) -> str:
-    """Return the colour of text that can be read on the colour at `share` (0..1) of a scale."""
+LEVELS = 100
+"""Colours of a matrix that is painted level by level: steps that no eye tells apart."""
+
+
+def painted(
+    z: Floats,
+    text: list[list[str]] | None,
+    scale: list[list[Any]],
+    bounds: tuple[float, float],
+    side: float,
+    font: int = 9,
+    axes: tuple[str, str] = ("x", "y"),
+    **more: Any,
+) -> tuple[list[dict[str, Any]], go.Scatter]:
+    """Return a large matrix as one path per colour, and the trace of its texts and values.
+
+    For hundreds of cells: the engine that draws a PDF takes a square of `cells` each for itself.
+    """
+    row, column = np.indices(np.shape(z)).reshape(2, -1)
+    value = np.asarray(z, dtype=float).ravel()
+    known = np.isfinite(value)
+    share = np.where(known, (value - bounds[0]) / (bounds[1] - bounds[0]), 0.0)
+    level = np.where(known, np.rint(LEVELS * share), -1).astype(int)
+    half = 0.5 * (side - 1) / side
+    shapes = []
+    for step in np.unique(level[known]):
+        mine = level == step
+        corners = zip(column[mine], row[mine], strict=True)
+        path = "".join(
+            f"M{x - half:.2f},{y - half:.2f}H{x + half:.2f}V{y + half:.2f}H{x - half:.2f}Z"
+            for x, y in corners
+        )
+        shapes.append(
+            {"type": "path", "path": path, "xref": axes[0], "yref": axes[1], "layer": "below"}
+            | {"fillcolor": rgba(between(scale, step / LEVELS)), "line": {"width": 0}}
+        )
+    trace = go.Scatter(
+        x=column.astype(np.uint8),
+        y=row.astype(np.uint8),
+        xaxis=axes[0],
+        yaxis=axes[1],
+        mode="text" if text else "none",
+        text=[entry for line in text for entry in line] if text else None,
+        textposition="middle center",
+        textfont={"size": font, "color": [contrast(scale, s) for s in share]} if text else None,
+        customdata=thin(value),
+        showlegend=False,
+        **more,
+    )
+    return shapes, trace
+
+
+def color_bar(scale: list[list[Any]], bounds: tuple[float, float], text: str) -> go.Scatter:
+    """Return a trace without points that has a colour bar."""
+    return go.Scatter(
+        x=[None],
+        y=[None],
+        mode="markers",
+        showlegend=False,
+        hoverinfo="skip",
+        marker={"color": [bounds[0]], **_colors(scale, bounds, text)},
+    )
+
+
+def _colors(scale: list[list[Any]], bounds: tuple[float, float], text: str) -> dict[str, Any]:
+    return {
+        "colorscale": scale,
+        "cmin": bounds[0],
+        "cmax": bounds[1],
+        "showscale": True,
+        "colorbar": {
+            "title": {"text": text, "side": "right", "font": {"size": 14}},
+            "thickness": 14,
+            "outlinewidth": 1,
+            "outlinecolor": INK,
+            "ticks": "inside",
+            "tickfont": {"size": 12},
+            "len": 1.0,
+            "lenmode": "fraction",
+            "xpad": 12,
+            "ypad": 0,
+        },
+    }
+
+
+def between(scale: list[list[Any]], share: float) -> tuple[int, int, int]:
+    """Return the colour at `share` (0..1) of a scale."""
     at = np.array([stop for stop, _ in scale], dtype=float)
     rgb = np.array([parse_color(color, "") for _, color in scale], dtype=float)
-    luminance = rgb @ np.array([0.299, 0.587, 0.114])
-    return "#ffffff" if np.interp(share, at, luminance) < 145 else INK
+    red, green, blue = (round(float(np.interp(share, at, channel))) for channel in rgb.T)
+    return red, green, blue
+
+
+def contrast(scale: list[list[Any]], share: float) -> str:
+    """Return the colour of text that can be read on the colour at `share` (0..1) of a scale."""
+    luminance = np.array(between(scale, share)) @ np.array([0.299, 0.587, 0.114])
+    return "#ffffff" if luminance < 145 else INK
 
 
 def correlations(ev: Evaluation, style: Style) -> Named:
@@ -306,19 +383,19 @@ def correlations(ev: Evaluation, style: Style) -> Named:
         area=(size, size),
         margin={"l": longest + 24, "b": longest + 24, "r": 100, "t": 44},
     )
-    fig.add_trace(
-        cells(
-            100 * result.matrix,
-            text,
-            None,
-            BLUE_WHITE_RED,
-            (-100, 100),
-            "Correlation [%]",
-            size / n,
-            int(np.clip(cell / 2.6, 8, 15)),
-        ).update(hovertemplate="%{x}, %{y}: %{customdata:.1f} %<extra></extra>")
-    )  # fmt: skip
-    fig.update_layout(plot_bgcolor="#e9e9e9")
+    shapes, trace = painted(
+        100 * result.matrix,
+        text,
+        BLUE_WHITE_RED,
+        (-100, 100),
+        size / n,
+        int(np.clip(cell / 2.6, 8, 15)),
+        hovertemplate="%{x}, %{y}: %{customdata:.1f} %<extra></extra>",
+    )
+    bar = color_bar(BLUE_WHITE_RED, (-100, 100), "Correlation [%]")
+    fig.add_traces([trace, bar])
+    # Wherever in a square the pointer is, its value is told.
+    fig.update_layout(plot_bgcolor="#e9e9e9", shapes=shapes, hoverdistance=-1)
     yield "correlations", fig
     several = pages(list(result.per_class.items()))
     for page_number, group in enumerate(several, start=1):
@@ -364,18 +441,22 @@ def _by_class(
         left=longest + 24,
         below=longest + 20,
     )
+    shapes = []
     for i, (class_id, matrix) in enumerate(group):
-        trace = cells(
-            100 * matrix, None, None, BLUE_WHITE_RED, (-100, 100), "Correlation [%]", area / n
-        )
-        trace.update(
-            xaxis=f"x{i + 1}" if i else "x",
-            yaxis=f"y{i + 1}" if i else "y",
-            marker_showscale=i == 0,
+        suffix = str(i + 1) if i else ""
+        paths, trace = painted(
+            100 * matrix,
+            None,
+            BLUE_WHITE_RED,
+            (-100, 100),
+            area / n,
+            axes=("x" + suffix, "y" + suffix),
             hovertemplate=f"{literal(ev.classes[class_id].name)}<br>"
             "%{x}, %{y}: %{customdata:.1f} %<extra></extra>",
         )
+        shapes += paths
         fig.add_trace(trace)
-    fig.update_layout(plot_bgcolor="#e9e9e9")
+    fig.add_trace(color_bar(BLUE_WHITE_RED, (-100, 100), "Correlation [%]"))
+    fig.update_layout(plot_bgcolor="#e9e9e9", shapes=shapes, hoverdistance=-1)
     fig.update_layout(margin={"r": 100}, width=fig.layout.width + 80)
     return fig

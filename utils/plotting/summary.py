@@ -25,7 +25,7 @@ from utils.plotting.style import (
 
 MOST_FEATURES = 25
 SHAP_FEATURES = 15
-SHAP_EVENTS = 120
+SHAP_EVENTS = 80
 SHAP_SCALE = [[0.0, "#3f90da"], [0.5, "#9a86a8"], [1.0, "#bd1f01"]]
 
 Row = tuple[str, Estimate, str]

@@ -8,7 +8,17 @@ A file appears under its name only when it is complete.
 from __future__ import annotations
 
 from utils.report.files import write_html
+from utils.report.page import Sheet, sheet
 from utils.report.pdf import PdfWriter, write_figures, write_pdf, write_pdfs
 from utils.report.summary import write_report
 
-__all__ = ["PdfWriter", "write_figures", "write_html", "write_pdf", "write_pdfs", "write_report"]
+__all__ = [
+    "PdfWriter",
+    "Sheet",
+    "sheet",
+    "write_figures",
+    "write_html",
+    "write_pdf",
+    "write_pdfs",
+    "write_report",
+]

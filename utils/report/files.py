@@ -8,15 +8,15 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from utils.report.page import figure_block, skeleton
+from utils.report.page import Sheet, figure_block, sheet, skeleton
 
 
-def write_html(figure: go.Figure, path: str | Path, name: str | None = None) -> Path:
+def write_html(figure: go.Figure | Sheet, path: str | Path, name: str | None = None) -> Path:
     """Write `figure` as an interactive page that works offline; `name` is its key (the stem)."""
     path = Path(path)
-    about = figure.layout.meta or {}
-    body = f"<main>{figure_block(name or path.stem, figure)}</main>"
-    return write_whole(path, skeleton(about.get("title", path.stem), body).encode())
+    text = sheet(figure)
+    body = f"<main>{figure_block(name or path.stem, text)}</main>"
+    return write_whole(path, skeleton(text.title or path.stem, body).encode())
 
 
 def write_whole(path: Path, data: bytes) -> Path:

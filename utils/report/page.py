@@ -6,6 +6,7 @@ import base64
 import gzip
 import html
 import re
+from dataclasses import dataclass
 from functools import cache
 
 import plotly.graph_objects as go
@@ -159,17 +160,43 @@ def identifier(name: str) -> str:
     return "fig-" + re.sub(r"[^A-Za-z0-9_-]", "-", slug(name.replace("/", "-")))
 
 
-def figure_block(name: str, figure: go.Figure) -> str:
+@dataclass(frozen=True)
+class Sheet:
+    """A figure as text: made once, then part of its page, of the report and of the PDF's order.
+
+    title, caption: plain text, '' where the figure has none. size: of the figure in pixels. data:
+    JSON, without any `<`, so that it can't end a JSON block of a page early.
+    """
+
+    title: str
+    caption: str
+    size: tuple[int, int]
+    data: str
+
+
+def sheet(figure: go.Figure | Sheet) -> Sheet:
+    """Return the text of a figure; one that is text already is returned as it is."""
+    if isinstance(figure, Sheet):
+        return figure
+    layout = figure.layout
+    about = layout.meta or {}
+    return Sheet(
+        about.get("title", ""),
+        about.get("caption", ""),
+        (layout.width, layout.height),
+        figure.to_json(engine="json").replace("<", "\\u003c"),
+    )
+
+
+def figure_block(name: str, figure: go.Figure | Sheet) -> str:
     """Return the HTML of one figure with its caption; its data stand in a JSON block."""
-    about = figure.layout.meta or {}
+    text = sheet(figure)
     mark = identifier(name)
-    # No `<` in a JSON block can end it early.
-    data = figure.to_json(engine="json").replace("<", "\\u003c")
-    size = f"width:{figure.layout.width}px;height:{figure.layout.height}px"
+    width, height = text.size
     return (
-        f'<figure id="{mark}-figure" style="width:{figure.layout.width}px">'
-        f'<div class="plot" id="{mark}" style="{size}"></div>'
-        f"<figcaption><b>{html.escape(about.get('title', name))}.</b> "
-        f"{html.escape(about.get('caption', ''))}</figcaption>"
-        f'<script type="application/json" id="{mark}-data">{data}</script></figure>'
+        f'<figure id="{mark}-figure" style="width:{width}px">'
+        f'<div class="plot" id="{mark}" style="width:{width}px;height:{height}px"></div>'
+        f"<figcaption><b>{html.escape(text.title or name)}.</b> "
+        f"{html.escape(text.caption)}</figcaption>"
+        f'<script type="application/json" id="{mark}-data">{text.data}</script></figure>'
     )

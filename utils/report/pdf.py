@@ -25,6 +25,7 @@ import plotly.graph_objects as go
 import plotly.io
 
 from utils.report.files import write_html, write_whole
+from utils.report.page import Sheet, sheet
 from utils.schema import PROJECT, PipelineError
 
 PATIENCE = 20.0
@@ -56,9 +57,9 @@ class PdfWriter:
         for thread in self._threads:
             thread.start()
 
-    def write(self, figure: go.Figure, path: Path) -> None:
+    def write(self, figure: go.Figure | Sheet, path: Path) -> None:
         """Order a PDF of `figure`."""
-        self._orders.put((path, figure.to_json(engine="json")))
+        self._orders.put((path, sheet(figure).data))
 
     def finish(self) -> None:
         """Wait until all PDFs are there."""
@@ -100,7 +101,7 @@ def write_pdf(figure: go.Figure, path: str | Path) -> Path:
 
 
 def write_pdfs(
-    figures: Mapping[Path, go.Figure], n_workers: int = 2, patience: float = PATIENCE
+    figures: Mapping[Path, go.Figure | Sheet], n_workers: int = 2, patience: float = PATIENCE
 ) -> list[Path]:
     """Write each figure to its path, on `n_workers` children side by side; return the paths.
 
@@ -115,8 +116,9 @@ def write_pdfs(
 def write_figures(figures: Mapping[str, go.Figure], folder: str | Path) -> list[Path]:
     """Write every figure to `folder/<key>.html` and `folder/pdf/<key>.pdf`; return the paths."""
     folder = Path(folder)
-    pages = [write_html(figure, folder / f"{key}.html", key) for key, figure in figures.items()]
-    return pages + write_pdfs({folder / "pdf" / f"{k}.pdf": f for k, f in figures.items()})
+    sheets = {key: sheet(figure) for key, figure in figures.items()}
+    pages = [write_html(figure, folder / f"{key}.html", key) for key, figure in sheets.items()]
+    return pages + write_pdfs({folder / "pdf" / f"{k}.pdf": f for k, f in sheets.items()})
 
 
 class _Worker:

@@ -14,7 +14,7 @@ from utils.plotting.labels import measured, number
 from utils.plotting.style import conditions
 from utils.report import tables
 from utils.report.files import write_whole
-from utils.report.page import figure_block, identifier, skeleton
+from utils.report.page import Sheet, figure_block, identifier, sheet, skeleton
 from utils.report.tables import escape
 
 
@@ -22,7 +22,7 @@ def write_report(
     path: str | Path,
     evaluation: Evaluation,
     style: Style,
-    figures: Mapping[str, go.Figure],
+    figures: Mapping[str, go.Figure | Sheet],
     *,
     title: str,
     recipe: Mapping[str, Any],
@@ -30,10 +30,10 @@ def write_report(
 ) -> Path:
     """Write the page of one dataset to `path` and return it.
 
-    figures: as `plotting.figures` gives them. title: e.g. analysis, channel and year. recipe: what
-    the run was made with, name by name; values may be numbers, texts, lists and mappings. audit:
-    the leak audit in the same forms (for example rows, one mapping per model). Both are shown as
-    tables; None says that there is none.
+    figures: as `plotting.figures` gives them, or their sheets. title: e.g. analysis, channel and
+    year. recipe: what the run was made with, name by name; values may be numbers, texts, lists and
+    mappings. audit: the leak audit in the same forms (for example rows, one mapping per model).
+    Both are shown as tables; None says that there is none.
     """
     body = _body(evaluation, style, figures, title, recipe, audit)
     return write_whole(Path(path), skeleton(f"{title}: {evaluation.dataset}", body).encode())
@@ -42,7 +42,7 @@ def write_report(
 def _body(
     ev: Evaluation,
     style: Style,
-    figures: Mapping[str, go.Figure],
+    figures: Mapping[str, go.Figure | Sheet],
     title: str,
     recipe: Mapping[str, Any],
     audit: Any,
@@ -50,7 +50,7 @@ def _body(
     parts = []
     contents = ['<a href="#top">Summary</a>']
     for section, (question, fields) in QUESTIONS.items():
-        own = {k: f for k, f in figures.items() if k.split("/", 1)[0] == section}
+        own = {k: sheet(f) for k, f in figures.items() if k.split("/", 1)[0] == section}
         contents.append(f'<a href="#{section}">{escape(question)}</a>')
         contents.append(_figure_links(own))
         blocks = _figure_blocks(own)
@@ -72,7 +72,7 @@ def _body(
     )
 
 
-def _figure_blocks(figures: Mapping[str, go.Figure]) -> str:
+def _figure_blocks(figures: Mapping[str, Sheet]) -> str:
     """Return the figures' HTML; a linear figure and its logarithmic variant share a row."""
     blocks = {name: figure_block(name, figure) for name, figure in figures.items()}
     for name in figures:
@@ -82,10 +82,9 @@ def _figure_blocks(figures: Mapping[str, go.Figure]) -> str:
     return "".join(blocks.values())
 
 
-def _figure_links(figures: Mapping[str, go.Figure]) -> str:
+def _figure_links(figures: Mapping[str, Sheet]) -> str:
     links = "".join(
-        f'<li><a href="#{identifier(name)}-figure">'
-        f"{escape((f.layout.meta or {}).get('title', name))}</a></li>"
+        f'<li><a href="#{identifier(name)}-figure">{escape(f.title or name)}</a></li>'
         for name, f in figures.items()
     )
     count = f"{len(figures)} figure{'' if len(figures) == 1 else 's'}"
