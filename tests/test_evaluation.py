@@ -173,6 +173,7 @@ def weighted_recipe() -> Recipe:
 
 def test_a_rare_process_yields_what_was_selected(tmp_path: Path) -> None:
     groups = selected(np.random.default_rng(1))
+    groups["weights"][PHYSICS_WEIGHT] = np.abs(groups["weights"][PHYSICS_WEIGHT])
     process, weight = groups["provenance"]["process"], groups["weights"][PHYSICS_WEIGHT]
     train, test = processing.split(groups["targets"][TARGET], 0.9, 3, process)
     assert np.sum(process[test] == 1) == 1  # 25 % of the rare process, 10 % of the others
@@ -199,15 +200,18 @@ def test_a_rare_process_yields_what_was_selected(tmp_path: Path) -> None:
     assert sum(s.background[0] for s in scans) == pytest.approx(expected[0])
 
 
-def test_fractions_are_of_events_where_weights_do_not_add_up() -> None:
+def test_no_cancellation_of_weights_makes_a_fraction_small() -> None:
     process = np.array([0, 0, 0, 1, 1, 1, 1])
     weight = np.array([1.0, 1.0, 2.0, 1.0, -2.0, 5.0, 1.0])
     groups = {"provenance": {"process": process}, "weights": {PHYSICS_WEIGHT: weight}}
     parts = [rows_of(groups, [0, 1, 5, 6]), rows_of(groups, [2, 3, 4])]
     train, test = process_fractions(("p", "q", "none"), parts)
-    assert train == {"p": 0.5, "q": pytest.approx(6 / 5), "none": 0}
-    # Of process q the test part sums to -1: two of four events.
-    assert test == {"p": 0.5, "q": 0.5, "none": 0}
+    assert train == {"p": 0.5, "q": pytest.approx(6 / 9), "none": 0}
+    # Of process q the test part sums to -1, of absolute weights to 3.
+    assert test == {"p": 0.5, "q": pytest.approx(3 / 9), "none": 0}
+    groups["weights"] = {PHYSICS_WEIGHT: 0 * weight}  # then of events
+    parts = [rows_of(groups, [0, 1, 5, 6]), rows_of(groups, [2, 3, 4])]
+    assert process_fractions(("p", "q", "none"), parts)[1] == {"p": 1 / 3, "q": 0.5, "none": 0}
 
 
 def test_a_table_without_fractions_of_processes_says_so(tmp_path: Path) -> None:

@@ -220,21 +220,20 @@ def write_training_skims(
 def process_fractions(processes: Sequence[str], pieces: Sequence[Groups]) -> list[dict[str, float]]:
     """Return, for each piece of the selected events, the share of each process that is in it.
 
-    Of the sum of physics weights; of events where that sum is not positive in the piece or in all.
-    The split keeps an event of every process on either side, so that a rare one has a share of its
-    own.
+    Of the sum of absolute physics weights, which no cancellation makes small; of events where all
+    weights are zero. The split keeps an event of every process on either side, so that a rare one
+    has a share of its own.
     """
     codes = [piece["provenance"]["process"] for piece in pieces]
     n = np.stack([np.bincount(c, minlength=len(processes)) for c in codes])
     sums = np.stack(
         [
-            np.bincount(c, piece["weights"][PHYSICS_WEIGHT], len(processes))
+            np.bincount(c, np.abs(piece["weights"][PHYSICS_WEIGHT]), len(processes))
             for c, piece in zip(codes, pieces, strict=True)
         ]
     )
-    weighed = (sums > 0) & (sums.sum(axis=0) > 0)
-    whole = np.where(weighed, sums.sum(axis=0), np.maximum(n.sum(axis=0), 1))
-    shares = np.where(weighed, sums, n) / whole
+    counted = np.where(sums.sum(axis=0) > 0, sums, n)
+    shares = counted / np.maximum(counted.sum(axis=0), np.finfo(np.float64).tiny)
     return [dict(zip(processes, map(float, share), strict=True)) for share in shares]
 
 

@@ -66,8 +66,7 @@ class EvaluationTable:
         None outside training.
     dataset: its name, e.g. 'test'.
     fraction: the evaluated fraction of the sample; physics weights are divided by it.
-    process_fractions: that of each process by name, in its place where given; above 1 only where
-        negative weights make it so.
+    process_fractions: that of each process by name, in its place where given.
     n_folds: number of models.
     """
 

@@ -25,7 +25,7 @@ class PreprocessConfig(AnalysisConfig):
     output_filename_template: Template = "{sample_name}.h5"
     output_samples: list[str] = ["train", "test"]
     input_pipe_file: str = ""
-    chunk_size: int = Field(32_768, ge=1)
+    chunk_size: int = Field(24_576, ge=1)
 
     @model_validator(mode="after")
     def _outputs_differ(self) -> Self:
@@ -171,7 +171,7 @@ class PredictConfig(RunStageConfig):
     output_tree_name: str | None = None
     cut: str | None = None
     double_precision: bool = False
-    chunk_size: int = Field(32_768, ge=1)
+    chunk_size: int = Field(24_576, ge=1)
     engine: EngineConfig = EngineConfig()
 
 
