@@ -204,6 +204,8 @@ def test_what_is_typed_becomes_what_hydra_takes(tmp_path: Path) -> None:
         ["year=1", "model_param.max_depth=", "run_name="], primaries, "bbH_tt"
     )
     assert not any("max_depth" in part or "run_name" in part for part in line)
+    line = program.command_line(["run_id=12e34"], primaries, "bbH_tt")
+    assert "++run_id='12e34'" in line  # not the number 1.2e35
     with pytest.raises(ConfigError, match="no analysis file"):
         program.command_line([f"analysis={tmp_path}/none.yaml"], primaries, "bbH_tt")
     with pytest.raises(

@@ -15,7 +15,7 @@ import uproot
 from conftest import Workspace, last_run, toys
 
 from utils import engine
-from utils.schema import ConfigError, EngineConfig, InputError
+from utils.schema import ConfigError, EngineConfig, InputError, PipelineError
 
 
 def double(number: int) -> int:
@@ -229,3 +229,15 @@ def test_a_batch_system_that_is_not_there_is_refused(
     config = EngineConfig(kind="dask", cluster=cluster)
     with pytest.raises(ConfigError, match="submits jobs with"), engine.start(config):
         pass
+
+
+def _unwritable(_: int) -> None:
+    raise PermissionError(13, "Permission denied", "/there")
+
+
+def test_an_error_of_the_system_in_a_task_is_one_for_users() -> None:
+    with (
+        engine.start(EngineConfig(kind="serial")) as workers,
+        pytest.raises(PipelineError, match="7: Permission denied: /there"),
+    ):
+        list(workers.map(_unwritable, [7]))

@@ -408,3 +408,8 @@ def test_nothing_was_trained_on_by_an_empty_training() -> None:
     nothing = np.array([], dtype=np.uint64)
     assert not folds.trained_on(nothing, np.arange(3, dtype=np.uint64)).any()
     assert folds.trained_on(np.arange(3, dtype=np.uint64), nothing).tolist() == []
+
+
+def test_independence_of_too_few_events_says_nothing() -> None:
+    found = folds.independence(np.arange(8) % 7, np.zeros(8, np.int64), 7)
+    assert (found.dof, found.warning) == (0, None)

@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from utils import inference, prediction, selection, skimming
+from utils.friends import FriendWriter
 from utils.prediction import Scorer
 from utils.processing import FeaturePipeline
 from utils.schema import (
+    ConfigError,
     FoldRule,
     InputError,
     PredictConfig,
@@ -300,3 +302,58 @@ def test_entry_folds_need_the_very_file(
         {"source": "ntuples"},
     )
     np.testing.assert_array_equal(friend["fold"], np.arange(50) % 2)
+
+
+def test_a_named_cut_inside_a_feature_must_be_the_run_s(
+    tmp_path: Path, tree: dict[str, Any], boosters: tuple[lightgbm.Booster, ...]
+) -> None:
+    keys = {"cat_features": ["n", "q"], "derived_features": {"q": "central * y"}}
+    made = scorer_of(tmp_path, boosters, MODULO, cuts={"central": "abs(x) < 2"}, **keys)
+    make_skim(tmp_path, made, None, 100)
+    friend_of(tmp_path, made, {})
+    run = scorer_of(tmp_path, boosters, MODULO, cuts={"central": "abs(x) < 1"}, **keys)
+    with pytest.raises(InputError, match=r"another `cuts` \('central'\)"):
+        friend_of(tmp_path, run, {})
+    unused = {"central": "abs(x) < 2", "tight": "x > 1"}
+    friend_of(tmp_path, scorer_of(tmp_path, boosters, MODULO, cuts=unused, **keys), {})
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ({"sample": "S", "group": "other"}, "in the group other, run run was trained on it"),
+        ({"sample": "S", "never_trained": True}, "declares sample S never_trained, but"),
+    ],
+)
+def test_a_skim_does_not_deny_what_was_trained_on(
+    tmp_path: Path,
+    tree: dict[str, Any],
+    boosters: tuple[lightgbm.Booster, ...],
+    sample: dict[str, Any],
+    message: str,
+) -> None:
+    from dataclasses import replace
+
+    scorer = scorer_of(tmp_path, boosters, MODULO)
+    raw = {**scorer.recipe.analysis, "for_training": False, "input_samples": [sample]}
+    config = load(PreprocessConfig, raw)
+    path = tmp_path / "skims" / "prediction" / "S.h5"
+    plan = selection.plan(config, config.read_samples)
+    skimming.write_prediction_skim(skimming.PredictionTask(config, plan, PIPELINE, path))
+    recipe = replace(scorer.recipe, samples=({"name": "S", "group": "S"},))
+    with pytest.raises(InputError, match=message):
+        friend_of(tmp_path, replace(scorer, recipe=recipe), {})
+
+
+@pytest.mark.parametrize("name", ["fold", "pred_class", "pred_class_0_proba", "trained_on"])
+def test_misc_features_can_not_hide_a_prediction(
+    tmp_path: Path, tree: dict[str, Any], boosters: tuple[lightgbm.Booster, ...], name: str
+) -> None:
+    scorer = scorer_of(tmp_path, boosters, MODULO, derived_features={name: "x"})
+    with pytest.raises(ConfigError, match=f"'{name}' is the name of a branch that predictions"):
+        friend_of(tmp_path, scorer, {"source": "ntuples", "misc_features": [name]})
+
+
+def test_a_misc_feature_that_root_takes_for_an_array_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'arr\[1\]' can't be a branch"):
+        FriendWriter(tmp_path / "a.root", "pred", {"arr[1]": "f4"}, {})

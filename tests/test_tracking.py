@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from utils import tracking
@@ -89,3 +91,16 @@ def test_rebase_changes_every_location(store: Path) -> None:
             "SELECT artifact_uri FROM runs WHERE run_uuid = ?", (run_id,)
         ).fetchone()
     assert "/somewhere/else/mlruns/" in uri
+
+
+@pytest.mark.parametrize("content", [np.zeros(0, np.uint64), np.zeros(2), np.array(["a"]), None])
+def test_damaged_identities_are_refused(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "recipe" / "trained_0.npy"
+    path.parent.mkdir()
+    if content is None:
+        path.write_bytes(b"")
+    else:
+        np.save(path, content)
+    run = tracking.Run("r", "0", str(tmp_path), client=None)  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="is damaged"):
+        run.trained_identities(0)

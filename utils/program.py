@@ -196,6 +196,9 @@ def _override(argument: str, groups: set[str], declared: set[str]) -> str:
         return argument if key in declared else f"+{argument}"
     if not re.fullmatch(r"[\w.$/@-]+", key):
         return argument
+    if key in ("run_id", "experiment_id") and re.fullmatch(r"\w+", value):
+        # Hydra would make a number of digits around one 'e', and drop zeros.
+        return f"++{key}='{value}'"
     return f"++{argument}"
 
 
