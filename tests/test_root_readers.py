@@ -78,6 +78,7 @@ def write_friend(path: Path, source: Path, columns: Columns, basket: int) -> Pat
         identity=["run", "evt"],
         misc=["pt_1"],
         probabilities=NAMES,
+        cut="x <= 1.5",
     )
     entry = np.flatnonzero(np.arange(n) % 7 != 3)
     placed = friends.fill_rows(0, n, entry, friends.score_columns(scores(columns)[entry], NAMES))
