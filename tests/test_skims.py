@@ -458,3 +458,33 @@ def test_a_skim_replaced_while_it_is_read_is_told(tmp_path):
     os.utime(tmp_path / "a.h5", ns=(0, 0))
     with pytest.raises(InputError, match=r"a\.h5 was replaced while it was being read"):
         skim.matrix(["pt_1"])
+
+
+@pytest.mark.parametrize("short_by", [1, 1000, 20_000])
+def test_a_disk_that_fills_up_at_the_end_leaves_the_old_skim(tmp_path: Path, short_by: int) -> None:
+    # HDF5 keeps the last of a file in memory until it is closed, and closing it tells no error.
+    code = (
+        "import resource, signal, sys\n"
+        "import numpy as np\n"
+        "from pathlib import Path\n"
+        "from utils.schema import InputError\n"
+        "from utils.skims import SkimWriter\n"
+        "path, rows = Path(sys.argv[1]), np.random.default_rng(1).random(40_000)\n"
+        "def write():\n"
+        "    with SkimWriter(path, {'cont_features': {'x': 'f8'}}, {}) as writer:\n"
+        "        writer.append({'cont_features': {'x': rows}})\n"
+        "write()\n"
+        "whole = path.read_bytes()\n"
+        "limit = len(whole) - int(sys.argv[2])\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
+        "try:\n"
+        "    write()\n"
+        "except InputError as error:\n"
+        "    assert 'cannot be written' in str(error), error\n"
+        "    assert list(path.parent.iterdir()) == [path] and path.read_bytes() == whole\n"
+        "    sys.exit(7)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.h5"), str(short_by)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 7, done.stdout + done.stderr

@@ -106,6 +106,7 @@ class SkimWriter:
         with contextlib.ExitStack() as stack, _HDF5, _writing(self.path):
             partial = stack.enter_context(complete(self.path))
             self._file = tables.open_file(str(partial), mode="w", **_SMALL_CACHE)
+            stack.push(lambda kind, *_: self._check_complete(partial) if kind is None else None)
             stack.push(self._close)
             self._create()
             self._open = stack.pop_all()
@@ -146,12 +147,18 @@ class SkimWriter:
         with _HDF5, _writing(self.path), self._open:
             text = json.dumps(self.metadata).encode()
             self._file.create_array("/", _METADATA, np.frombuffer(text, np.uint8))
+            self._file.flush()
 
     def _close(self, kind: type[BaseException] | None, *_: object) -> None:
         """Close the file; after an error, that one is told and not what closing then meets."""
         file, self._file = self._file, None
         with _HDF5, contextlib.suppress(*([tables.HDF5ExtError] if kind else [])):
             file.close()
+
+    def _check_complete(self, partial: Path) -> None:
+        """Open the closed file again: on a full disk it is cut short, and closing says nothing."""
+        with _HDF5, _writing(self.path), tables.open_file(str(partial), mode="r"):
+            pass
 
     def _create(self) -> None:
         """Create every group in the layout pandas calls `fixed`, without rows."""
