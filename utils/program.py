@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any, TypeVar
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -70,10 +71,16 @@ def run(
     if {"--help", "-h"} & set(sys.argv[1:]):
         sys.stdout.write(help_text(sys.modules["__main__"].__doc__ or "", model, primaries))
         return 0
+    # Batch systems end jobs by SIGTERM: what is under way then cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, _interrupt)
     with _one_line_errors():
         sys.argv[1:] = command_line(sys.argv[1:], CONFIGS / primaries, default)
         main()
     return 0
+
+
+def _interrupt(number: int, _: object) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def help_text(about: str, model: type[BaseModel], primaries: str) -> str:
@@ -111,6 +118,11 @@ def _one_line_errors() -> Iterator[None]:
         status = fail(str(error))
     except MissingConfigException as error:
         status = fail(_missing_config(error))
+    except OverrideParseException as error:
+        status = fail(
+            f"{str(error.override).lstrip('+')!r} can't be read: a text with signs or blanks needs "
+            "quotes of its own inside the shell's: \"common_cut='pt_1 > 40'\""
+        )
     except (HydraException, OmegaConfBaseException) as error:
         status = fail(str(error))
     except YAMLError as error:
@@ -120,8 +132,9 @@ def _one_line_errors() -> Iterator[None]:
             raise
         where = f": {error.filename}" if error.filename else ""
         status = fail(f"{error.strerror}{where}")
-    except KeyboardInterrupt:
-        status = fail("interrupted; no incomplete output was left", status=130)
+    except KeyboardInterrupt as interrupt:
+        number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
+        status = fail("interrupted; no incomplete output was left", status=128 + number)
     else:
         return
     raise SystemExit(status)

@@ -33,23 +33,33 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
 
     Raises RunError where it is no table of this run's classes.
     """
+    import pyarrow as pa
+
     from utils.metrics import EvaluationTable
 
-    if path.suffix == ".csv":
-        import pyarrow.csv
+    try:
+        if path.suffix == ".csv":
+            import pyarrow.csv
 
-        table, description = pyarrow.csv.read_csv(path), {}
-    else:
-        import pyarrow.parquet
+            table, description = pyarrow.csv.read_csv(path), {}
+        else:
+            import pyarrow.parquet
 
-        table = pyarrow.parquet.read_table(path)
-        description = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
+            table = pyarrow.parquet.read_table(path)
+            description = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
+    except (pa.ArrowException, ValueError) as error:
+        raise RunError(
+            f"{path} is damaged ({' '.join(str(error).split())[:120]}): make it anew by predict.py"
+        ) from None
     names = [f"pred_class_{i}_proba" for i in range(len(recipe.classes))]
     for name in [*names, TARGET]:
         if name not in table.column_names:
             raise RunError(
                 f"{path.name} has no column '{name}'; {nearest(name, table.column_names)}"
             )
+        kind = table.schema.field(name).type
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+            raise RunError(f"{path} is damaged: column '{name}' holds no numbers but {kind}")
 
     def column(name: str) -> Array:
         values: Array = table[name].to_numpy()
