@@ -247,3 +247,18 @@ def test_files_are_small() -> None:
     for path in tracked_files():
         if path.is_file():
             assert path.stat().st_size < 500_000, f"{path.name} has over 500 kB"
+
+
+def test_make_keeps_a_polluted_environment_from_python() -> None:
+    """What `cmsenv` leaves behind must not reach this project's Python."""
+    polluted = {"PYTHONPATH": "/elsewhere", "PYTHONHOME": "/elsewhere", "VIRTUAL_ENV": "/elsewhere"}
+    shown = "shown: ; @echo [$$PYTHONPATH$$PYTHONHOME$$VIRTUAL_ENV] $$PYTHONNOUSERSITE"
+    done = subprocess.run(
+        ["make", "--no-print-directory", f"--eval={shown}", "shown"],
+        cwd=PROJECT,
+        env={**os.environ, **polluted},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[] 1"
