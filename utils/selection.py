@@ -261,7 +261,8 @@ def _refuse_shared_files(units: Sequence[Unit]) -> None:
     seen: dict[tuple[Any, ...], Unit] = {}
     for unit in units:
         info = unit.info
-        first = seen.setdefault((info.uuid, info.size, info.tree, info.n_entries), unit)
+        content = {k: v for k, v in ntuples.fingerprint(info).items() if k != "name"}
+        first = seen.setdefault(tuple(content.values()), unit)
         if first.sample.group != unit.sample.group:
             raise InputError(
                 f"samples {first.sample.name} and {unit.sample.name} read the same events, of "
