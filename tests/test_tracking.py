@@ -101,6 +101,6 @@ def test_damaged_identities_are_refused(tmp_path: Path, content: Any) -> None:
         path.write_bytes(b"")
     else:
         np.save(path, content)
-    run = tracking.Run("r", "0", str(tmp_path), client=None)  # type: ignore[arg-type]
+    run = tracking.Run("r", "0", str(tmp_path))
     with pytest.raises(RunError, match="is damaged"):
         run.trained_identities(0)

@@ -89,6 +89,7 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
             recipe=_recipe_table(run, evaluated.recipe),
             audit=list(evaluated.recipe.audit),
         )
+        run.connect()  # while the last PDFs are written
         writer.finish()
         metrics = flat_metrics(result)
         manifest = folder / "manifest.json"

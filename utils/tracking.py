@@ -179,7 +179,15 @@ class Run:
     run_id: str
     experiment_id: str
     artifact_uri: str
-    client: MlflowClient = field(repr=False)
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """The client of the store, opened where something needs it: importing MLflow takes long."""
+        return client()
+
+    def connect(self) -> None:
+        """Open the store now. Raises RunError where that is not possible."""
+        _ = self.client
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -296,6 +304,36 @@ def open_run(run_id: str, experiment_id: str | None = None) -> Run:
 
     Raises RunError where there is none, or it belongs to another experiment than `experiment_id`.
     """
+    run = _run_in_sqlite(run_id) or _run_of_client(run_id)
+    if experiment_id is not None and experiment_id != run.experiment_id:
+        raise RunError(
+            f"run {run_id} is in experiment {run.experiment_id}, not {experiment_id}: "
+            f"give experiment_id={run.experiment_id} or leave it out"
+        )
+    return run
+
+
+def _run_in_sqlite(run_id: str) -> Run | None:
+    """Return a run of a sqlite store, read without MLflow, whose import takes seconds.
+
+    None where the store is no such file or has no such run: MLflow itself then has the word.
+    """
+    import sqlite3
+
+    path = _sqlite_file()
+    if path is None or not path.is_file():
+        return None
+    query = "SELECT run_uuid, experiment_id, artifact_uri FROM runs WHERE run_uuid = ?"
+    query += " AND artifact_uri IS NOT NULL"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as store:
+            found = store.execute(query, (run_id,)).fetchone()
+    except sqlite3.Error:
+        return None
+    return Run(*map(str, found)) if found else None
+
+
+def _run_of_client(run_id: str) -> Run:
     opened = client()
     from mlflow.exceptions import MlflowException
 
@@ -305,12 +343,15 @@ def open_run(run_id: str, experiment_id: str | None = None) -> Run:
         raise RunError(
             f"there is no run '{run_id}' in {store_uri()}; {_nearest_run(opened, run_id)}"
         ) from None
-    if experiment_id is not None and experiment_id != info.experiment_id:
-        raise RunError(
-            f"run {run_id} is in experiment {info.experiment_id}, not {experiment_id}: "
-            f"give experiment_id={info.experiment_id} or leave it out"
-        )
-    return Run(info.run_id, info.experiment_id, info.artifact_uri, opened)
+    return Run(info.run_id, info.experiment_id, info.artifact_uri)
+
+
+def _sqlite_file() -> Path | None:
+    """Return the file of a sqlite store given by a plain path, else None."""
+    uri = store_uri()
+    if not uri.startswith("sqlite:///") or "?" in uri:
+        return None
+    return Path(uri.removeprefix("sqlite:///")).absolute()
 
 
 def _nearest_run(opened: MlflowClient, run_id: str) -> str:
@@ -364,10 +405,9 @@ def rebase(old: str, new: Path = PROJECT) -> int:
     """
     import sqlite3
 
-    uri = store_uri()
-    if not uri.startswith("sqlite:///"):
-        raise RunError(f"only a sqlite store can be re-based, not {uri}")
-    path = Path(uri.removeprefix("sqlite:///"))
+    path = _sqlite_file()
+    if path is None:
+        raise RunError(f"only a sqlite store can be re-based, not {store_uri()}")
     if not path.is_file():
         raise RunError(f"there is no store {path}")
     columns = {
