@@ -11,6 +11,7 @@ import uproot
 
 from preprocess import preprocess
 from utils import crosstraining
+from utils.engine import Engine
 from utils.schema import ConfigError, InputError, PreprocessConfig, TrainConfig, load
 from utils.skims import open_skim, origin
 
@@ -94,3 +95,23 @@ def test_the_training_weight_is_the_class_balance_unless_said(
     assert by_class[0] == pytest.approx(by_class[1], rel=0.1)
     with pytest.raises(ConfigError, match=r"needs 'w_cq'.*nearest: 'w_cp'"):
         crosstraining.load(*opened(train, weight_name="w_cq"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_workers", "n_folds", "expected"),
+    [
+        ("local", 4, 2, [2, 2]),
+        ("local", 2, 5, [2, 2, 2, 2, 4]),
+        ("local", 4, 6, [1, 1, 1, 1, 2, 2]),
+        ("local", 1, 2, [4, 4]),
+        ("serial", 1, 2, [1, 1]),
+        ("dask", 4, 2, [1, 1]),
+    ],
+)
+def test_folds_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, kind: str, n_workers: int, n_folds: int, expected: list[int]
+) -> None:
+    """Four cores; the last folds do not leave idle those of the folds that have ended."""
+    monkeypatch.setattr(crosstraining, "available_cores", lambda: 4)
+    workers = Engine(kind, n_workers)
+    assert [crosstraining._threads(workers, i, n_folds) for i in range(n_folds)] == expected

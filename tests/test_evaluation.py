@@ -78,7 +78,7 @@ def test_a_policy_that_cannot_be_followed_is_a_gap() -> None:
 
 def run_of(folder: Path, recipe: Recipe) -> Run:
     """Return a run of a local store that has only this recipe."""
-    run = Run("run", "0", folder.as_uri(), None)  # type: ignore[arg-type]
+    run = Run("run", "0", folder.as_uri())
     run.__dict__["recipe"] = recipe
     return run
 

@@ -41,6 +41,9 @@ class LocalRun(Run):
 
     seen: list[list[str]] = field(default_factory=list)
 
+    def connect(self) -> None:
+        pass
+
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         assert metrics["test/n_events"] == 60
         self.seen.append(self.artifacts("plots/test"))
@@ -48,7 +51,7 @@ class LocalRun(Run):
 
 @pytest.fixture
 def run(tmp_path: Path) -> LocalRun:
-    return LocalRun("run", "0", tmp_path.as_uri(), None)  # type: ignore[arg-type]
+    return LocalRun("run", "0", tmp_path.as_uri())
 
 
 def evaluated(compared: bool) -> Evaluated:

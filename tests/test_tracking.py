@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from utils import tracking
-from utils.schema import RunError
+from utils.schema import PROJECT, RunError
 
 # MLflow's own imports warn of what it uses of other libraries; nothing here can mend that.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -61,6 +63,17 @@ def test_a_failed_training_is_marked_failed(store: Path) -> None:
     ):
         _ = 1 / 0
     assert status(store, run.run_id) == "FAILED"
+
+
+def test_a_run_is_found_without_mlflow_and_is_what_mlflow_finds(store: Path) -> None:
+    run_id = new_run()
+    found = tracking._run_of_client(run_id)
+    assert tracking._run_in_sqlite(run_id) == found
+    assert tracking._run_in_sqlite(run_id[:-1] + "x") is None
+    code = f"import sys; from utils.tracking import *; print(open_run('{run_id}'))"
+    command = [sys.executable, "-c", f"{code}; sys.exit('mlflow' in sys.modules)"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, str(found)), done.stderr
 
 
 def test_what_is_not_there_is_named(store: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from utils import training
 from utils.inference import compile_models, score, score_in_fold
-from utils.schema import ConfigError, FoldRule, InputError, RunError
+from utils.schema import PROJECT, ConfigError, FoldRule, InputError, RunError
 from utils.training import FoldTask
 
 N = 600
@@ -50,6 +52,23 @@ def test_a_model_never_sees_its_fold(data: dict[str, Any]) -> None:
     changed = data["matrix"].copy()
     changed[data["fold"] == 1] = -changed[data["fold"] == 1]
     assert training.train_fold(task({**data, "matrix": changed}, 0)).model != before
+
+
+def test_lightgbm_leaves_scikit_learn_alone() -> None:
+    """It is not imported, works without, and can be imported afterwards, as PCA does."""
+    code = """
+import sys
+import numpy
+from utils.boosters import lightgbm
+assert "sklearn" not in sys.modules
+data = lightgbm.Dataset(numpy.arange(100.0)[:, None], numpy.arange(100) % 2)
+lightgbm.train({"objective": "binary", "verbosity": -1}, data, 1)
+import sklearn.decomposition
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_the_same_twice(data: dict[str, Any]) -> None:

@@ -297,7 +297,6 @@ def train(
     if workers.shares_memory:
         loaded = matrix()
         matrix = lambda: loaded  # noqa: E731
-    side_by_side = min(len(rows), workers.n_workers)
     every = config.train_metric_every or max(1, settings.num_iterations // 20)
     with _Watch(settings, len(rows)) as watch:
         tasks = [
@@ -309,7 +308,7 @@ def train(
                 weight=data.weight,
                 split=split,
                 parameters=settings,
-                n_threads=_threads(workers, side_by_side),
+                n_threads=_threads(workers, i, len(rows)),
                 train_metric_every=every,
                 watch=watch if workers.shares_memory else None,
             )
@@ -336,10 +335,18 @@ def train(
     return results
 
 
-def _threads(workers: Engine, side_by_side: int) -> int:
-    if workers.kind == "dask":
+def _threads(workers: Engine, index: int, n_folds: int) -> int:
+    """Return the threads of a fold: the cores, shared by the folds that train beside it.
+
+    The last folds, where they are fewer than the workers, share all cores among themselves.
+    """
+    if workers.kind != "local":
         return 1
-    return max(1, (1 if workers.kind == "serial" else available_cores()) // max(1, side_by_side))
+    beside = min(n_folds, workers.n_workers)
+    last = n_folds % beside
+    if index >= n_folds - last:
+        beside = last
+    return max(1, available_cores() // beside)
 
 
 class _Watch:

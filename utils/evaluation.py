@@ -268,7 +268,7 @@ def _shap(
     seed: int,
 ) -> metrics.ShapSummary:
     """Return LightGBM's own contributions for sampled events, each by the model of its fold."""
-    import lightgbm
+    from utils.boosters import lightgbm
 
     generator = np.random.default_rng([seed, 7])
     n = min(SHAP_EVENTS, len(matrix))

@@ -235,7 +235,7 @@ def compile_forest(model_text: str) -> Forest:
 
 
 def _load_booster(model_text: str) -> Any:
-    import lightgbm
+    from utils.boosters import lightgbm
 
     try:
         return lightgbm.Booster(model_str=model_text)

@@ -118,9 +118,10 @@ class NewRun:
         self, models: Sequence[str], features: Sequence[str], example: NDArray[np.float32]
     ) -> None:
         """Log LightGBM model texts as `model_0`, ... with signature and input example."""
-        import lightgbm
         import mlflow
         import pandas
+
+        from utils.boosters import lightgbm
 
         frame = pandas.DataFrame(example, columns=list(features))
         requirements = [f"lightgbm=={lightgbm.__version__}"]

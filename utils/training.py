@@ -101,9 +101,9 @@ def _by_main_name(model_param: Mapping[str, Any]) -> dict[str, Any]:
     Raises ConfigError for what LightGBM would silently ignore: a parameter it does not have, and
     one that is given twice, under two names.
     """
-    from lightgbm.basic import _ConfigAliases
+    from utils.boosters import lightgbm
 
-    names = _ConfigAliases._get_all_param_aliases()
+    names = lightgbm.basic._ConfigAliases._get_all_param_aliases()
     main_name = {name: main for main, others in names.items() for name in (main, *others)}
     given: dict[str, Any] = {}
     told: dict[str, str] = {}
@@ -205,7 +205,7 @@ def train_fold(task: FoldTask) -> FoldResult:
     """
     import time
 
-    import lightgbm
+    from utils.boosters import lightgbm
 
     begin = time.perf_counter()
     train, validation = _datasets(task)
@@ -252,7 +252,7 @@ _BINNING = threading.Lock()
 
 def _datasets(task: FoldTask) -> tuple[Any, Any]:
     """Return the binned training and validation sets of a fold."""
-    import lightgbm
+    from utils.boosters import lightgbm
 
     for name, rows in (("train on", task.split.train), ("validate on", task.split.validation)):
         if not rows.any():
