@@ -169,6 +169,26 @@ def test_signed_weights_stay_signed():
     assert counts.n_effective == pytest.approx(mine.sum() ** 2 / (mine**2).sum())
 
 
+def test_yields_have_intervals_and_a_spread_over_folds():
+    """The interval of a sum of weights is 1.96 sqrt(sum of squares) wide on either side."""
+    table = make_table(n=20_000, weight="signed", features=False)
+    found = evaluate(table, EvaluationOptions(seed=1, n_bootstrap=400, sections=("confusion",)))
+    matrix = next(m for m in found.confusion if m.view == "physics")
+    for end, sign in ((matrix.yields_low, -1), (matrix.yields_high, 1)):
+        pull = (end - matrix.yields) / (sign * matrix.yields_error)
+        np.testing.assert_allclose(pull, 1.96, atol=0.45)
+        assert pull.mean() == pytest.approx(1.96, abs=0.15)
+    n_folds = table.n_folds
+    cell = 3 * table.target + table.proba.argmax(axis=1)
+    folds = [
+        n_folds * np.bincount(cell[mine], table.weight[mine], minlength=9).reshape(3, 3)
+        for mine in (table.fold == i for i in range(n_folds))
+    ]
+    np.testing.assert_allclose(matrix.yields_spread, np.std(folds, axis=0, ddof=1), rtol=1e-4)
+    few = evaluate(make_table(n=12, features=False), FAST).confusion[0]
+    assert np.isnan(few.yields_low[few.counts < 5]).all()
+
+
 def test_yields_are_divided_by_the_evaluated_fraction():
     whole = evaluate(make_table(features=False), FAST)
     tenth = evaluate(make_table(features=False, fraction=0.1), FAST)

@@ -186,14 +186,18 @@ class ConfusionMatrix:
     counts: events. yields, yields_error: sums of weights (physics: expected events) and
     sqrt of the sums of squares. norm_true: each row divided by its sum; norm_pred:
     each column by its; NaN in an empty row or column. *_error, *_low, *_high: bootstrap standard
-    deviation and 95 % interval, NaN for rows and columns of fewer than five events. *_spread:
-    standard deviation over the folds (ddof 1), NaN for fewer than two.
+    deviation and 95 % interval, NaN for rows and columns (of yields: cells) of fewer than five
+    events. *_spread: standard deviation over the folds (ddof 1), NaN for fewer than two; for yields
+    a fold's sum is taken times the number of folds.
     """
 
     view: View
     counts: Ints
     yields: Floats
     yields_error: Floats
+    yields_low: Floats
+    yields_high: Floats
+    yields_spread: Floats
     norm_true: Floats
     norm_true_error: Floats
     norm_true_low: Floats

@@ -258,18 +258,26 @@ def make_confusion(table: EvaluationTable, view: View, sums: Sums) -> ConfusionM
     columns = numbers(sums.columns, k, view, areas=False)
     exact = exact_numbers(sums, k, view)
     counts = np.rint(sums.exact["cells/unweighted"]).astype(np.int64).reshape(k, k)
+    per_event = np.ones((k, 1))
+    if view == "balanced":
+        per_event = len(table.target) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     if view == "physics" and table.weight is not None:
+        kind = "physics"
         cell = table.target * k + table.proba.argmax(axis=1)
-        yields = sums.exact["cells/physics"].reshape(k, k)
         squares = np.bincount(cell, weights=np.asarray(table.weight) ** 2, minlength=k * k)
         errors = np.sqrt(squares.reshape(k, k))
     else:
-        per_event = np.ones(k)
-        if view == "balanced":
-            per_event = len(table.target) / np.maximum(counts.sum(axis=1), 1)
-        yields = counts * per_event[:, None]
-        errors = np.sqrt(counts) * per_event[:, None]
-    parts: dict[str, Floats] = {}
+        kind = "unweighted"
+        errors = np.sqrt(counts) * per_event
+    yields = sums.exact[f"cells/{kind}"].reshape(k, k) * per_event
+    replicates = sums.columns[f"cells/{kind}"].reshape(k, k, -1) * per_event[..., None]
+    low, high = limits(replicates, INTERVAL, sums.n_folds)
+    enough = counts >= MIN_EVENTS
+    parts: dict[str, Floats] = {
+        "yields_low": np.where(enough, yields + low, np.nan),
+        "yields_high": np.where(enough, yields + high, np.nan),
+        "yields_spread": _deviation(replicates[..., 1 : 1 + sums.n_folds]) * sums.n_folds,
+    }
     for name, axis in (("norm_true", 1), ("norm_pred", 0)):
         value = exact[name]
         low, high = limits(columns[name], INTERVAL, sums.n_folds)

@@ -119,7 +119,12 @@ def _yields(style: Style, m: ConfusionMatrix) -> go.Figure:
         shade=100 * m.norm_true,
         text=[[text(i, j) for j in range(n)] for i in range(n)],
         hover=[
-            [f"{number(m.yields[i, j], 4)} ± {number(m.yields_error[i, j], 2)}" for j in range(n)]
+            [
+                f"{number(m.yields[i, j], 4)} ± {number(m.yields_error[i, j], 2)} "
+                f"[{number(m.yields_low[i, j], 4)}, {number(m.yields_high[i, j], 4)}], "
+                f"folds ± {number(m.yields_spread[i, j], 2)}"
+                for j in range(n)
+            ]
             for i in range(n)
         ],
         title="Expected yields by true class and category",
