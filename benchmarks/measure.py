@@ -17,7 +17,7 @@ from pathlib import Path
 SAMPLING = 0.05
 """Seconds between two looks at the memory of a command's processes."""
 
-ENOUGH = 20.0
+ENOUGH = 12.0
 """Seconds after which a command is not repeated any more."""
 
 

@@ -1,4 +1,4 @@
-"""What several test files share: copies of the project to run the scripts in, and the real data."""
+"""What several test files share: copies of the project to run in, a browser, and the real data."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,6 +90,25 @@ def workspace(tmp_path: Path) -> Workspace:
 def shared_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A copy of the project for the tests of one file that build on each other's outputs."""
     return copy_project(tmp_path_factory.mktemp("shared") / "project")
+
+
+CHROMIUM_FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real, headless browser; tests that need it skip where there is none."""
+    api = pytest.importorskip("playwright.sync_api", reason="the playwright package is not there")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium on the PATH: pages can't be opened in a real browser")
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
+        yield started
+        started.close()
 
 
 def last_run(workspace: Workspace) -> dict[str, str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 
 from utils import forest as forest_module
 from utils.forest import BLOCK, TASK_BLOCKS, compile_forest
-from utils.schema import InputError, RunError
+from utils.schema import PROJECT, InputError, RunError
 
 SPECIAL = [0.0, -0.0, np.nan, np.inf, -np.inf, 1e-36, -1e-36, 1e-35, -1e-35, 1e-34, -1e-34]
 SPECIAL += [-0.5, -1.0, 0.99, 1.5, 31.0, 32.0, 63.9, 1e6, -1e6, 2.0**31, 1e10, 1e30, -1e30]
@@ -376,3 +379,24 @@ def test_kernels_work_where_machine_code_cannot_be_kept() -> None:
     namespace: dict[str, Any] = {}
     exec("def twice(x):\n    return 2 * x", namespace)
     assert forest_module._kernel(namespace["twice"])(21) == 42
+
+
+def test_a_forest_loads_nothing_it_does_not_use(tmp_path: Path) -> None:
+    """Other packages' extensions of numba and scipy's linear algebra stay out, and still work."""
+    data = lgb.Dataset(np.arange(100.0)[:, None], np.arange(100) % 2)
+    booster = lgb.train({"objective": "binary", "verbosity": -1}, data, 2)
+    (tmp_path / "model.txt").write_text(booster.model_to_string())
+    code = f"""
+import pathlib, sys
+import numpy
+from utils.forest import compile_forest
+forest = compile_forest(pathlib.Path({str(tmp_path / "model.txt")!r}).read_text())
+forest.probabilities(numpy.zeros((1, 1), numpy.float32))
+print(*(name for name in ("awkward", "scipy.linalg", "lightgbm", "pandas") if name in sys.modules))
+import scipy.linalg, awkward
+scipy.linalg.inv(numpy.eye(2)), awkward.Array([1])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +16,6 @@ from typing import Any
 
 import pytest
 from test_plotting import make_evaluation
-from test_report import CHROMIUM_FLAGS
 
 from utils import tracking
 from utils.metrics import flat_metrics
@@ -41,18 +39,6 @@ class Shown:
 
     def artifact(self, path: str) -> str:
         return f"{self.address}/#/experiments/0/runs/{self.run_id}/artifacts/{path}"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="the playwright package is not there")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium on the PATH: mlflow ui can't be looked at")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,6 @@ from utils.report import pdf, write_figures, write_html, write_pdf, write_pdfs, 
 from utils.schema import ClassInfo, PipelineError
 
 NAMES = ("</script><b>S&B", "$x_{1}$ → τ", "other")
-CHROMIUM_FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +60,6 @@ def report(
     tmp_path_factory: pytest.TempPathFactory, evaluation: Evaluation, drawn: dict[str, go.Figure]
 ) -> Path:
     return make_report(tmp_path_factory.mktemp("report") / "report.html", evaluation, drawn)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="the playwright package is not there")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium on the PATH: pages can't be opened in a real browser")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
-        yield started
-        started.close()
 
 
 def open_page(browser: Any, url: str) -> tuple[Any, list[str]]:

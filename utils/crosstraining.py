@@ -297,7 +297,7 @@ def train(
     if workers.shares_memory:
         loaded = matrix()
         matrix = lambda: loaded  # noqa: E731
-    every = config.train_metric_every or max(1, settings.num_iterations // 20)
+    every = config.train_metric_every or max(10, settings.num_iterations // 20)
     with _Watch(settings, len(rows)) as watch:
         tasks = [
             FoldTask(

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from utils.jit import njit
 from utils.schema import InputError, RunError
 
 MAX_LEAVES = 64

@@ -119,7 +119,7 @@ class TrainConfig(AnalysisConfig):
     """Keys of train.py.
 
     `train_metric_every`: boosting rounds between evaluations of the training set, which cost a
-    third of a round each; by default a twentieth of `num_iterations`.
+    third of a round each; by default a twentieth of `num_iterations`, at least 10.
     """
 
     train_file: str = ""
