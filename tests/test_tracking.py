@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from utils import tracking
-from utils.schema import PROJECT, RunError
+from utils.schema import PROJECT, FoldRule, Recipe, RunError
 
 # MLflow's own imports warn of what it uses of other libraries; nothing here can mend that.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -117,3 +118,43 @@ def test_damaged_identities_are_refused(tmp_path: Path, content: Any) -> None:
     run = tracking.Run("r", "0", str(tmp_path))
     with pytest.raises(RunError, match="is damaged"):
         run.trained_identities(0)
+
+
+RECIPE = Recipe(
+    analysis={},
+    training={},
+    classes=({"id": 0, "name": "a"}, {"id": 1, "name": "b"}),
+    features=("x",),
+    pipeline={},
+    fold=FoldRule("modulo", ("evt",), 2),
+    weight="1",
+    objective="binary",
+    models=({"index": 0, "fingerprint": "f", "best_iteration": 1},),
+    samples=({"name": "s", "group": "s", "processes": []},),
+    files=({"name": "s.root", "n_entries": 1, "uuid": "u"},),
+    skims={"train": "t", "test": "t", "origin": "o", "test_origin": "o"},
+    audit=(),
+    audit_passed=True,
+)
+
+
+def test_a_recipe_comes_back_as_it_was() -> None:
+    assert Recipe.from_json(RECIPE.to_json()) == RECIPE
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        ("analysis", None, "'analysis' is no mapping"),
+        ("samples", [{}], "an entry of 'samples' lacks one of group, name, processes"),
+        ("classes", "a, b", "'classes' is no list of mappings"),
+        ("skims", {"train": "t"}, "an entry of 'skims' lacks one of origin"),
+        ("models", [None], "'models' is no list of mappings"),
+    ],
+)
+def test_a_damaged_recipe_is_refused(tmp_path: Path, part: str, value: Any, said: str) -> None:
+    path = tmp_path / "recipe" / "recipe.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({**json.loads(RECIPE.to_json()), part: value}))
+    with pytest.raises(RunError, match=f"the recipe of run r can't be read: {said}"):
+        _ = tracking.Run("r", "0", str(tmp_path)).recipe

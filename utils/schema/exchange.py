@@ -62,6 +62,17 @@ class Sample:
     never_trained: bool = False
 
 
+_ROWS: dict[str, set[str]] = {
+    "classes": {"id", "name"},
+    "models": {"index", "fingerprint", "best_iteration"},
+    "samples": {"name", "group", "processes"},
+    "files": {"name", "n_entries", "uuid"},
+    "audit": set(),
+    "skims": {"train", "test", "origin", "test_origin"},
+}
+"""What each entry of a recipe's lists has, and its one entry of skims."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All a run needs to be used again: what its models are, and what they were made from.
@@ -96,7 +107,20 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
+        """Return the recipe that `to_json` wrote.
+
+        Raises ValueError, KeyError or TypeError, naming the part, where it is damaged.
+        """
         raw = json.loads(text)
+        for name in ("analysis", "training", "pipeline", "fold"):
+            if not isinstance(raw[name], dict):
+                raise ValueError(f"'{name}' is no mapping")
+        for name, needed in _ROWS.items():
+            rows = [raw[name]] if name == "skims" else raw[name]
+            if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+                raise ValueError(f"'{name}' is no list of mappings")
+            if any(not needed <= r.keys() for r in rows):
+                raise ValueError(f"an entry of '{name}' lacks one of {', '.join(sorted(needed))}")
         raw["fold"] = FoldRule(
             raw["fold"]["kind"], tuple(raw["fold"]["columns"]), raw["fold"]["n_splits"]
         )
