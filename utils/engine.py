@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from utils.files import system_message
 from utils.schema import PROJECT, ConfigError, EngineConfig, PipelineError
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ class _Described:
         except OSError as error:
             if error.errno is None:
                 raise RuntimeError(f"{self.describe(task)}: {error}") from error
-            where = f": {error.filename}" if error.filename else ""
-            raise PipelineError(f"{self.describe(task)}: {error.strerror}{where}") from error
+            raise PipelineError(f"{self.describe(task)}: {system_message(error)}") from error
         except Exception as error:
             name = type(error).__name__
             raise RuntimeError(f"{self.describe(task)}: {name}: {error}") from error

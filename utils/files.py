@@ -1,4 +1,7 @@
-"""Files that are complete or absent, and scratch space. Every module may import this one."""
+"""Files that are complete or absent, scratch space, and what the system says of files.
+
+Every module may import this one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,12 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def system_message(error: OSError) -> str:
+    """Return an error of the operating system in words, with the file it concerns."""
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror}{where}"
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils import ntuples
-from utils.files import complete
+from utils.files import complete, system_message
 from utils.ntuples.trees import cause, check_header
 from utils.schema import (
     COMPUTED_COLUMNS,
@@ -510,7 +510,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PipelineError as error:
         return fail(str(error))
     except OSError as error:
-        return fail(f"{error.strerror}: {error.filename}")
+        return fail(system_message(error))
     inside = output.parent == PROJECT / "configs" / "analysis"
     choice = output.stem if inside else str(output)
     sys.stdout.write(

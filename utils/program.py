@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 from yaml import YAMLError
 
+from utils.files import system_message
 from utils.schema import (
     PROJECT,
     AnalysisConfig,
@@ -130,8 +131,7 @@ def _one_line_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        where = f": {error.filename}" if error.filename else ""
-        status = fail(f"{error.strerror}{where}")
+        status = fail(system_message(error))
     except KeyboardInterrupt as interrupt:
         number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
         status = fail("interrupted; no incomplete output was left", status=128 + number)

@@ -46,7 +46,8 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
             import pyarrow.parquet
 
             # `read_table` would import what reads folders of files, and pandas.
-            table = pyarrow.parquet.ParquetFile(path).read()
+            with pyarrow.parquet.ParquetFile(path) as file:
+                table = file.read()
             description = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
     except (pa.ArrowException, ValueError) as error:
         raise RunError(
@@ -109,8 +110,7 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
 
 def _numbers(column: Any) -> Array:
     """Return an Arrow column as numpy's; what has no value is NaN."""
-    plain = column.null_count == 0 and column.num_chunks and column.type != "bool"
-    if not plain:
+    if column.null_count or not column.num_chunks or column.type == "bool":
         values: Array = column.to_numpy()
         return values
     # `to_numpy` would import pandas, a third of a second.

@@ -324,8 +324,10 @@ def _run_in_sqlite(run_id: str) -> Run | None:
     path = _sqlite_file()
     if path is None or not path.is_file():
         return None
-    query = "SELECT run_uuid, experiment_id, artifact_uri FROM runs WHERE run_uuid = ?"
-    query += " AND artifact_uri IS NOT NULL"
+    query = (
+        "SELECT run_uuid, experiment_id, artifact_uri FROM runs "
+        "WHERE run_uuid = ? AND artifact_uri IS NOT NULL"
+    )
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as store:
             found = store.execute(query, (run_id,)).fetchone()

@@ -271,17 +271,17 @@ def make_confusion(table: EvaluationTable, view: View, sums: Sums) -> ConfusionM
         errors = np.sqrt(counts) * per_event
     yields = sums.exact[f"cells/{kind}"].reshape(k, k) * per_event
     replicates = sums.columns[f"cells/{kind}"].reshape(k, k, -1) * per_event[..., None]
+    first = 1 + sums.n_folds
     low, high = limits(replicates, INTERVAL, sums.n_folds)
     enough = counts >= MIN_EVENTS
     parts: dict[str, Floats] = {
         "yields_low": np.where(enough, yields + low, np.nan),
         "yields_high": np.where(enough, yields + high, np.nan),
-        "yields_spread": _deviation(replicates[..., 1 : 1 + sums.n_folds]) * sums.n_folds,
+        "yields_spread": _deviation(replicates[..., 1:first]) * sums.n_folds,
     }
     for name, axis in (("norm_true", 1), ("norm_pred", 0)):
         value = exact[name]
         low, high = limits(columns[name], INTERVAL, sums.n_folds)
-        first = 1 + sums.n_folds
         error = _deviation(columns[name][..., first:])
         n = counts.sum(axis=axis, keepdims=True)
         enough = np.isfinite(value) & np.isfinite(low) & (n >= MIN_EVENTS)
