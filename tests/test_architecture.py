@@ -14,7 +14,7 @@ from utils.schema import PROJECT
 
 SCRIPTS = ("preprocess.py", "train.py", "predict.py", "evaluate.py")
 
-FREE = {"schema", "files", "imports", "boosters", "jit"}
+FREE = {"schema", "files", "imports", "boosters", "jit", "rootfiles"}
 """What every module may import: shared types, files that are complete or absent, and libraries
 without what they would import for others."""
 
@@ -133,7 +133,12 @@ def prints(folder: Path) -> list[str]:
     ]
 
 
-HOMES = {"mlflow": "tracking.py", "lightgbm": "boosters.py", "numba": "jit.py"}
+HOMES = {
+    "mlflow": "tracking.py",
+    "lightgbm": "boosters.py",
+    "numba": "jit.py",
+    "uproot": "rootfiles.py",
+}
 """Libraries that only one module imports."""
 
 

@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import uproot
 from numpy.typing import DTypeLike, NDArray
 
 from utils.files import complete
+from utils.rootfiles import uproot
 from utils.schema import FILLER_CLASS, FoldRule, InputError, ProofError, nearest
 
 Array = NDArray[Any]

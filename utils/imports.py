@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 
 @contextmanager
@@ -21,3 +24,19 @@ def hidden(name: str) -> Iterator[None]:
         yield
     finally:
         del sys.modules[name]
+
+
+def later(name: str) -> None:
+    """Let `import name` give a stand-in, which imports the module when something of it is used.
+
+    Nothing happens where it was imported before.
+    """
+    sys.modules.setdefault(name, _Later(name))
+
+
+class _Later(ModuleType):
+    def __getattr__(self, attribute: str) -> Any:
+        name = self.__name__
+        if sys.modules.get(name) is self:
+            del sys.modules[name]
+        return getattr(import_module(name), attribute)

@@ -197,7 +197,7 @@ def find_tree(paths: Sequence[Path], tree: str | None) -> str:
     """
     if tree is not None:
         return tree
-    import uproot
+    from utils.rootfiles import uproot
 
     shared: set[str] | None = None
     for path in paths:

@@ -10,18 +10,20 @@ from __future__ import annotations
 import os
 import struct
 import threading
+from bisect import bisect_left, bisect_right
 from typing import Any
 
 import numpy as np
-import uproot
+from isal import isal_zlib
 
 from utils.ntuples.trees import Array, Baskets, Integers, Source, TreeInfo, cause, check_header
+from utils.rootfiles import uproot
 from utils.schema import InputError
 
 _KEY = struct.Struct(">ihiIhh")  # bytes, version, bytes unpacked, date, length of the key, cycle
 _BASKET = struct.Struct(">Hiiii")  # version, buffer size, offset size, entries, end of the data
 _UNPACK = {
-    b"ZL": uproot.ZLIB(1).decompress,
+    b"ZL": lambda content, unpacked: isal_zlib.decompress(content, bufsize=unpacked),
     b"XZ": uproot.LZMA(1).decompress,
     b"L4": uproot.LZ4(1).decompress,
     b"ZS": uproot.ZSTD(1).decompress,
@@ -73,7 +75,7 @@ class Reader:
         if not len(rows):
             return column
         first = baskets.first
-        k = int(np.searchsorted(first, rows[0], side="right")) - 1
+        k = bisect_right(first, rows[0]) - 1
         filled = 0
         while filled < len(rows):
             low, high = int(first[k]), int(first[k + 1])
@@ -81,7 +83,7 @@ class Reader:
                 until = min(len(rows), high - rows.start)
                 inside: Any = slice(rows[filled] - low, rows[until - 1] + 1 - low)
             else:
-                until = int(np.searchsorted(rows, high))
+                until = bisect_left(rows, high, filled)
                 inside = rows[filled:until] - low
             if until > filled:
                 data = self._basket(name, source, baskets, k)

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import uproot
 
 from utils.ntuples.files import no_such_file
+from utils.rootfiles import uproot
 from utils.schema import InputError, nearest, project_path
 
 Array = npt.NDArray[Any]

@@ -81,7 +81,7 @@ def _write(
     n_branches: int | None,
 ) -> Path:
     """Write one file; it has its name only when it is complete."""
-    import uproot
+    from utils.rootfiles import uproot
 
     path, toy, n = file
     size = max(1, min(DISTINCT, -(-n // n_baskets)))
