@@ -141,7 +141,10 @@ def log_table(run_id: str, table: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run one measured part."""
+    """Run one measured part, started as the scripts start."""
+    from utils.imports import spare_collections
+
+    spare_collections()
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(dest="part", required=True)
     commands.add_parser("forest").add_argument("--analysis", type=Path, required=True)

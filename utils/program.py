@@ -9,7 +9,6 @@ may be named by the path of its file: `analysis=/home/me/my_channel.yaml`.
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import re
@@ -30,6 +29,7 @@ from pydantic import BaseModel
 from yaml import YAMLError
 
 from utils.files import system_message
+from utils.imports import spare_collections
 from utils.schema import (
     PROJECT,
     AnalysisConfig,
@@ -68,9 +68,7 @@ def run(
     # OpenMP threads that spin while they wait starve each other on shared cores; the variable is
     # read when LightGBM or scikit-learn are first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Imports make many objects that stay: looking through them for garbage every 700 new ones is a
-    # tenth of a start's time.
-    gc.set_threshold(50_000)
+    spare_collections()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that the one line can be ours
     Plugins.instance().register(ProjectConfigs)
     if {"--help", "-h"} & set(sys.argv[1:]):
