@@ -34,7 +34,7 @@ CHECKS = ("length", "identity", "fold", "scores")
 """length: as many entries. identity: identity and copied columns, bit by bit. fold: computed anew.
 scores: each row is filler throughout, or a distribution whose largest value pred_class names."""
 
-CHUNK_ENTRIES = 200_000
+CHUNK_ENTRIES = 50_000
 
 
 @dataclass(frozen=True)
