@@ -14,7 +14,7 @@ from utils.schema import PROJECT
 
 SCRIPTS = ("preprocess.py", "train.py", "predict.py", "evaluate.py")
 
-FREE = {"schema", "files", "imports", "boosters", "jit", "rootfiles"}
+FREE = {"schema", "files", "threads", "imports", "boosters", "jit", "rootfiles"}
 """What every module may import: shared types, files that are complete or absent, and libraries
 without what they would import for others."""
 

@@ -27,6 +27,7 @@ from utils.friends import (
     open_root,
 )
 from utils.schema import ProofError, nearest
+from utils.threads import ahead
 
 Array = NDArray[Any]
 
@@ -133,7 +134,8 @@ def _prove(
     stored = [*compared, FOLD, PRED_CLASS, *of_choice, *probabilities]
     all_scored = not (friend.metadata["cut"] or "").strip()
     ours = iterate_tree(friend_tree, friend.path, stored, chunk_entries)
-    for (start, stop, expected), (_, _, found) in zip(theirs, ours, strict="length" in checks):
+    pairs = zip(ahead(theirs), ahead(ours), strict="length" in checks)
+    for (start, stop, expected), (_, _, found) in pairs:
         wrong: list[tuple[int, str]] = []
         if "identity" in checks:
             wrong += [_differing(name, expected[name], found[name]) for name in compared]

@@ -34,6 +34,7 @@ from utils.schema import (
     RunError,
 )
 from utils.skims import Skim
+from utils.threads import ahead
 
 Array = NDArray[Any]
 Columns = dict[str, Array]
@@ -194,19 +195,24 @@ def _write_friend(task: FriendTask, file: InputFile, path: Path) -> list[folds.L
     )
     tree_name = task.config.output_tree_name or "pred"
     writer: FriendWriter | None = None
-    tree: ntuples.TreeInfo | None = None
     audits = []
     with ExitStack() as stack:
-        for rows in rows_of(task, file):
-            if len(rows.entry) != rows.stop - rows.start and tree is None:
-                tree = ntuples.open_tree(file.path, file.tree)
-            branches, audit = _friend_rows(task, file, rows, tree)
+        for branches, audit in ahead(_scored(task, file)):
             if writer is None:
                 types = {name: column.dtype for name, column in branches.items()}
                 writer = stack.enter_context(FriendWriter(path, tree_name, types, meta))
             writer.append(branches)
             audits.append(audit)
     return audits
+
+
+def _scored(task: FriendTask, file: InputFile) -> Iterator[tuple[Columns, folds.LeakAudit]]:
+    """Yield the friend branches of all entries of a file in ranges, and the audit of each range."""
+    tree: ntuples.TreeInfo | None = None
+    for rows in rows_of(task, file):
+        if len(rows.entry) != rows.stop - rows.start and tree is None:
+            tree = ntuples.open_tree(file.path, file.tree)
+        yield _friend_rows(task, file, rows, tree)
 
 
 def _copied(task: FriendTask) -> list[str]:

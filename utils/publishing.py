@@ -63,6 +63,8 @@ def publish_friends(run: Run, config: PredictConfig, scorer: Scorer, workers: En
     proofs: list[dict[str, Any]] = []
     outputs: list[Path] = []
     with progress(sum(t.n_entries for t in tasks), "events", "predicting") as bar:
+        # The largest sample first: begun last, it would be worked on alone at the end.
+        tasks.sort(key=lambda task: task.n_entries, reverse=True)
         results = workers.map(prediction.write_friends, tasks, threads=True)
         for task, result in zip(tasks, results, strict=True):
             for proof, path in zip(result.proofs, result.paths, strict=True):

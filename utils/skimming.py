@@ -270,14 +270,16 @@ def write_prediction_skims(
     workers: Engine, tasks: Sequence[PredictionTask]
 ) -> tuple[CutFlowRow, ...]:
     """Write one skim a sample and return the cut flow of all."""
-    rows: list[CutFlowRow] = []
+    flows: dict[Path, tuple[CutFlowRow, ...]] = {}
+    # The largest sample first: begun last, it would be worked on alone at the end.
+    largest_first = sorted(tasks, key=lambda task: task.plan.n_entries, reverse=True)
     with progress(sum(t.plan.n_entries for t in tasks), "events", "writing skims") as bar:
-        done = workers.map(write_prediction_skim, tasks, threads=True)
-        for task, flow in zip(tasks, done, strict=True):
-            rows.extend(flow)
+        done = workers.map(write_prediction_skim, largest_first, threads=True)
+        for task, flow in zip(largest_first, done, strict=True):
+            flows[task.path] = flow
             bar.update(task.plan.n_entries)
             bar.set_postfix_str(task.plan.samples[0].name)
-    return tuple(rows)
+    return tuple(row for task in tasks for row in flows[task.path])
 
 
 def write(path: Path, groups: Groups, metadata: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from utils.metrics.results import Estimate, Floats
-from utils.metrics.threads import each
+from utils.threads import each
 
 N_BINS = 4096
 """Most bins of a score's histogram; as many scores have a bin each and are exact."""

@@ -20,7 +20,7 @@ from utils.metrics.results import (
     View,
 )
 from utils.metrics.table import class_balanced
-from utils.metrics.threads import each
+from utils.threads import each
 
 N_FEATURE_BINS = 50
 N_PROFILE_BINS = 25

@@ -31,8 +31,8 @@ from utils.metrics.results import (
 from utils.metrics.scores import SIGNED_NOTE, make_confusion, make_scores, score_terms
 from utils.metrics.significance import make_significance
 from utils.metrics.table import class_counts, labelled, made_ready, view_weights, views_of
-from utils.metrics.threads import each
 from utils.schema import InputError, nearest
+from utils.threads import each
 
 
 def evaluate(

@@ -35,7 +35,7 @@ from utils.metrics.results import (
 )
 from utils.metrics.scores import class_note, exact_numbers, numbers, score_terms
 from utils.metrics.table import labelled, learnt, made_ready, views_of
-from utils.metrics.threads import each
+from utils.threads import each
 
 _PERMUTATION_BLOCK = 100
 

@@ -24,7 +24,7 @@ from utils.metrics.results import (
 )
 from utils.metrics.scores import ExactAreas, class_note
 from utils.metrics.table import trained_weights
-from utils.metrics.threads import each
+from utils.threads import each
 
 DrawnCurve = tuple[Floats, Floats, Floats]
 """x, y and threshold of the points of a curve that are drawn."""

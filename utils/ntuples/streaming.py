@@ -15,6 +15,7 @@ from utils.expressions import Expression, check_index, expand, parse, quote
 from utils.ntuples.baskets import Reader
 from utils.ntuples.trees import Array, Integers, TreeInfo
 from utils.schema import ConfigError, InputError, nearest
+from utils.threads import ahead
 
 
 @dataclass(frozen=True)
@@ -178,26 +179,16 @@ def _check_branch(
 def _chunks(info: TreeInfo, plan: _Plan, starts: range, stop: int, threads: int) -> Iterator[Chunk]:
     if not starts:
         return
-    with (
-        Reader(info) as reader,
-        ThreadPoolExecutor(threads, "unpack") as pool,
-        ThreadPoolExecutor(1, "ahead") as ahead,
-    ):
+    with Reader(info) as reader, ThreadPoolExecutor(threads, "unpack") as pool:
 
-        def read(first: int) -> Chunk:
-            return _read_chunk(plan, first, min(first + starts.step, stop), read_columns)
-
-        def read_columns(names: Sequence[str], rows: Integers | range) -> dict[str, Array]:
+        def read(names: Sequence[str], rows: Integers | range) -> dict[str, Array]:
             return dict(
                 zip(names, pool.map(lambda name: reader.read(name, rows), names), strict=True)
             )
 
-        pending = ahead.submit(read, starts[0])
-        for following in [*starts[1:], None]:
-            chunk = pending.result()
-            if following is not None:
-                pending = ahead.submit(read, following)
-            yield chunk
+        yield from ahead(
+            _read_chunk(plan, first, min(first + starts.step, stop), read) for first in starts
+        )
 
 
 ReadColumns = Callable[[Sequence[str], Integers | range], dict[str, Array]]
