@@ -317,7 +317,8 @@ class FeaturePipeline:
                 f"the feature pipeline takes {len(self.inputs)} columns ({', '.join(self.inputs)}),"
                 f" not an array of shape {matrix.shape}"
             )
-        out = np.empty((len(matrix), len(self.outputs)), np.float32)
+        # By columns, as features come and go: across rows a large matrix misses the caches.
+        out = np.empty((len(matrix), len(self.outputs)), np.float32, order="F")
         for start in range(0, len(matrix), BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
             try:
@@ -475,7 +476,7 @@ def _fit_pca(matrix: Array, scaled: FeaturePipeline, pca: PcaConfig, seed: int) 
     """Return `scaled` with a PCA added that is fitted to what it makes of `matrix`."""
     from sklearn.decomposition import PCA
 
-    values = matrix.astype(np.float64)
+    values = matrix.astype(np.float64, order="C")
     if scaled.mean is not None:
         values -= scaled.mean
     if scaled.scale is not None:

@@ -174,10 +174,10 @@ def take(config: PreprocessConfig, groups: Groups, rows: Array) -> Groups:
 
 
 def continuous(groups: Groups, names: Sequence[str]) -> NDArray[np.float32]:
-    """Return continuous features as a matrix `(n_events, n_features)`."""
+    """Return continuous features as a matrix `(n_events, n_features)`, stored by columns."""
     columns = groups["cont_features"]
     n_rows = len(groups["targets"][TARGET])
-    matrix = np.empty((n_rows, len(names)), np.float32)
+    matrix = np.empty((n_rows, len(names)), np.float32, order="F")
     for position, name in enumerate(names):
         matrix[:, position] = columns[name]
     return matrix
