@@ -25,22 +25,66 @@ N_EVENTS = 40_000
 pytestmark = pytest.mark.usefixtures("chain")
 
 
+TELL_MODULES = """
+import atexit, json, os, sys
+
+def tell():
+    modules = [name for name in os.environ["ASKED"].split() if name in sys.modules]
+    with open(os.environ["TOLD"], "a") as file:
+        file.write(json.dumps([sys.argv, modules]) + chr(10))
+
+atexit.register(tell)
+"""
+"""A sitecustomize.py: each process writes which of the modules in question it has imported."""
+
+
 @pytest.fixture(scope="module")
 def chain(shared_workspace: Workspace) -> Workspace:
     """Run the whole chain once, with the commands users know."""
     w = shared_workspace
+    (w.folder / "told").mkdir()
+    (w.folder / "told" / "sitecustomize.py").write_text(TELL_MODULES)
+    spied = {
+        "PYTHONPATH": str(w.folder / "told"),
+        "TOLD": str(w.folder / "told" / "modules.jsonl"),
+        "ASKED": " ".join(set().union(*IMPORTED.values())),
+    }
     toys(w, N_EVENTS, "--seed", "7")
-    w.run("python", "preprocess.py", "--config-name", "bbH_tt.yaml", "year=2018")
+    analysis = ("--config-name", "bbH_tt.yaml", "year=2018")
+    w.run("python", "preprocess.py", *analysis, environment=spied)
     prediction = ("--config-path", "configs/preprocess/prediction_data")
-    w.run("python", "preprocess.py", *prediction, "--config-name", "bbH_tt.yaml", "year=2018")
+    w.run("python", "preprocess.py", *prediction, *analysis, environment=spied)
     parameters = ("-P", "n_splits=2", "-P", "num_iterations=20")
-    w.run("mlflow", "run", "-e", "main", *parameters, "--env-manager=local", ".")
+    w.run("mlflow", "run", "-e", "main", *parameters, "--env-manager=local", ".", environment=spied)
     ids = last_run(w)
     both = [f"experiment_id={ids['experiment_id']}", f"run_id={ids['run_id']}"]
     for name in ("for_evaluation.yaml", "for_datacards.yaml"):
-        w.run("python", "predict.py", "--config-name", name, "year=2018", *both)
+        w.run(
+            *("python", "predict.py", "--config-name", name, "year=2018", *both), environment=spied
+        )
     w.run("python", "evaluate.py", *both, "dataset=test", "n_bootstrap=20")
     return w
+
+
+IMPORTED = {
+    "preprocess.py": {"uproot", "tables"},
+    "train.py": {"tables", "lightgbm", "mlflow", "pandas", "scipy", "pyarrow"},
+    "for_evaluation.yaml": {"uproot", "tables", "numba", "scipy", "pyarrow"},
+    "for_datacards.yaml": {"uproot", "tables", "numba", "scipy", "pyarrow", "awkward.contents"},
+    "nobody": {"sklearn", "plotly", "distributed"},
+}
+"""Which of all these a script may import: what it works with, and what that brings along."""
+
+
+def test_no_script_imports_what_it_does_not_use(chain: Workspace) -> None:
+    told = (chain.folder / "told" / "modules.jsonl").read_text().splitlines()
+    seen = set()
+    for arguments, modules in map(json.loads, told):
+        for script, expected in IMPORTED.items():
+            if script == Path(arguments[0]).name or script in arguments:
+                seen.add(script)
+                assert set(modules) <= expected, arguments
+    assert seen == IMPORTED.keys() - {"nobody"}
 
 
 def artifacts(workspace: Workspace) -> Path:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from utils import forest as forest_module
-from utils.forest import BLOCK, TASK_BLOCKS, compile_forest
+from utils.forest import TASK_EVENTS, compile_forest, kernels
+from utils.forest.kernels import BLOCK
 from utils.schema import PROJECT, InputError, RunError
 
 SPECIAL = [0.0, -0.0, np.nan, np.inf, -np.inf, 1e-36, -1e-36, 1e-35, -1e-35, 1e-34, -1e-34]
@@ -174,7 +174,7 @@ def booster() -> lgb.Booster:
 @pytest.fixture(scope="module")
 def many(booster: lgb.Booster) -> np.ndarray:
     """More events than one task holds, the last block incomplete."""
-    return make_features(np.random.default_rng(2), 2 * BLOCK * TASK_BLOCKS + 77)
+    return make_features(np.random.default_rng(2), 2 * TASK_EVENTS + 77)
 
 
 def test_more_thresholds_than_a_byte_counts() -> None:
@@ -378,7 +378,7 @@ def test_kernels_work_where_machine_code_cannot_be_kept() -> None:
     # Code without a file has no folder for its cache, as in a read-only project and home.
     namespace: dict[str, Any] = {}
     exec("def twice(x):\n    return 2 * x", namespace)
-    assert forest_module._kernel(namespace["twice"])(21) == 42
+    assert kernels._kernel(namespace["twice"])(21) == 42
 
 
 def test_a_forest_loads_nothing_it_does_not_use(tmp_path: Path) -> None:
