@@ -65,7 +65,7 @@ def forest(analysis_file: Path) -> dict[str, Any]:
             some = features[:N_COMPARED].copy()
             compiled.raw_scores(some)
             theirs, ours, two = [], [], []
-            for _ in range(3):
+            for _ in range(5):
                 predict = partial(booster.predict, some, raw_score=True, num_threads=1)
                 seconds, expected = _timed(predict)
                 theirs.append(seconds / N_COMPARED)
