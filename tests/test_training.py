@@ -38,6 +38,7 @@ def task(data: dict[str, Any], index: int, n_classes: int = 3, **model_param: An
         split=training.splits(data["fold"], 2, None)[index],
         parameters=training.parameters({"num_iterations": 6, **model_param}, n_classes, 11),
         n_threads=1,
+        n_binning_threads=1,
         train_metric_every=2,
     )
 
@@ -150,6 +151,28 @@ def test_parameters_that_make_no_sense(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         training.parameters(model_param, n_classes, 1)
+
+
+@pytest.mark.parametrize("model_param", [{}, {"num_leaves": 31, "bagging_fraction": 0.5}])
+def test_the_number_of_threads_changes_nothing(model_param: dict[str, Any]) -> None:
+    rng = np.random.default_rng(3)
+    n = 6000  # LightGBM leaves fewer than 1024 rows to one thread
+    matrix = rng.normal(size=(n, 3)).astype(np.float32)
+    target = np.argmax(matrix + rng.gumbel(size=(n, 3)), axis=1).astype(np.int32)
+    many = {"matrix": matrix, "target": target, "fold": (np.arange(n) % 2).astype(np.int32)}
+    given = training.parameters({"num_iterations": 20, "bagging_freq": 1, **model_param}, 3, 1)
+    assert given.lightgbm["deterministic"] is True
+    found = set()
+    for n_threads, n_binning_threads in ((1, 1), (1, 3), (2, 2), (3, 1)):
+        one = replace(
+            task(many, 0),
+            weight=np.linspace(0.1, 3.0, n),
+            parameters=given,
+            n_threads=n_threads,
+            n_binning_threads=n_binning_threads,
+        )
+        found.add(training.train_fold(one).model.split("\nparameters:")[0])
+    assert len(found) == 1
 
 
 def test_parameters_by_their_other_names() -> None:

@@ -309,6 +309,7 @@ def train(
                 split=split,
                 parameters=settings,
                 n_threads=_threads(workers, i, len(rows)),
+                n_binning_threads=available_cores() if workers.kind == "local" else 1,
                 train_metric_every=every,
                 watch=watch if workers.shares_memory else None,
             )

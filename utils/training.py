@@ -64,6 +64,8 @@ def parameters(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Par
     else:
         given["metric"] = _binary_metrics(given.get("metric", []))
     given.setdefault("seed", seed)
+    # Neither the number of threads nor the turns they take may change a model.
+    given.setdefault("deterministic", True)
     if not given.get("force_row_wise"):
         # Left alone, LightGBM times both ways and takes the faster: not the same model every time.
         given.setdefault("force_col_wise", True)
@@ -162,7 +164,11 @@ def splits(
 
 @dataclass(frozen=True)
 class FoldTask:
-    """All one fold needs: `load` returns its feature matrix `(n, n_features)`, float32."""
+    """All one fold needs: `load` returns its feature matrix `(n, n_features)`, float32.
+
+    Folds in one process bin their features one after another, each with `n_binning_threads`, and
+    then train side by side, each with `n_threads`.
+    """
 
     index: int
     load: Callable[[], NDArray[np.float32]]
@@ -172,6 +178,7 @@ class FoldTask:
     split: Split
     parameters: Parameters
     n_threads: int
+    n_binning_threads: int
     train_metric_every: int
     watch: Callable[[int, int, str, float], None] | None = None
 
@@ -268,7 +275,7 @@ def _datasets(task: FoldTask) -> tuple[Any, Any]:
                 weight=task.weight[rows],
                 feature_name=names,
                 reference=sets[0] if sets else None,
-                params={**task.parameters.lightgbm, "num_threads": task.n_threads},
+                params={**task.parameters.lightgbm, "num_threads": task.n_binning_threads},
                 free_raw_data=True,
             )
             try:
