@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from utils.forest.arrays import MAX_LEAVES, Columns, Trees, compile_trees, entries, parse_tree
 from utils.schema import InputError, RunError
+from utils.threads import each
 
 TASK_EVENTS = 32_768
 """Events in one unit of work of a thread."""
@@ -123,13 +123,8 @@ class Forest:
                 convert(out)
 
         starts = range(0, len(X), TASK_EVENTS)
-        if n_threads > 1 and len(starts) > 1:
-            # The kernels release the interpreter lock; every event has its own row of `scores`.
-            with ThreadPoolExecutor(min(n_threads, len(starts))) as pool:
-                list(pool.map(task, starts))
-        else:
-            for start in starts:
-                task(start)
+        # The kernels release the interpreter lock; every event has its own row of `scores`.
+        each(task, starts, max(1, min(n_threads, len(starts))))
         return scores
 
 
