@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from utils.schema import PROJECT, FoldRule, Recipe, RunError
+from utils.schema import PROJECT, ClassInfo, FoldRule, Recipe, RunError
 from utils.stages.evaluation.tables import read_table
 from utils.system import program
 
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
-from utils import program
-from utils.files import complete
+from utils.system import program
+from utils.system.files import complete
 from utils.schema import TrainConfig
 def main():
     with program._one_line_errors(), complete(Path(sys.argv[0])) as partial:
@@ -74,7 +74,7 @@ def _recipe() -> Recipe:
     return Recipe(
         analysis={},
         training={},
-        classes=({"id": 0, "name": "a"}, {"id": 1, "name": "b"}),
+        classes=(ClassInfo(name="a"), ClassInfo(name="b")),
         features=(),
         pipeline={},
         fold=FoldRule("modulo", ("evt",), 2),

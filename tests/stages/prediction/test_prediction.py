@@ -18,6 +18,7 @@ from utils.columns.pipeline import FeaturePipeline
 from utils.formats.friends import FriendWriter
 from utils.models import scoring
 from utils.schema import (
+    ClassInfo,
     ConfigError,
     FoldRule,
     InputError,
@@ -84,7 +85,7 @@ def scorer_of(
             **keys,
         ),
         training={},
-        classes=tuple({"id": i, "name": n} for i, n in enumerate(CLASSES)),
+        classes=tuple(ClassInfo(name=n) for n in CLASSES),
         features=features,
         pipeline=PIPELINE.to_json(),
         fold=rule,
