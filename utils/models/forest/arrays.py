@@ -15,6 +15,9 @@ MAX_LEAVES = 64
 MAX_THRESHOLDS = 255
 """Thresholds of one column, so that ranks fit a byte; a feature with more takes several columns."""
 
+BLOCK = 1024
+"""Events evaluated at once: their codes, one byte per column, stay in the first-level cache."""
+
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2
 _MISSING_NONE, _MISSING_ZERO, _MISSING_NAN = 0, 1, 2
 _LEFT, _RIGHT = 0, MAX_THRESHOLDS  # ranks below and above every threshold
