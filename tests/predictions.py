@@ -13,6 +13,7 @@ import uproot
 from utils.columns.pipeline import FeaturePipeline
 from utils.models import scoring
 from utils.schema import (
+    ClassInfo,
     FoldRule,
     PredictConfig,
     PreprocessConfig,
@@ -62,7 +63,7 @@ def scorer_of(
             **keys,
         ),
         training={},
-        classes=tuple({"id": i, "name": n} for i, n in enumerate(CLASSES)),
+        classes=tuple(ClassInfo(name=n) for n in CLASSES),
         features=features,
         pipeline=PIPELINE.to_json(),
         fold=rule,

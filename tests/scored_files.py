@@ -16,6 +16,7 @@ from utils.formats.tables import METADATA
 from utils.schema import (
     PHYSICS_WEIGHT,
     TARGET,
+    ClassInfo,
     FoldRule,
     Recipe,
 )
@@ -63,5 +64,5 @@ def write_scored(path: Path, piece: dict[str, dict[str, Any]], **description: An
 
 
 def weighted_recipe() -> Recipe:
-    classes = ({"id": 0, "name": "a"}, {"id": 1, "name": "b"})
+    classes = (ClassInfo(name="a"), ClassInfo(name="b"))
     return replace(recipe("keep"), classes=classes, analysis={"weight": "w"})

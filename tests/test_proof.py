@@ -32,7 +32,7 @@ from utils.columns.folds import fold_of
 from utils.columns.pipeline import FeaturePipeline
 from utils.formats import friends, runs
 from utils.models import forest
-from utils.schema import PROJECT, FoldRule, ProofError, Recipe
+from utils.schema import PROJECT, ClassInfo, FoldRule, ProofError, Recipe
 
 
 def scorer(columns: Columns, rule: FoldRule = RULE, strength: float = 1.0) -> proof.Scores:
@@ -288,7 +288,7 @@ class StandIn:
         self.recipe = Recipe(
             analysis=ANALYSIS,
             training={},
-            classes=tuple({"id": i, "name": n} for i, n in enumerate(["sig", "bkg", "tau"])),
+            classes=tuple(ClassInfo(name=n) for n in ["sig", "bkg", "tau"]),
             features=FEATURES,
             pipeline=pipeline.to_json(),
             fold=RULE,

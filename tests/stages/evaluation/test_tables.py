@@ -13,6 +13,7 @@ from utils.results.metrics import EvaluationOptions, evaluate
 from utils.schema import (
     PHYSICS_WEIGHT,
     TARGET,
+    ClassInfo,
     FoldRule,
     Recipe,
     RunError,
@@ -79,7 +80,7 @@ def _recipe() -> Recipe:
     return Recipe(
         analysis={},
         training={},
-        classes=({"id": 0, "name": "a"}, {"id": 1, "name": "b"}),
+        classes=(ClassInfo(name="a"), ClassInfo(name="b")),
         features=(),
         pipeline={},
         fold=FoldRule("modulo", ("evt",), 2),
