@@ -9,22 +9,23 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from utils import program
 from utils.schema import EvaluateConfig
+from utils.system import program
 
 log = logging.getLogger("evaluate")
 
 
 def evaluate(config: EvaluateConfig) -> None:
     """Evaluate the dataset that `config` names, and log metrics and figures to its run."""
-    from utils import evaluation, presentation, tracking
+    from utils.formats import runs
+    from utils.stages import evaluation
 
-    with presentation.papers() as writer:  # starts while the numbers are made
-        run = tracking.open_run(config.run_id, config.experiment_id)
+    with evaluation.papers() as writer:  # starts while the numbers are made
+        run = runs.open_run(config.run_id, config.experiment_id)
         evaluated = evaluation.evaluate_dataset(run, config)
-        presentation.log_summary(evaluated)
-        presentation.publish(run, config, evaluated, writer)
-    log.info("Browse and compare: %smlflow ui", tracking.uri_prefix())
+        evaluation.log_summary(evaluated)
+        evaluation.publish(run, config, evaluated, writer)
+    log.info("Browse and compare: %smlflow ui", runs.uri_prefix())
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")

@@ -10,24 +10,26 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from utils import program
 from utils.schema import PredictConfig
+from utils.system import program
 
 log = logging.getLogger("predict")
 
 
 def predict(config: PredictConfig) -> None:
     """Score the samples that `config` names with the models of its run, and log the outcome."""
-    from utils import engine, publishing, tracking
+    from utils.formats import runs
+    from utils.stages import prediction
+    from utils.system import engine
 
-    run = tracking.open_run(config.run_id, config.experiment_id)
-    scorer = publishing.open_scorer(run, config)
+    run = runs.open_run(config.run_id, config.experiment_id)
+    scorer = prediction.open_scorer(run, config)
     with engine.start(config.engine) as workers:
         if config.kind == "for_datacards":
-            publishing.publish_friends(run, config, scorer, workers)
+            prediction.publish_friends(run, config, scorer, workers)
         else:
-            publishing.publish_tables(run, config, scorer, workers)
-    for line in publishing.next_commands(run, config, tracking.uri_prefix()):
+            prediction.publish_tables(run, config, scorer, workers)
+    for line in prediction.next_commands(run, config, runs.uri_prefix()):
         log.info("%s", line)
 
 

@@ -11,8 +11,8 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from utils import program
 from utils.schema import PreprocessConfig
+from utils.system import program
 
 log = logging.getLogger("preprocess")
 
@@ -27,44 +27,33 @@ def preprocess(config: PreprocessConfig) -> None:
 
 def make_training_skims(config: PreprocessConfig) -> None:
     """Read every sample once, then split, transform and write the train and the test skim."""
-    from utils import engine, processing, selection, skimming
+    from utils.stages import preprocessing
+    from utils.system import engine
 
-    plan = selection.plan(config, config.read_samples, unit_size=skimming.UNIT_ENTRIES)
-    log.info("Reading %d entries of %d files", plan.n_entries, len(plan.trees))
+    plan = preprocessing.plan_training(config)
     with engine.start(config.engine) as workers:
-        flow, selected = skimming.read_all(workers, plan)
-    skimming.log_cut_flow(flow, config.output_folder / "cut_flow_training.csv")
-    skimming.refuse_empty(flow)
-    skimming.log_missing(selected)
+        flow, selected = preprocessing.read_all(workers, plan)
+    preprocessing.log_cut_flow(flow, config.output_folder / "cut_flow_training.csv")
+    preprocessing.refuse_empty(flow)
+    preprocessing.log_missing(selected)
 
-    pieces = skimming.split(config, plan, skimming.with_weights(config, selected.groups))
-    pipeline = processing.fit_pipeline(
-        skimming.continuous(pieces[0], config.cont_features),
-        config.cont_features,
-        config.scaler,
-        config.pca,
-        config.seed,
-    )
-    skimming.write_training_skims(config, plan, pieces, pipeline)
-    log.info("Next: %s", skimming.next_command(config))
+    weighted = preprocessing.with_weights(config, selected.groups)
+    train, test = preprocessing.split_skims(config, plan, weighted)
+    pipeline = preprocessing.fit(config, train)
+    preprocessing.write_training_skims(config, plan, (train, test), pipeline)
+    log.info("Next: %s", preprocessing.next_command(config))
 
 
 def make_prediction_skims(config: PreprocessConfig) -> None:
     """Stream each sample into a skim of its own, in input order, with the training's pipeline."""
-    from utils import engine, processing, selection, skimming
+    from utils.stages import preprocessing
+    from utils.system import engine
 
-    pipeline = processing.load_pipeline(config.pipe_file)
-    skimming.check_pipeline(config, pipeline)
-    tasks = [
-        skimming.PredictionTask(
-            config, selection.plan(config, [sample]), pipeline, config.skim_file(sample.name)
-        )
-        for sample in config.read_samples
-    ]
+    tasks = preprocessing.prediction_tasks(config)
     with engine.start(config.engine) as workers:
-        flow = skimming.write_prediction_skims(workers, tasks)
-    skimming.log_cut_flow(flow, config.output_folder / "cut_flow_prediction.csv")
-    skimming.save_configuration(config)
+        flow = preprocessing.write_prediction_skims(workers, tasks)
+    preprocessing.log_cut_flow(flow, config.output_folder / "cut_flow_prediction.csv")
+    preprocessing.save_configuration(config)
     log.info("Wrote %d skims to %s", len(tasks), config.output_folder)
     if config.common_cut:
         log.info("What common_cut removed gets fillers in friend trees: %s", config.common_cut)

@@ -10,31 +10,33 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from utils import program
 from utils.schema import TrainConfig
+from utils.system import program
 
 log = logging.getLogger("train")
 
 
 def train(config: TrainConfig) -> str:
     """Train the folds that `config` describes, log everything to a run, and return the run's id."""
-    from utils import crosstraining, engine, recording, tracking
+    from utils.formats import runs
+    from utils.stages import training
+    from utils.system import engine
 
-    skim = crosstraining.open_training_skim(config)
-    data = crosstraining.load(config, skim)
-    rows, audit = crosstraining.split(config, data)
-    settings = crosstraining.settings_of(config, data)
-    tags = recording.tags(config, skim)
+    skim = training.open_training_skim(config)
+    data = training.load_training_set(config, skim)
+    rows, audit = training.split_rows(config, data)
+    settings = training.settings_of(config, data)
+    tags = training.tags(config, skim)
     with (
         engine.start(config.engine) as workers,
-        tracking.training_run(config.experiment_name, config.run_name, tags) as run,
+        runs.training_run(config.experiment_name, config.run_name, tags) as run,
     ):
         log.info("MLflow run %s (experiment %s)", run.run_id, run.experiment_id)
-        run.log_parameters(recording.parameters(config, data))
-        results = crosstraining.train(workers, config, settings, data, rows)
-        recording.log_training(run, config, data, rows, audit, results)
-    tracking.remember(run.run_id, run.experiment_id)
-    for line in recording.next_commands(run, tracking.uri_prefix()):
+        run.log_parameters(training.parameters(config, data))
+        results = training.train_folds(workers, config, settings, data, rows)
+        training.log_training(run, config, data, rows, audit, results)
+    runs.remember(run.run_id, run.experiment_id)
+    for line in training.next_commands(run, runs.uri_prefix()):
         log.info("%s", line)
     return run.run_id
 

@@ -38,7 +38,7 @@ def forest(analysis_file: Path) -> dict[str, Any]:
     import yaml
 
     from benchmarks.textbook import read_skim
-    from utils.forest import compile_forest
+    from utils.models.forest import compile_forest
 
     analysis = yaml.safe_load(analysis_file.read_text())
     events = read_skim(Path(analysis["skim_path"]) / "training" / "train.h5")
@@ -95,7 +95,7 @@ def _same(a: Any, b: Any) -> bool:
 
 def first(model: Path) -> dict[str, Any]:
     """Compile a model and score one event; the benchmark times the whole process."""
-    from utils.forest import compile_forest
+    from utils.models.forest import compile_forest
 
     compiled = compile_forest(model.read_text())
     scores = compiled.raw_scores(np.zeros((1, len(compiled.feature_names)), np.float32))
@@ -104,15 +104,17 @@ def first(model: Path) -> dict[str, Any]:
 
 def figures(run_id: str, table_name: str, output: Path) -> dict[str, Any]:
     """Make the figures the textbook makes: densities, confusion matrices, ROC, precision-recall."""
-    from utils import evaluation, metrics, tracking
-    from utils.engine import available_cores
-    from utils.metrics.naming import class_slugs
-    from utils.plotting import Style, curves, densities, matrices
-    from utils.report.files import write_html
-    from utils.report.page import library
+    from utils.formats import runs
+    from utils.results import metrics
+    from utils.results.metrics.naming import class_slugs
+    from utils.results.plotting import Style, curves, densities, matrices
+    from utils.results.report.files import write_html
+    from utils.results.report.page import library
+    from utils.stages.evaluation.numbers import load_table
+    from utils.system.engine import available_cores
 
-    run = tracking.open_run(run_id)
-    table, _ = evaluation.load_table(run, run.recipe, table_name)
+    run = runs.open_run(run_id)
+    table, _ = load_table(run, run.recipe, table_name)
     options = metrics.EvaluationOptions(sections=SHOWN, n_threads=available_cores())
     result = metrics.evaluate(table, options)
     style = Style(table.classes)
@@ -134,15 +136,15 @@ def figures(run_id: str, table_name: str, output: Path) -> dict[str, Any]:
 
 def log_table(run_id: str, table: Path) -> dict[str, Any]:
     """Log a table of scored events to a run, for `figures`."""
-    from utils import tracking
+    from utils.formats import runs
 
-    tracking.client().log_artifact(run_id, str(table), "pred")
+    runs.client().log_artifact(run_id, str(table), "pred")
     return {"logged": table.name}
 
 
 def main() -> None:
     """Run one measured part, started as the scripts start."""
-    from utils.imports import spare_collections
+    from utils.system.libraries.imports import spare_collections
 
     spare_collections()
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])

@@ -13,7 +13,7 @@ from pathlib import Path
 DRIVER = r"""
 import json, os, pathlib, runpy, sys
 sys.path.insert(0, os.getcwd())
-from utils.report import pdf
+from utils.results.report import pdf
 # PDFs have tests of their own; kaleido takes a second for each.
 def draw(specs, patience):
     for path in specs:

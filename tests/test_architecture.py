@@ -1,9 +1,12 @@
-"""The imports of `utils` stay a star, prints stay out, and some libraries have one home."""
+"""The house: floors import downwards only, in no circle, and some libraries have one home.
+
+The picture and its reasons are in docs/architecture.md.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,44 +15,50 @@ import pytest
 
 from utils.schema import PROJECT
 
+FLOORS = (
+    "schema",  # what users may write, and the types that travel between stages
+    "system",  # files, threads, engines, how a program starts, libraries imported late
+    "columns",  # numpy on columns: opens no file
+    "formats",  # one module a file format: knows no physics
+    "models",  # one module a kind of model, and fold-routed scores
+    "results",  # named results, and what people look at
+    "stages",  # one folder a script
+)
+"""From the ground up: each may import those before it."""
+
+STAGES = ("preprocessing", "training", "prediction", "evaluation")
+"""Folders of `stages` in order: each may use those before it (predicting reads ntuples)."""
+
 SCRIPTS = ("preprocess.py", "train.py", "predict.py", "evaluate.py")
 
-FREE = {"schema", "files", "threads", "imports", "boosters", "jit", "rootfiles"}
-"""What every module may import: shared types, files that are complete or absent, and libraries
-without what they would import for others."""
+ENTRY_ONLY = "utils.system.program"
+"""What only scripts and commands may import: how a program starts."""
 
-ENTRY_ONLY = {"program"}
-"""What only scripts and `python -m` entries may import: how a program starts."""
-
-ARROWS = {
-    "ntuples": {"expressions"},
-    "training": {"folds"},
-    "identities": {"folds"},
-    "inference": {"folds", "forest"},
-    "plotting": {"metrics"},
-    "report": {"plotting", "metrics"},
-    "tables": {"metrics"},
-    "alignment": {"folds", "friends"},
-    "new_analysis": {"ntuples"},
+HOMES = {
+    "mlflow": "formats/runs.py",
+    "tables": "formats/skims.py",
+    "lightgbm": "system/libraries/boosters.py",
+    "numba": "system/libraries/jit.py",
+    "uproot": "system/libraries/rootfiles.py",
+    "dask": "system/engine.py",
+    "distributed": "system/engine.py",
+    "dask_jobqueue": "system/engine.py",
+    "joblib": "system/engine.py",
+    "tqdm": "system/engine.py",
+    "hydra": "system/program.py",
+    "plotly": "results/",
+    "kaleido": "results/report/",
+    "pydantic": "schema/",
 }
-"""Every arrow between modules beyond FREE: each imports what makes its input. A new one is a
-decision: draw it here."""
+"""Libraries that one place imports."""
 
-STEPS = {
-    "preprocess": {"selection", "skimming"},
-    "train": {"crosstraining", "recording"},
-    "predict": {"prediction_tasks", "prediction", "publishing", "scored_tables"},
-    "proof": {"proof"},
-    "evaluate": {"evaluation", "presentation"},
+ALSO = {
+    "pydantic": ("system/program.py",),  # the base class of every configuration
+    "hydra": SCRIPTS,
 }
-"""The steps that a stage's script (or `python -m utils.proof`) calls by name, in order of the
-stages. Like a script a step joins modules, and no module imports it. It may use steps of its own
-and of earlier stages (predicting from ntuples selects as preprocessing does), never later ones."""
+"""Who else may."""
 
-ALL_STEPS = set().union(*STEPS.values())
-
-RESULT_TYPES = "utils.metrics.results"
-"""Of the metrics, figures and the report know the result types and nothing that computes."""
+TYPE_MAKERS = {"NDArray", "dict", "Mapping", "Callable", "Sequence", "Iterator", "Literal", "tuple"}
 
 
 @dataclass(frozen=True)
@@ -79,53 +88,82 @@ def imports_of(path: Path) -> Iterator[Import]:
                 yield Import(path, node.lineno, f"{node.module}.{alias.name}")
 
 
-def unit(path: Path, utils: Path) -> str:
-    """Return the module a file belongs to: its own name, or its package's."""
-    part = path.relative_to(utils).parts[0]
-    return part.removesuffix(".py")
+def sources(utils: Path) -> list[Path]:
+    return sorted(utils.rglob("*.py"))
 
 
-def is_entry(path: Path) -> bool:
-    """Return whether `python -m` starts this file."""
-    return path.name == "__main__.py" or 'if __name__ == "__main__":' in path.read_text()
+def floor_of(parts: tuple[str, ...]) -> str | None:
+    """Return the floor of a module by the parts of its name below `utils`; None: a command."""
+    return parts[0] if parts and parts[0] in FLOORS else None
 
 
-def allowed_from(source: str, modules: set[str]) -> set[str]:
-    """Return the modules that `source` may import."""
-    if source not in ALL_STEPS:
-        return {source} | FREE | ARROWS.get(source, set())
-    usable: set[str] = set()
-    for steps in STEPS.values():
-        usable |= steps
-        if source in steps:
-            break
-    return (modules - ALL_STEPS - ENTRY_ONLY) | usable
-
-
-def forbidden_arrows(utils: Path) -> list[str]:
-    """Return a complaint for each import that the picture above does not show."""
-    paths = sorted(utils.rglob("*.py"))
-    modules = {unit(path, utils) for path in paths}
+def upward_imports(utils: Path) -> list[str]:
+    """Return a complaint for each import of a floor above, a later stage, or a command."""
     found = []
-    for path in paths:
-        source = unit(path, utils)
-        allowed = allowed_from(source, modules) | (ENTRY_ONLY if is_entry(path) else set())
+    for path in sources(utils):
+        here = path.relative_to(utils).with_suffix("").parts
+        mine = floor_of(here)
         for item in imports_of(path):
-            if not item.module.startswith("utils."):
+            top, *there = item.module.split(".")
+            if top != "utils" or mine is None:
                 continue
-            target = item.module.split(".")[1]
-            if target not in allowed:
-                found.append(f"{item}: {source} -> {target} is a new arrow")
-            computes = target == "metrics" and not item.module.startswith(RESULT_TYPES)
-            if source in ("plotting", "report") and computes:
-                found.append(f"{item}: {source} may know {RESULT_TYPES} only")
+            its = floor_of(tuple(there))
+            if its is None:
+                found.append(f"{item}: {mine} -> command {there[0] if there else 'utils'}")
+            elif FLOORS.index(its) > FLOORS.index(mine):
+                found.append(f"{item}: {mine} -> {its} goes up")
+            elif mine == its == "stages" and len(here) > 1 and len(there) > 1:
+                order = [STAGES.index(name) for name in (here[1], there[1])]
+                if order[1] > order[0]:
+                    found.append(f"{item}: {here[1]} -> {there[1]}, a later stage")
+            if item.module.startswith(ENTRY_ONLY) and "program" not in here:
+                found.append(f"{item}: only scripts and commands start programs")
     return found
+
+
+def circles(utils: Path) -> list[str]:
+    """Return the circles of imports between files, also of those inside functions."""
+    names = {}
+    for path in sources(utils):
+        parts = path.relative_to(utils.parent).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    arrows = {
+        name: {
+            found
+            for item in imports_of(path)
+            if (found := _longest(item.module, names)) and found != name
+        }
+        # A package's own names are no arrow to it: importing it is importing what it hands out.
+        for name, path in names.items()
+    }
+    found, done = [], set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        if name in trail:
+            found.append(" -> ".join([*trail[trail.index(name) :], name]))
+        elif name not in done:
+            for target in sorted(arrows[name]):
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in arrows:
+        visit(name, ())
+    return found
+
+
+def _longest(module: str, known: Iterable[str]) -> str | None:
+    parts = module.split(".")
+    while parts:
+        if ".".join(parts) in known:
+            return ".".join(parts)
+        parts.pop()
+    return None
 
 
 def prints(folder: Path) -> list[str]:
     return [
         f"{path.name}:{node.lineno} prints: log it, or write a result to sys.stdout"
-        for path in sorted(folder.rglob("*.py"))
+        for path in sources(folder)
         for node in nodes(path)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
@@ -133,66 +171,119 @@ def prints(folder: Path) -> list[str]:
     ]
 
 
-HOMES = {
-    "mlflow": "tracking.py",
-    "lightgbm": "boosters.py",
-    "numba": "jit.py",
-    "uproot": "rootfiles.py",
-}
-"""Libraries that only one module imports."""
+def imports_elsewhere(files: Iterable[Path], utils: Path) -> list[str]:
+    """Return a complaint for each library that is imported outside its home."""
+    found = []
+    for path in files:
+        inside = path.is_relative_to(utils)
+        place = str(path.relative_to(utils)) if inside else path.name
+        for item in imports_of(path):
+            library = item.module.split(".")[0]
+            allowed = (HOMES.get(library, ""), *ALSO.get(library, ()))
+            if library in HOMES and not place.startswith(allowed):
+                found.append(f"{item}: this belongs in {HOMES[library]}")
+    return found
 
 
-def imports_elsewhere(files: list[Path]) -> list[str]:
-    return [
-        f"{item}: this belongs in {HOMES[library]}"
-        for path in files
-        for item in imports_of(path)
-        if (library := item.module.split(".")[0]) in HOMES and path.name != HOMES[library]
-    ]
+def synonyms(utils: Path) -> list[str]:
+    """Return a complaint for each name of a type that is defined twice, and each second name."""
+    by_name: dict[str, str] = {}
+    by_type: dict[str, str] = {}
+    found = []
+    for path in sources(utils):
+        for node in ast.parse(path.read_text()).body:
+            if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript)):
+                continue
+            maker = ast.unparse(node.value.value).split(".")[-1]
+            [target] = node.targets
+            if maker not in TYPE_MAKERS or not isinstance(target, ast.Name):
+                continue
+            where, means = f"{path.name}:{node.lineno}", ast.unparse(node.value)
+            first = by_name.setdefault(target.id, where)
+            if first != where:
+                found.append(f"{where} defines {target.id}, as {first} does")
+            other = by_type.setdefault(means, target.id)
+            if other != target.id:
+                found.append(f"{where} defines {target.id}, which is {other}")
+    return found
 
 
 def scripts() -> list[Path]:
-    return [PROJECT / name for name in SCRIPTS if (PROJECT / name).is_file()]
+    return [PROJECT / name for name in SCRIPTS]
 
 
-def test_no_new_arrow() -> None:
-    assert forbidden_arrows(PROJECT / "utils") == []
+UTILS = PROJECT / "utils"
+
+
+def test_floors_import_downwards_only() -> None:
+    assert upward_imports(UTILS) == []
+
+
+def test_imports_have_no_circle() -> None:
+    assert circles(UTILS) == []
+
+
+def test_every_folder_is_a_floor_or_a_command() -> None:
+    folders = {p.name for p in UTILS.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    commands = {name for name in folders if (UTILS / name / "__main__.py").is_file()}
+    assert folders - commands == set(FLOORS)
+    stages = {p.name for p in (UTILS / "stages").iterdir() if p.is_dir()} - {"__pycache__"}
+    assert stages == set(STAGES)
+
+
+def test_every_flat_file_is_a_command() -> None:
+    flat = [p for p in UTILS.glob("*.py") if p.name != "__init__.py"]
+    assert [p.name for p in flat if 'if __name__ == "__main__":' not in p.read_text()] == []
 
 
 def test_no_print_in_utils() -> None:
-    assert prints(PROJECT / "utils") == []
+    assert prints(UTILS) == []
 
 
-def test_some_libraries_have_one_home() -> None:
-    assert imports_elsewhere([*(PROJECT / "utils").rglob("*.py"), *scripts()]) == []
+def test_libraries_have_one_home() -> None:
+    assert imports_elsewhere([*sources(UTILS), *scripts()], UTILS) == []
+
+
+def test_a_type_has_one_name() -> None:
+    assert synonyms(UTILS) == []
+
+
+def handed_out(package: Path) -> set[str]:
+    """Return what a package says that it hands out: `__all__`, and its modules."""
+    names = {path.stem for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
+    for node in ast.parse((package / "__init__.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            names |= set(ast.literal_eval(node.value))
+    return names
+
+
+def taken_unsaid(utils: Path, files: Iterable[Path]) -> list[str]:
+    """Return a complaint for each name that is taken from a package which does not list it."""
+    found = []
+    for path in files:
+        for node in nodes(path):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("utils."):
+                continue
+            package = utils.joinpath(*str(node.module).split(".")[1:])
+            if (package / "__init__.py").is_file():
+                missing = {alias.name for alias in node.names} - handed_out(package)
+                found += [f"{path.name}:{node.lineno} takes {n} of {node.module}" for n in missing]
+    return found
+
+
+def test_packages_hand_out_what_they_say() -> None:
+    assert taken_unsaid(UTILS, [*sources(UTILS), *scripts()]) == []
 
 
 def test_utils_never_imports_a_script() -> None:
     stems = {name.removesuffix(".py") for name in SCRIPTS}
     found = [
         str(item)
-        for path in (PROJECT / "utils").rglob("*.py")
+        for path in sources(UTILS)
         for item in imports_of(path)
         if item.module.split(".")[0] in stems
     ]
     assert found == []
-
-
-def test_arrows_have_no_cycle() -> None:
-    def reach(start: str, seen: tuple[str, ...] = ()) -> None:
-        assert start not in seen, f"cycle: {' -> '.join([*seen, start])}"
-        for target in ARROWS.get(start, ()):
-            reach(target, (*seen, start))
-
-    for source in ARROWS:
-        reach(source)
-
-
-def test_every_allowed_arrow_ends_at_a_module() -> None:
-    utils = PROJECT / "utils"
-    there = {unit(path, utils) for path in utils.rglob("*.py")}
-    named = FREE | ENTRY_ONLY | ARROWS.keys() | set().union(*ARROWS.values()) | ALL_STEPS
-    assert named - there == set()
 
 
 def test_scripts_are_short() -> None:
@@ -207,31 +298,61 @@ def test_scripts_are_short() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("folds.py", "from utils import tracking\n", "folds -> tracking"),
-        ("folds.py", "def f():\n    import utils.skims\n", "folds -> skims"),
-        ("weights.py", "from utils.program import fail\n", "weights -> program"),
-        ("weights.py", "from utils import skimming\n", "weights -> skimming"),
-        ("skimming.py", "from utils import crosstraining\n", "skimming -> crosstraining"),
-        ("plotting/a.py", "from utils.metrics import evaluate\n", "results only"),
+        ("columns/folds.py", "from utils.formats import runs\n", "columns -> formats goes up"),
+        ("columns/a.py", "def f():\n    import utils.stages.training\n", "goes up"),
+        ("formats/a.py", "from utils import proof\n", "formats -> command proof"),
+        ("models/a.py", "from utils.system.program import fail\n", "start programs"),
+        (
+            "stages/preprocessing/a.py",
+            "from utils.stages.training import fitting\n",
+            "preprocessing -> training, a later stage",
+        ),
     ],
 )
-def test_a_new_arrow_is_found(tmp_path: Path, name: str, text: str, complaint: str) -> None:
+def test_an_upward_import_is_found(tmp_path: Path, name: str, text: str, complaint: str) -> None:
     path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True)
     path.write_text(text)
-    [found] = forbidden_arrows(tmp_path)
+    [found] = upward_imports(tmp_path)
     assert complaint in found
 
 
-def test_an_entry_may_start_a_program(tmp_path: Path) -> None:
+def test_a_command_may_import_all_and_start_a_program(tmp_path: Path) -> None:
     (tmp_path / "proof.py").write_text(
-        'from utils.program import fail\nif __name__ == "__main__":\n    fail("x")\n'
+        "from utils.stages import prediction\nfrom utils.system.program import fail\n"
     )
-    assert forbidden_arrows(tmp_path) == []
+    assert upward_imports(tmp_path) == []
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "utils" / "columns"
+    folder.mkdir(parents=True)
+    (folder / "a.py").write_text("from utils.columns.b import x\n")
+    (folder / "b.py").write_text("def f():\n    from utils.columns import a\n")
+    [found] = circles(tmp_path / "utils")
+    assert found == "utils.columns.a -> utils.columns.b -> utils.columns.a"
 
 
 def test_print_and_mlflow_are_found(tmp_path: Path) -> None:
     path = tmp_path / "weights.py"
     path.write_text("def f():\n    from mlflow.tracking import MlflowClient\n    print(1)\n")
     assert len(prints(tmp_path)) == 1
-    assert len(imports_elsewhere([path])) == 1
+    assert len(imports_elsewhere([path], tmp_path)) == 1
+
+
+def test_a_second_name_and_a_second_definition_are_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("Array = NDArray[Any]\nColumns = dict[str, Array]\n")
+    (tmp_path / "b.py").write_text("Values = NDArray[Any]\nColumns = Mapping[str, Array]\n")
+    assert sorted(text.split(" ", 1)[1] for text in synonyms(tmp_path)) == [
+        "defines Columns, as a.py:2 does",
+        "defines Values, which is Array",
+    ]
+
+
+def test_a_name_that_a_package_does_not_list_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "__init__.py").write_text('__all__ = ["a"]\n')
+    user = tmp_path / "user.py"
+    user.write_text("from utils.results import a, b\n")
+    assert taken_unsaid(tmp_path, [user]) == ["user.py:1 takes b of utils.results"]

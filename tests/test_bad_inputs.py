@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uproot
+from real_data import DATA
 
-from utils.ntuples import open_tree, stream
+from utils.formats.ntuples import open_tree, stream
 from utils.schema import InputError
-
-DATA = Path(os.environ.get("HEP_DATA", Path(__file__).parents[2] / "shared/data"))
 
 needs_data = pytest.mark.skipif(
     not (DATA / "bad_inputs").is_dir(), reason=f"{DATA}/bad_inputs is absent (see HEP_DATA)"
@@ -243,9 +241,11 @@ def test_damaged_bytes_are_found_or_harmless(tmp_path):
 
 
 MEASURE = """
-import resource
-from tests.test_bad_inputs import DATA, READS, read_everything
-from utils.ntuples import open_tree
+import resource, sys
+sys.path += ["tests"]
+from real_data import DATA
+from test_bad_inputs import READS, read_everything
+from utils.formats.ntuples import open_tree
 for file, tree, *_ in READS:
     path = DATA / "bad_inputs" / f"{file}.root"
     flat = [n for n, kind in open_tree(path, tree).branches.items() if not kind.shape]

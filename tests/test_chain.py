@@ -17,7 +17,7 @@ import pytest
 import uproot
 from conftest import Workspace, copy_project, last_run, toys
 
-from utils.tables import METADATA
+from utils.formats.tables import METADATA
 
 GOLDEN = Path(__file__).parent / "golden" / "chain.json"
 N_EVENTS = 40_000

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_plotting import make_evaluation
+from evaluations import make_evaluation
 
-from utils import tracking
-from utils.metrics import flat_metrics
-from utils.plotting import Style, figures
-from utils.report import write_html, write_report
+from utils.formats import runs
+from utils.results.metrics import flat_metrics
+from utils.results.plotting import Style, figures
+from utils.results.report import write_html, write_report
 
 # MLflow's own imports warn of what it uses of other libraries; nothing here can mend that.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -49,8 +49,8 @@ def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sh
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
         patch.chdir(folder)
-        client = tracking.client()
-        run = tracking.open_run(client.create_run("0", run_name="evaluated").info.run_id)
+        client = runs.client()
+        run = runs.open_run(client.create_run("0", run_name="evaluated").info.run_id)
         evaluation = make_evaluation(("signal", "background"))
         style = Style(evaluation.classes)
         drawn = figures(evaluation, style)

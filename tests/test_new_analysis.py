@@ -15,11 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from one_process import run_commands, run_id, succeed
 
 from utils import new_analysis
-from utils.expressions import FUNCTIONS, parse
-from utils.program import typed
+from utils.columns.expressions import FUNCTIONS, parse
+from utils.formats.skims import open_skim
 from utils.proof import prove_alignment
 from utils.schema import PROJECT, ConfigError, PreprocessConfig
-from utils.skims import open_skim
+from utils.system.program import typed
 from utils.toys import write_ntuples
 
 PREDICTION = ("--config-path", "configs/preprocess/prediction_data")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -12,13 +11,13 @@ import pytest
 import uproot
 from conftest import Workspace
 from one_process import run_commands, run_id, succeed
+from real_data import DATA
 
 from utils import new_analysis
-from utils.folds import hash64
+from utils.columns.identity import hash64
 from utils.proof import prove_alignment
 from utils.schema import PROJECT
 
-DATA = Path(os.environ.get("HEP_DATA", PROJECT.parent / "shared/data"))
 CMS, HZZ = DATA / "cms_htt_skim", DATA / "hzz4mu"
 PREDICTION = ("--config-path", "configs/preprocess/prediction_data")
 
@@ -113,7 +112,7 @@ def test_training_weights_and_classes(
     cms: list[tuple[int, str]], shared_workspace: Workspace
 ) -> None:
     """The physics weight of the nine files is constant per file and travels with each event."""
-    from utils.skims import open_skim
+    from utils.formats.skims import open_skim
 
     skim = open_skim(shared_workspace.folder / "data/cms_htt_skims/training/test.h5")
     columns = skim.read({"weights": ["weight"], "provenance": ["sample"], "targets": ["target"]})

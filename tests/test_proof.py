@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,9 +14,14 @@ import uproot
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from real_data import DATA
 
-from utils import folds, forest, friends, processing, proof, tracking
-from utils.schema import PROJECT, FoldRule, InputError, PipelineError, ProofError, Recipe
+from utils import proof
+from utils.columns.folds import fold_of
+from utils.columns.pipeline import FeaturePipeline
+from utils.formats import friends, runs
+from utils.models import forest
+from utils.schema import PROJECT, ClassInfo, FoldRule, InputError, PipelineError, ProofError, Recipe
 
 Columns = dict[str, NDArray[Any]]
 N = 500
@@ -80,7 +84,7 @@ def metadata_of(path: Path, rule: FoldRule = RULE, **changes: Any) -> dict[str, 
 def friend_rows(columns: Columns, rule: FoldRule = RULE, strength: float = 1.0) -> Columns:
     """All rows of a right friend; entries with x > 1.5 were cut."""
     n = len(columns["x"])
-    fold = folds.fold_of(rule, columns, np.arange(n))
+    fold = fold_of(rule, columns, np.arange(n))
     entry = np.flatnonzero(columns["x"] <= 1.5)
     scores = friends.score_columns(score(columns, fold, strength)[entry], NAMES)
     placed = friends.fill_rows(0, n, entry, scores)
@@ -95,7 +99,7 @@ def write_friend(path: Path, rows: Columns, metadata: dict[str, Any]) -> Path:
 
 
 def scorer(columns: Columns, rule: FoldRule = RULE, strength: float = 1.0) -> proof.Scores:
-    fold = folds.fold_of(rule, columns, np.arange(len(columns["x"])))
+    fold = fold_of(rule, columns, np.arange(len(columns["x"])))
     expected = score(columns, fold, strength)
     expected[columns["x"] > 1.5] = np.nan
     return lambda start, stop: expected[start:stop]
@@ -555,7 +559,7 @@ class StandIn:
         import lightgbm
 
         columns = physics(seed=seed)
-        fold = folds.fold_of(RULE, columns)
+        fold = fold_of(RULE, columns)
         rng = np.random.default_rng(seed)
         target = (columns["x"] + rng.normal(size=N) > 0).astype(int) + (columns["njets"] > 3)
         parameters = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_threads": 1}
@@ -571,7 +575,7 @@ class StandIn:
         ]
         self.run_id = run_id
         numbers = {"mean": [40.0, 0.0], "scale": [20.0, 0.5]}
-        pipeline = processing.FeaturePipeline(
+        pipeline = FeaturePipeline(
             inputs=("pt_1", "ratio"),
             outputs=("pt_1", "ratio"),
             **{k: tuple(v) for k, v in numbers.items()},
@@ -579,7 +583,7 @@ class StandIn:
         self.recipe = Recipe(
             analysis=ANALYSIS,
             training={},
-            classes=tuple({"id": i, "name": n} for i, n in enumerate(["sig", "bkg", "tau"])),
+            classes=tuple(ClassInfo(name=n) for n in ["sig", "bkg", "tau"]),
             features=FEATURES,
             pipeline=pipeline.to_json(),
             fold=RULE,
@@ -601,7 +605,7 @@ class StandIn:
 
     def write_friend(self, path: Path, source: Path, columns: Columns, **change: Any) -> Path:
         """Write what predict.py would, the scores by LightGBM itself; x > 1.5 is cut."""
-        fold = folds.fold_of(RULE, columns)
+        fold = fold_of(RULE, columns)
         probabilities = np.stack([b.predict(features(columns)) for b in self.boosters])
         entry = np.flatnonzero(columns["x"] <= 1.5)
         mine = probabilities[fold[entry], entry]
@@ -613,17 +617,17 @@ class StandIn:
 
 
 @pytest.fixture(scope="module")
-def runs() -> dict[str, StandIn]:
+def stand_ins() -> dict[str, StandIn]:
     return {"run-a": StandIn("run-a", seed=4), "run-b": StandIn("run-b", seed=5)}
 
 
 @pytest.fixture
 def scored(
-    tmp_path: Path, runs: dict[str, StandIn], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, stand_ins: dict[str, StandIn], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Path, Path]:
-    monkeypatch.setattr(tracking, "open_run", runs.__getitem__)
+    monkeypatch.setattr(runs, "open_run", stand_ins.__getitem__)
     source = write_input(tmp_path / "in.root", physics())
-    return source, runs["run-a"].write_friend(tmp_path / "friend.root", source, physics())
+    return source, stand_ins["run-a"].write_friend(tmp_path / "friend.root", source, physics())
 
 
 def test_the_command_recomputes_scores_from_the_run(
@@ -637,21 +641,21 @@ def test_the_command_recomputes_scores_from_the_run(
 
 @pytest.mark.parametrize("chunk", [1, 77, 10_000])
 def test_recomputed_scores_depend_on_no_chunk(
-    scored: tuple[Path, Path], runs: dict[str, StandIn], chunk: int
+    scored: tuple[Path, Path], stand_ins: dict[str, StandIn], chunk: int
 ) -> None:
     source, path = scored
     if chunk == 1:
         source = write_input(source.with_name("short.root"), physics(5))
-        path = runs["run-a"].write_friend(path.with_name("short_f.root"), source, physics(5))
+        path = stand_ins["run-a"].write_friend(path.with_name("short_f.root"), source, physics(5))
     recompute = proof.run_scores("run-a", friends.open_friend(path), source, "TauCheck")
     assert proof.prove_scores(path, recompute, chunk_entries=chunk) < 1e-7
 
 
 def test_a_friend_of_another_run_is_caught_by_its_name_models_and_scores(
-    scored: tuple[Path, Path], runs: dict[str, StandIn], capsys: pytest.CaptureFixture[str]
+    scored: tuple[Path, Path], stand_ins: dict[str, StandIn], capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, path = scored
-    other, mine = runs["run-b"], runs["run-a"].fingerprints()
+    other, mine = stand_ins["run-b"], stand_ins["run-a"].fingerprints()
     pretence: dict[str, Any] = {}
     for change, text in (
         ({}, "was made by run run-b, not by run run-a"),
@@ -665,22 +669,22 @@ def test_a_friend_of_another_run_is_caught_by_its_name_models_and_scores(
 
 
 def test_a_cut_other_than_the_stated_one_is_caught(
-    scored: tuple[Path, Path], runs: dict[str, StandIn]
+    scored: tuple[Path, Path], stand_ins: dict[str, StandIn]
 ) -> None:
     source, path = scored
     for cut in (None, "x <= 1.4", "x <= 1.6"):
-        forged = runs["run-a"].write_friend(path, source, physics(), cut=cut)
+        forged = stand_ins["run-a"].write_friend(path, source, physics(), cut=cut)
         recompute = proof.run_scores("run-a", friends.open_friend(forged), source, "TauCheck")
         with pytest.raises(ProofError, match="holds other scores"):
             proof.prove_scores(forged, recompute)
 
 
 def test_a_friend_of_another_fold_rule_is_caught(
-    scored: tuple[Path, Path], runs: dict[str, StandIn]
+    scored: tuple[Path, Path], stand_ins: dict[str, StandIn]
 ) -> None:
     source, path = scored
     rule = {"kind": "modulo", "columns": ["run"], "n_splits": 3}
-    forged = runs["run-a"].write_friend(path, source, physics(), fold_rule=rule)
+    forged = stand_ins["run-a"].write_friend(path, source, physics(), fold_rule=rule)
     with pytest.raises(ProofError, match="another fold rule"):
         proof.run_scores("run-a", friends.open_friend(forged), source, "TauCheck")
 
@@ -744,9 +748,6 @@ def test_mistakes_end_in_one_line(
     assert out == ""
     assert err.startswith("error: ")
     assert err.count("\n") == 1
-
-
-DATA = Path(os.environ.get("HEP_DATA", PROJECT.parent / "shared" / "data"))
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no test data in {DATA}: set HEP_DATA")

@@ -14,9 +14,9 @@ from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 from pydantic import BaseModel
 
-from utils import program
-from utils.metrics import naming
+from utils.results.metrics import naming
 from utils.schema import PROJECT, EvaluateConfig, PredictConfig, PreprocessConfig, TrainConfig
+from utils.system import program
 
 README = (PROJECT / "README.md").read_text()
 CONFIGS = PROJECT / "configs"

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from utils import toys
-from utils.expressions import parse
-from utils.program import typed
+from utils.columns.expressions import parse
 from utils.schema import PROJECT, ConfigError, PreprocessConfig
+from utils.system.program import typed
 from utils.toys.__main__ import input_of
 
 Columns = dict[str, NDArray[Any]]

@@ -15,14 +15,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from utils import ntuples
-from utils.files import complete, system_message
-from utils.ntuples.trees import cause, check_header
+from utils.columns.arrays import Array
+from utils.formats import ntuples
+from utils.formats.ntuples.trees import cause, check_header
 from utils.schema import (
     COMPUTED_COLUMNS,
     PROJECT,
@@ -32,8 +30,7 @@ from utils.schema import (
     nearest,
     portable,
 )
-
-Array = NDArray[Any]
+from utils.system.files import complete, system_message
 
 MAX_ENTRIES = 100_000
 """Entries looked at in each file, from its start."""
@@ -197,7 +194,7 @@ def find_tree(paths: Sequence[Path], tree: str | None) -> str:
     """
     if tree is not None:
         return tree
-    from utils.rootfiles import uproot
+    from utils.system.libraries.rootfiles import uproot
 
     shared: set[str] | None = None
     for path in paths:
@@ -495,7 +492,7 @@ def write(files: Sequence[Path], tree: str | None, output: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write a commented starting analysis file from ROOT files; returns the exit status."""
-    from utils.program import fail
+    from utils.system.program import fail
 
     parser = argparse.ArgumentParser(prog="python -m utils.new_analysis", description=main.__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.root")

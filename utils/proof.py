@@ -15,14 +15,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.alignment import CHECKS, CHUNK_ENTRIES, Proof, prove_alignment
-from utils.folds import fold_of
-from utils.friends import PRED_CLASS, Friend, fold_rule, iterate, open_friend
+from utils.columns.arrays import Array
+from utils.columns.folds import fold_of
+from utils.formats.friend_proof import CHECKS, CHUNK_ENTRIES, Proof, prove_alignment
+from utils.formats.friends import PRED_CLASS, Friend, fold_rule, iterate, open_friend
 from utils.schema import (
     FILLER_CLASS,
     PipelineError,
@@ -37,7 +38,6 @@ __all__ = ["CHECKS", "Proof", "Scores", "main", "prove_alignment", "prove_scores
 
 log = logging.getLogger(__name__)
 
-Array = NDArray[Any]
 Scores = Callable[[int, int], NDArray[np.float64]]
 """Probabilities `(stop-start, n_classes)` of entries start .. stop-1, NaN where one was cut."""
 
@@ -144,13 +144,15 @@ def run_scores(run_id: str, friend: Friend, input_path: str | Path, input_tree: 
     run that lacks something, ProofError for a friend tree of another run, fold rule or models.
     """
     # What scoring needs is slow to import, and most proofs do without.
-    from utils import inference, selection, tracking
-    from utils.processing import FeaturePipeline, feature_matrix
+    from utils.columns.pipeline import FeaturePipeline, feature_matrix
+    from utils.formats import runs
+    from utils.models import scoring
+    from utils.stages.preprocessing import reading
 
-    run = tracking.open_run(run_id)
+    run = runs.open_run(run_id)
     recipe = run.recipe
     texts = [run.model_text(i) for i in range(len(recipe.models))]
-    models = inference.compile_models(texts, recipe.fold, recipe.features, f"run {run.run_id}")
+    models = scoring.compile_models(texts, recipe.fold, recipe.features, f"run {run.run_id}")
     check_run(friend, run.run_id, models.fingerprints)
     analysis = load(PreprocessConfig, recipe.analysis)
     if list(friend.metadata["identity"]) != list(analysis.identity_columns):
@@ -166,17 +168,17 @@ def run_scores(run_id: str, friend: Friend, input_path: str | Path, input_tree: 
     )
     everything = (Process(friend.path.stem, None, FILLER_CLASS),)
     sample = Sample(friend.path.stem, (str(Path(input_path).absolute()),), input_tree, everything)
-    [whole] = selection.plan(analysis, [sample], misc=(), weighted=False).units
+    [whole] = reading.plan(analysis, [sample], misc=(), weighted=False).units
 
     def score_entries(start: int, stop: int) -> NDArray[np.float64]:
         scores = np.full((stop - start, models.n_classes), np.nan)
-        for part in selection.stream(replace(whole, start=start, stop=stop)):
+        for part in reading.stream(replace(whole, start=start, stop=stop)):
             groups = part.groups
             entry = groups["provenance"]["entry"]
             columns = {**groups["cont_features"], **groups["cat_features"]}
             matrix = feature_matrix(columns, pipeline, models.features)
             fold = fold_of(recipe.fold, groups["identity"], entry)
-            scores[entry - start] = inference.score(models, matrix, fold)
+            scores[entry - start] = scoring.score(models, matrix, fold)
         return scores
 
     return score_entries

@@ -3,25 +3,77 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
-from utils.schema.basics import FILLER_CLASS, ConfigError, project_path
+from utils.schema.analysis import AnalysisConfig
+from utils.schema.basics import FILLER_CLASS, ConfigError, nearest, project_path
 from utils.schema.exchange import Process, Sample
 from utils.schema.loading import one_line
 from utils.schema.parts import ProcessConfig, SampleEntry
 
-if TYPE_CHECKING:
-    from utils.schema.stages import PreprocessConfig
+
+def samples_to_read(
+    config: AnalysisConfig, listed: Sequence[Any], for_training: bool
+) -> tuple[Sample, ...]:
+    """Return the listed samples with their files, trees, processes and classes.
+
+    Raises ConfigError where a sample is malformed, named twice or its class unknown.
+    """
+    if not listed:
+        raise ConfigError("input_samples is empty: name at least one sample")
+    samples = tuple(_sample_of(config, item, for_training) for item in listed)
+    names = [s.name for s in samples]
+    doubled = sorted({n for n in names if names.count(n) > 1})
+    if doubled:
+        raise ConfigError(f"input_samples names {', '.join(doubled)} twice: name each once")
+    if for_training:
+        _refuse_trained_never_trained(config, samples)
+    unknown = sorted(set(config.samples) - set(names) - set(_groups(config)))
+    if unknown:
+        raise ConfigError(
+            f"samples describes '{unknown[0]}', which is read nowhere; {nearest(unknown[0], names)}"
+        )
+    return samples
 
 
-def sample_of(config: PreprocessConfig, item: Any) -> Sample:
-    entry = entry_of(config, item)
+def _refuse_trained_never_trained(config: AnalysisConfig, samples: Iterable[Sample]) -> None:
+    """`never_trained` lifts the protection of entry-number folds: hold users to it."""
+    trained = {name for s in samples for name in (s.name, s.group)}
+    for item in config.prediction_samples:
+        entry = _entry_of(config, item)
+        if entry.never_trained and trained & {entry.sample, entry.group}:
+            raise ConfigError(
+                f"prediction_samples.{entry.sample} is declared never_trained, but it (or its "
+                "group) is a training sample: drop never_trained"
+            )
+
+
+def _groups(config: AnalysisConfig) -> dict[str, str]:
+    """Return the group of each sample, by name, of the training and the prediction list.
+
+    Raises ConfigError where the lists disagree: the leak audit would compare nothing.
+    """
+    groups: dict[str, str] = {}
+    for item in [*config.training_samples, *config.prediction_samples]:
+        entry = _entry_of(config, item)
+        group = entry.group or entry.sample
+        if groups.setdefault(entry.sample, group) != group:
+            raise ConfigError(
+                f"sample '{entry.sample}' has the group '{groups[entry.sample]}' in "
+                f"training_samples and '{group}' in prediction_samples: "
+                "give it once, under samples"
+            )
+    return groups
+
+
+def _sample_of(config: AnalysisConfig, item: Any, for_training: bool) -> Sample:
+    entry = _entry_of(config, item)
     where = f"input_samples.{entry.sample}"
-    if config.for_training:
+    if for_training:
         if not entry.processes:
             raise ConfigError(f"{where} names no process: give 'process: {{cut: ..., class: 0}}'")
         processes = tuple(
@@ -35,7 +87,7 @@ def sample_of(config: PreprocessConfig, item: Any) -> Sample:
                 "prediction takes a list of sample names"
             )
         processes = (Process(entry.sample, None, FILLER_CLASS),)
-    if config.for_training and entry.never_trained:
+    if for_training and entry.never_trained:
         raise ConfigError(f"{where} is declared never_trained: it can't be a training sample")
     files = entry.files
     if files is None:
@@ -55,7 +107,7 @@ def sample_of(config: PreprocessConfig, item: Any) -> Sample:
     )
 
 
-def entry_of(config: PreprocessConfig, item: Any) -> SampleEntry:
+def _entry_of(config: AnalysisConfig, item: Any) -> SampleEntry:
     """Return one item of `input_samples` in its long form, joined with what `samples` says."""
     if isinstance(item, Mapping) and isinstance(item.get("sample"), str | int):
         raw = dict(item)
@@ -95,7 +147,7 @@ def _number(value: float | str, where: str) -> float:
     return result
 
 
-def _process(config: PreprocessConfig, where: str, name: str, raw: Any) -> Process:
+def _process(config: AnalysisConfig, where: str, name: str, raw: Any) -> Process:
     try:
         parsed = ProcessConfig.model_validate(raw)
     except ValidationError as error:

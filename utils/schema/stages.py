@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from utils.schema import samples as sample_lists
 from utils.schema.analysis import AnalysisConfig
-from utils.schema.basics import ConfigError, nearest, project_path
+from utils.schema.basics import ConfigError, project_path
 from utils.schema.exchange import Sample
 from utils.schema.parts import ClassInfo, Closed, EngineConfig, Template, Text, as_class_ids
+from utils.schema.samples import samples_to_read
 
 
 class PreprocessConfig(AnalysisConfig):
@@ -69,50 +69,7 @@ class PreprocessConfig(AnalysisConfig):
         listed = self.input_samples or (
             self.training_samples if self.for_training else self.prediction_samples
         )
-        if not listed:
-            raise ConfigError("input_samples is empty: name at least one sample")
-        samples = tuple(sample_lists.sample_of(self, item) for item in listed)
-        names = [s.name for s in samples]
-        doubled = sorted({n for n in names if names.count(n) > 1})
-        if doubled:
-            raise ConfigError(f"input_samples names {', '.join(doubled)} twice: name each once")
-        if self.for_training:
-            self._refuse_trained_never_trained(samples)
-        unknown = sorted(set(self.samples) - set(names) - set(self._groups()))
-        if unknown:
-            raise ConfigError(
-                f"samples describes '{unknown[0]}', which is read nowhere; "
-                f"{nearest(unknown[0], names)}"
-            )
-        return samples
-
-    def _refuse_trained_never_trained(self, samples: Iterable[Sample]) -> None:
-        """`never_trained` lifts the protection of entry-number folds: hold users to it."""
-        trained = {name for s in samples for name in (s.name, s.group)}
-        for item in self.prediction_samples:
-            entry = sample_lists.entry_of(self, item)
-            if entry.never_trained and trained & {entry.sample, entry.group}:
-                raise ConfigError(
-                    f"prediction_samples.{entry.sample} is declared never_trained, but it (or its "
-                    "group) is a training sample: drop never_trained"
-                )
-
-    def _groups(self) -> dict[str, str]:
-        """Return the group of each sample, by name, of the training and the prediction list.
-
-        Raises ConfigError where the lists disagree: the leak audit would compare nothing.
-        """
-        groups: dict[str, str] = {}
-        for item in [*self.training_samples, *self.prediction_samples]:
-            entry = sample_lists.entry_of(self, item)
-            group = entry.group or entry.sample
-            if groups.setdefault(entry.sample, group) != group:
-                raise ConfigError(
-                    f"sample '{entry.sample}' has the group '{groups[entry.sample]}' in "
-                    f"training_samples and '{group}' in prediction_samples: "
-                    "give it once, under samples"
-                )
-        return groups
+        return samples_to_read(self, listed, self.for_training)
 
 
 class TrainConfig(AnalysisConfig):

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.toys.physics import Channel, Columns, Toy, events, toy_of
+from utils.columns.arrays import Columns
+from utils.toys.physics import Channel, Toy, events, toy_of
+
+__all__ = ["write_ntuples"]
 
 DISTINCT = 50_000
 """Events of a file generated in full; a larger file repeats them with their energies varied."""
@@ -81,7 +84,7 @@ def _write(
     n_branches: int | None,
 ) -> Path:
     """Write one file; it has its name only when it is complete."""
-    from utils.rootfiles import uproot
+    from utils.system.libraries.rootfiles import uproot
 
     path, toy, n = file
     size = max(1, min(DISTINCT, -(-n // n_baskets)))

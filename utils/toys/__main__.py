@@ -10,8 +10,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from utils.program import fail, typed
 from utils.schema import PROJECT, ConfigError, PipelineError, PreprocessConfig, nearest
+from utils.system.program import fail, typed
 from utils.toys import write_ntuples
 from utils.toys.physics import Channel
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from utils.columns.arrays import Array, Columns
 from utils.schema import ConfigError, nearest
 
-Array = npt.NDArray[Any]
-Columns = dict[str, Array]
 Channel = Literal["tt", "em"]
 
 ABSENT = -10.0

@@ -1,0 +1,74 @@
+"""Evaluations of made-up scores, every section filled: what figures and pages are tested on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from utils.results.containers import (
+    Evaluation,
+    EvaluationOptions,
+    EvaluationTable,
+    Importance,
+    LearningCurve,
+    LearningCurves,
+    ShapSummary,
+)
+from utils.results.metrics.sections import evaluate
+from utils.schema import ClassInfo
+
+
+def make_table(
+    names: tuple[str, ...], n: int, dataset: str, seed: int = 7, avoid: int | None = None
+) -> EvaluationTable:
+    rng = np.random.default_rng(seed)
+    k = len(names)
+    target = rng.integers(0, k, n)
+    logits = rng.normal(size=(n, k))
+    logits[np.arange(n), target] += 1.5
+    if avoid is not None:
+        logits[:, avoid] = -20
+    proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    infold = proba if dataset == "train" else None
+    return EvaluationTable(
+        classes=tuple(ClassInfo(name=name) for name in names),
+        proba=proba,
+        target=target,
+        fold=rng.integers(0, 2, n),
+        weight=rng.uniform(0.5, 1.5, n),
+        features={"m_sv": rng.gamma(4, 25, n), "njets": rng.integers(0, 6, n)},
+        infold_proba=infold,
+        dataset=dataset,
+        fraction=0.1,
+        n_folds=2,
+    )
+
+
+def make_evaluation(
+    names: tuple[str, ...] = ("signal", "background", "other"),
+    n: int = 400,
+    avoid: int | None = None,
+) -> Evaluation:
+    train, test = (make_table(names, n, d, avoid=avoid) for d in ("train", "test"))
+    k = len(names)
+    features = ("m_sv", "njets")
+    values = np.linspace(-1, 1, k * 2 * 40).reshape(k, 2, 40)
+    iteration = np.arange(5)
+    curves = tuple(
+        LearningCurve(fold, iteration, 1.0 / (1 + iteration), iteration, 0.9 / (1 + iteration), 4)
+        for fold in range(2)
+    )
+    return evaluate(
+        test,
+        EvaluationOptions(
+            n_bootstrap=5,
+            n_permutations=5,
+            signal_classes=names[:1],
+            luminosity=59.8,
+            profile_features=("m_sv",),
+        ),
+        train=train,
+        test=test,
+        learning_curves=LearningCurves("multi_logloss", curves),
+        importances=[Importance("gain", features, np.array([[0.7, 0.3], [0.6, 0.4]]), "Share")],
+        shap=ShapSummary(features, values, values[0], np.abs(values).mean(axis=2)),
+    )

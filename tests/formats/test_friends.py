@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from utils.formats import friends
+from utils.schema import FoldRule, InputError, ProofError
+
+RULE = FoldRule("modulo", ("evt",), 3)
+METADATA = friends.friend_metadata(
+    input_file={"name": "a.root", "size": 1, "uuid": "u", "tree": "TauCheck", "n_entries": 4},
+    run_id="0123",
+    models=["m0", "m1", "m2"],
+    rule=RULE,
+    identity=["run", "evt"],
+    probabilities=["prob_sig", "prob_bkg"],
+    cut="pt_1 > 40",
+    note="kept",
+)
+BRANCHES: dict[str, Any] = {
+    "evt": "u8",
+    "signed": "i8",
+    "run": "u4",
+    "fold": "i4",
+    "short": "i2",
+    "tiny": "u1",
+    "ok": "?",
+    "prob": "f4",
+    "precise": "f8",
+}
+
+
+def rows(start: int, stop: int) -> dict[str, NDArray[Any]]:
+    n = np.arange(start, stop)
+    return {
+        "evt": n.astype("u8") + np.uint64(2**63 + 1),
+        "signed": -(n + 2**53 + 1),
+        "run": n.astype("u4") + np.uint32(2**31),
+        "fold": (n % 3).astype("i4"),
+        "short": -n.astype("i2"),
+        "tiny": (n % 256).astype("u1"),
+        "ok": n % 2 == 0,
+        "prob": np.where(n % 4 == 0, np.nan, n / 7).astype("f4"),
+        "precise": n / 7,
+    }
+
+
+def write(path: Path, *chunks: dict[str, NDArray[Any]], tree: str = "TauCheck") -> Path:
+    with friends.FriendWriter(path, tree, BRANCHES, METADATA) as writer:
+        for chunk in chunks:
+            writer.append(chunk)
+    return path
+
+
+def everything(path: Path, chunk: int = 1000) -> dict[str, NDArray[Any]]:
+    friend = friends.open_friend(path)
+    parts = list(friends.iterate(path, friend.tree, list(friend.branches), chunk))
+    assert [p[0] for p in parts[1:]] == [p[1] for p in parts[:-1]]
+    return {n: np.concatenate([p[2][n] for p in parts]) for n in friend.branches}
+
+
+def test_what_was_written_is_read_in_the_same_types(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.root", rows(0, 5), rows(5, 5), rows(5, 30))
+    friend = friends.open_friend(path)
+    assert (friend.n_entries, friend.tree) == (30, "TauCheck")
+    assert dict(friend.branches) == {n: np.dtype(d) for n, d in BRANCHES.items()}
+    for name, values in everything(path, chunk=7).items():
+        expected = rows(0, 30)[name]
+        assert values.dtype == expected.dtype
+        assert values.tobytes() == expected.tobytes()
+
+
+def test_a_friend_is_a_ttree_even_in_a_folder_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.root", rows(0, 3), tree="ntuples/TauCheck")
+    with uproot.open(path) as file:
+        assert file.classnames(cycle=False)["ntuples/TauCheck"] == "TTree"
+        assert file.classnames(cycle=False)["ntuples/TauCheck_metadata"] == "TObjString"
+    assert friends.open_friend(path).n_entries == 3
+
+
+def test_small_chunks_share_baskets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(friends, "BASKET_ENTRIES", 40)
+    path = write(tmp_path / "f.root", *[rows(i, i + 10) for i in range(0, 90, 10)])
+    with uproot.open(path) as file:
+        assert file["TauCheck"]["evt"].num_baskets == 3
+    assert everything(path)["evt"].tobytes() == rows(0, 90)["evt"].tobytes()
+
+
+@pytest.mark.parametrize("chunks", [(), (rows(0, 0),)])
+def test_a_friend_without_entries_is_valid(tmp_path: Path, chunks: Any) -> None:
+    path = write(tmp_path / "f.root", *chunks)
+    friend = friends.open_friend(path)
+    assert friend.n_entries == 0
+    assert dict(friend.branches) == {n: np.dtype(d) for n, d in BRANCHES.items()}
+    assert friend.metadata["run_id"] == "0123"
+    assert list(friends.iterate(path, "TauCheck", ["evt"])) == []
+
+
+def test_metadata_survive_whatever_their_length(tmp_path: Path) -> None:
+    long = {**METADATA, "cut": "pt_1 > 40 && " * 20_000, "text": 'quotes " and H→ττ'}
+    with friends.FriendWriter(tmp_path / "f.root", "t", BRANCHES, long):
+        pass
+    assert friends.open_friend(tmp_path / "f.root").metadata == json.loads(json.dumps(long))
+    assert friends.fold_rule(long) == RULE
+
+
+def test_an_error_leaves_nothing_and_keeps_the_older_friend(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.root", rows(0, 4))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match="no values"):
+        write(path, rows(0, 2), {"evt": np.zeros(2, "u8")})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_at_the_end_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(friends.FriendWriter, "_flush", full)
+    with pytest.raises(OSError, match="disk full"):
+        write(tmp_path / "f.root", rows(0, 4))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"evt": np.arange(3)}, "'evt' of f.root is uint64 and was given int64"),
+        ({"evt": np.arange(2, dtype="u8")}, "different numbers of rows"),
+        ({"ev": np.arange(3)}, "'ev' is no branch of f.root; nearest: 'evt'"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(tmp_path: Path, change: Any, text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        write(tmp_path / "f.root", {**rows(0, 3), **change})
+    lacking = rows(0, 3)
+    del lacking["run"]
+    with pytest.raises(InputError, match="no values for branch 'run'"):
+        write(tmp_path / "f.root", lacking)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "U3", "O", "c8"])
+def test_branch_types_that_root_has_not_are_refused(tmp_path: Path, dtype: str) -> None:
+    with pytest.raises(InputError, match=r"'x' of f.root"):
+        friends.FriendWriter(tmp_path / "f.root", "t", {"x": dtype}, METADATA)
+
+
+# --- placing rows --------------------------------------------------------------------------------
+
+
+def test_rows_are_placed_by_entry_and_the_others_filled() -> None:
+    probabilities = np.array([[0.2, 0.8], [0.6, 0.4]])
+    columns = friends.score_columns(probabilities, ["sig", "bkg"])
+    filled = friends.fill_rows(100, 105, np.array([101, 104]), columns)
+    assert np.isnan(filled["sig"]).tolist() == [True, False, True, True, False]
+    assert filled["sig"][[1, 4]].tolist() == [np.float32(0.2), np.float32(0.6)]
+    assert filled["pred_class"].tolist() == [-1, 1, -1, -1, 0]
+    assert {n: c.dtype.str[1:] for n, c in filled.items()} == {
+        "sig": "f4",
+        "bkg": "f4",
+        "pred_class": "i4",
+    }
+
+
+def test_pred_class_is_decided_before_rounding() -> None:
+    close = np.array([[0.5 - 1e-12, 0.5 + 1e-12]])
+    columns = friends.score_columns(close, ["a", "b"])
+    assert columns["a"] == columns["b"]
+    assert columns["pred_class"].tolist() == [1]
+    assert friends.score_columns(close, ["a", "b"], double_precision=True)["b"] == 0.5 + 1e-12
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_selection_of_any_range_is_placed(data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, 2**40))
+    stop = start + data.draw(st.integers(0, 30))
+    chosen = sorted(data.draw(st.sets(st.integers(start, stop - 1))) if stop > start else [])
+    entry = np.array(chosen, dtype=np.int64)
+    filled = friends.fill_rows(start, stop, entry, {"x": entry.astype("f8"), "i": entry + 5})
+    for n in range(start, stop):
+        if n in chosen:
+            assert filled["x"][n - start] == n
+            assert filled["i"][n - start] == n + 5
+        else:
+            assert np.isnan(filled["x"][n - start])
+            assert filled["i"][n - start] == -1
+
+
+@pytest.mark.parametrize("entry", [[9, 10], [14, 15], [12, 11], [11, 11]])
+def test_rows_out_of_place_are_refused(entry: list[int]) -> None:
+    with pytest.raises(ProofError, match="10 to 14"):
+        friends.fill_rows(10, 15, np.array(entry), {"x": np.zeros(2)})
+
+
+def test_rows_without_a_filler_or_of_another_number_are_refused() -> None:
+    with pytest.raises(ProofError, match="no filler"):
+        friends.fill_rows(0, 2, np.array([0]), {"ok": np.array([True])})
+    with pytest.raises(ProofError, match="2 values for 1 entries"):
+        friends.fill_rows(0, 2, np.array([0]), {"x": np.zeros(2)})
+
+
+# --- files that are no friends -------------------------------------------------------------------
+
+
+def test_what_is_no_friend_tree_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        friends.open_friend(tmp_path / "absent.root")
+    text = tmp_path / "text.root"
+    text.write_text("no ROOT file")
+    with pytest.raises(InputError, match=r"text\.root is no readable ROOT file"):
+        friends.open_friend(text)
+    plain = tmp_path / "plain.root"
+    with uproot.recreate(plain) as file:
+        file.mktree("TauCheck", {"x": "f4"}).extend({"x": np.zeros(3, "f4")})
+        file["other_metadata"] = "{}"
+    with pytest.raises(InputError, match=r"'other_metadata' of plain.root does not describe"):
+        friends.open_friend(plain)
+    with pytest.raises(InputError, match=r"no friend tree 'TauChek' in plain.root"):
+        friends.open_friend(plain, "TauChek")
+
+
+def test_several_friends_in_a_file_need_a_choice(tmp_path: Path) -> None:
+    path = tmp_path / "two.root"
+    with uproot.recreate(path) as file:
+        for name in ("a", "b"):
+            file.mktree(name, {"x": "f4"})
+            file[f"{name}_metadata"] = json.dumps(METADATA)
+        file["c_metadata"] = "not JSON"
+    with pytest.raises(InputError, match="a, b, c: choose one"):
+        friends.open_friend(path)
+    assert friends.open_friend(path, "b").tree == "b"
+    with pytest.raises(InputError, match="not JSON"):
+        friends.open_friend(path, "c")
+
+
+def test_missing_branches_and_trees_are_named_with_the_nearest(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.root", rows(0, 3))
+    with pytest.raises(InputError, match=r"no branch 'evnt'.*nearest: 'evt'"):
+        list(friends.iterate(path, "TauCheck", ["evnt"]))
+    with pytest.raises(InputError, match=r"no tree 'TauChek'.*nearest: 'TauCheck'"):
+        list(friends.iterate(path, "TauChek", ["evt"]))
+
+
+def test_iterating_without_branches_counts_entries(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.root", rows(0, 5))
+    assert [p[:2] for p in friends.iterate(path, "TauCheck", [], 2)] == [(0, 2), (2, 4), (4, 5)]

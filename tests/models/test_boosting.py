@@ -1,0 +1,213 @@
+"""One booster per fold: what it learns from, how long, and that it is the same every time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pytest
+
+from utils.models import boosting
+from utils.models.boosting import FoldTask
+from utils.models.scoring import compile_models, score, score_in_fold
+from utils.schema import PROJECT, ConfigError, FoldRule, InputError, RunError
+
+N = 600
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, Any]:
+    rng = np.random.default_rng(5)
+    matrix = rng.normal(size=(N, 3)).astype(np.float32)
+    target = np.argmax(matrix + rng.gumbel(size=(N, 3)), axis=1).astype(np.int32)
+    return {"matrix": matrix, "target": target, "fold": (np.arange(N) % 2).astype(np.int32)}
+
+
+def task(data: dict[str, Any], index: int, n_classes: int = 3, **model_param: Any) -> FoldTask:
+    target = np.minimum(data["target"], n_classes - 1)
+    return FoldTask(
+        index=index,
+        load=lambda: data["matrix"],
+        features=("a", "b", "c"),
+        target=target,
+        weight=np.ones(N),
+        split=boosting.splits(data["fold"], 2, None)[index],
+        parameters=boosting.parameters({"num_iterations": 6, **model_param}, n_classes, 11),
+        n_threads=1,
+        n_binning_threads=1,
+        train_metric_every=2,
+    )
+
+
+def test_a_model_never_sees_its_fold(data: dict[str, Any]) -> None:
+    """Nothing about the left-out fold's features changes the trees."""
+    before = boosting.train_fold(task(data, 0)).model
+    changed = data["matrix"].copy()
+    changed[data["fold"] == 0] = -changed[data["fold"] == 0]
+    after = boosting.train_fold(task({**data, "matrix": changed}, 0)).model
+    assert before == after
+    changed = data["matrix"].copy()
+    changed[data["fold"] == 1] = -changed[data["fold"] == 1]
+    assert boosting.train_fold(task({**data, "matrix": changed}, 0)).model != before
+
+
+def test_lightgbm_leaves_scikit_learn_alone() -> None:
+    """It is not imported, works without, and can be imported afterwards, as PCA does."""
+    code = """
+import sys
+import numpy
+from utils.system.libraries.boosters import lightgbm
+assert "sklearn" not in sys.modules
+data = lightgbm.Dataset(numpy.arange(100.0)[:, None], numpy.arange(100) % 2)
+lightgbm.train({"objective": "binary", "verbosity": -1}, data, 1)
+import sklearn.decomposition
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_same_twice(data: dict[str, Any]) -> None:
+    parameters = {"bagging_fraction": 0.5, "bagging_freq": 1, "feature_fraction": 0.6}
+    first = boosting.train_fold(task(data, 1, **parameters))
+    assert boosting.train_fold(task(data, 1, **parameters)).model == first.model
+    other = replace(task(data, 1, **parameters), parameters=boosting.parameters(parameters, 3, 12))
+    assert boosting.train_fold(other).model != first.model
+
+
+def test_curves_stop_and_best_iteration(data: dict[str, Any]) -> None:
+    result = boosting.train_fold(
+        task(data, 0, num_iterations=200, early_stopping_round=3, learning_rate=0.5)
+    )
+    curve = result.curves["validation/multi_logloss"]
+    best = min(curve, key=lambda point: point[1])
+    assert result.best_iteration == best[0] < 200
+    assert len(curve) == result.best_iteration + 3
+    assert lightgbm.Booster(model_str=result.model).current_iteration() == result.best_iteration
+    steps = [step for step, _ in result.curves["train/multi_logloss"]]
+    assert steps[0] == 1
+    assert all(step % 2 == 0 for step in steps[1:])
+    assert (result.n_train, result.n_validation) == (N // 2, N // 2)
+
+
+def test_two_classes_train_a_binary_model(data: dict[str, Any]) -> None:
+    results = [boosting.train_fold(task(data, i, 2, metric=["multi_logloss"])) for i in range(2)]
+    assert "validation/binary_logloss" in results[0].curves
+    rule = FoldRule("modulo", ("evt",), 2)
+    models = compile_models([r.model for r in results], rule, ("a", "b", "c"), "the test")
+    proba = score(models, data["matrix"], data["fold"])
+    assert proba.shape == (N, 2)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-15)
+    booster = lightgbm.Booster(model_str=results[0].model)
+    mine = data["fold"] == 0
+    np.testing.assert_array_equal(proba[mine, 1], booster.predict(data["matrix"][mine]))
+
+
+def test_in_fold_scores_are_those_of_the_models_that_learnt(data: dict[str, Any]) -> None:
+    results = [boosting.train_fold(task(data, i)) for i in range(2)]
+    rule = FoldRule("modulo", ("evt",), 2)
+    models = compile_models([r.model for r in results], rule, ("a", "b", "c"), "the test")
+    learnt = [data["fold"] != 0, (data["fold"] != 1) & (np.arange(N) > 10)]
+    infold = score_in_fold(models, data["matrix"], learnt)
+    other = score(models, data["matrix"], 1 - data["fold"])
+    nobody = ~learnt[0] & ~learnt[1]
+    assert nobody.sum() == 6
+    assert np.isnan(infold[nobody]).all()
+    np.testing.assert_allclose(infold[~nobody], other[~nobody], rtol=1e-15)
+
+
+def test_rows_of_each_model(data: dict[str, Any]) -> None:
+    fold = data["fold"]
+    for i, split in enumerate(boosting.splits(fold, 2, None)):
+        np.testing.assert_array_equal(split.train, fold != i)
+        np.testing.assert_array_equal(split.validation, fold == i)
+    inner = np.arange(N) % 10 == 0
+    for i, split in enumerate(boosting.splits(fold, 2, inner)):
+        assert not (split.train & split.validation).any()
+        assert not (split.train | split.validation)[fold == i].any()
+    (single,) = boosting.splits(np.zeros(N, np.int32), 1, inner)
+    np.testing.assert_array_equal(single.validation, inner)
+
+
+@pytest.mark.parametrize(
+    ("model_param", "n_classes", "message"),
+    [
+        ({"learning_rat": 1}, 3, "no parameter model_param.learning_rat; nearest: 'learning_rate'"),
+        ({"objective": "regression"}, 3, "no class probabilities"),
+        ({"objective": "binary"}, 3, "binary, but there are 3 classes"),
+        ({"num_class": 4}, 3, "num_class is 4, but there are 3"),
+        ({"num_threads": 4}, 3, "set by the training itself"),
+        ({"n_jobs": 4}, 3, "model_param.n_jobs is set by the training itself"),
+        ({"learning_rate": 0.03, "eta": 0.5}, 3, "one parameter of LightGBM.* once, as .*rate"),
+    ],
+)
+def test_parameters_that_make_no_sense(
+    model_param: dict[str, Any], n_classes: int, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        boosting.parameters(model_param, n_classes, 1)
+
+
+@pytest.mark.parametrize("model_param", [{}, {"num_leaves": 31, "bagging_fraction": 0.5}])
+def test_the_number_of_threads_changes_nothing(model_param: dict[str, Any]) -> None:
+    rng = np.random.default_rng(3)
+    n = 6000  # LightGBM leaves fewer than 1024 rows to one thread
+    matrix = rng.normal(size=(n, 3)).astype(np.float32)
+    target = np.argmax(matrix + rng.gumbel(size=(n, 3)), axis=1).astype(np.int32)
+    many = {"matrix": matrix, "target": target, "fold": (np.arange(n) % 2).astype(np.int32)}
+    given = boosting.parameters({"num_iterations": 20, "bagging_freq": 1, **model_param}, 3, 1)
+    assert given.lightgbm["deterministic"] is True
+    found = set()
+    for n_threads, n_binning_threads in ((1, 1), (1, 3), (2, 2), (3, 1)):
+        one = replace(
+            task(many, 0),
+            weight=np.linspace(0.1, 3.0, n),
+            parameters=given,
+            n_threads=n_threads,
+            n_binning_threads=n_binning_threads,
+        )
+        found.add(boosting.train_fold(one).model.split("\nparameters:")[0])
+    assert len(found) == 1
+
+
+def test_parameters_by_their_other_names() -> None:
+    given = {"n_estimators": 7, "early_stopping_rounds": 2, "eta": 0.5, "random_state": 3}
+    found = boosting.parameters(given, 3, 1)
+    assert (found.num_iterations, found.early_stopping_round) == (7, 2)
+    assert (found.lightgbm["learning_rate"], found.lightgbm["seed"]) == (0.5, 3)
+    assert found.lightgbm["force_col_wise"] is True
+    assert found.lightgbm["num_class"] == 3
+
+
+def test_an_empty_fold_is_refused(data: dict[str, Any]) -> None:
+    empty = boosting.Split(np.zeros(N, bool), np.ones(N, bool))
+    with pytest.raises(InputError, match="no events to train on"):
+        boosting.train_fold(replace(task(data, 0), split=empty))
+
+
+def test_models_and_folds_must_match(data: dict[str, Any]) -> None:
+    text = boosting.train_fold(task(data, 0)).model
+    rule = FoldRule("modulo", ("evt",), 2)
+    with pytest.raises(RunError, match="1 models for 2 folds"):
+        compile_models([text], rule, ("a", "b", "c"), "the test")
+    with pytest.raises(RunError, match="takes the features a, b, c, not c, b, a"):
+        compile_models([text, text], rule, ("c", "b", "a"), "the test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_iterations": "abc"}, "num_iterations is abc: a whole number from 1"),
+        ({"num_iterations": 0}, "num_iterations is 0: a whole number from 1"),
+        ({"early_stopping_round": "abc"}, "early_stopping_round is abc"),
+        ({"metric": "none"}, "metric names none"),
+    ],
+)
+def test_values_that_no_training_can_use_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        boosting.parameters({"metric": "multi_logloss", **changes}, 3, 1)

@@ -1,0 +1,119 @@
+"""What a training is made from: its skims, their origin, and the weights it uses by default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+
+from preprocess import preprocess
+from utils.formats.skims import open_skim, origin
+from utils.schema import ConfigError, InputError, PreprocessConfig, TrainConfig, load
+from utils.stages.training import fitting
+from utils.stages.training.fitting import _threads
+from utils.stages.training.training_set import load_training_set, open_training_skim
+from utils.system.engine import Engine
+
+CLASSES = {0: {"name": "signal"}, 1: {"name": "background"}}
+
+
+@pytest.fixture(scope="module")
+def ntuples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ntuples")
+    rng = np.random.default_rng(5)
+    for name, shift in (("S", 1.0), ("B", 0.0)):
+        with uproot.recreate(folder / f"{name}.root") as file:
+            columns = {
+                "run": np.ones(400, "i4"),
+                "evt": np.arange(400, dtype="u8"),
+                "x": rng.normal(shift, 1, 400).astype("f4"),
+                "weight": rng.uniform(0.5, 1, 400).astype("f4"),
+            }
+            file.mktree("T", {n: v.dtype for n, v in columns.items()}).extend(columns)
+    return folder
+
+
+def skims(ntuples: Path, folder: Path, **keys: Any) -> Path:
+    """Preprocess for training into `folder`, and return the train skim."""
+    base = {
+        "input_tree_name": "T",
+        "input_path": str(ntuples),
+        "skim_path": str(folder),
+        "training_samples": [{"S": {"s": {"class": 0}}}, {"B": {"b": {"class": 1}}}],
+        "class_to_info": CLASSES,
+        "cont_features": ["x"],
+        "scaler": {},
+        "weight": "weight",
+    }
+    preprocess(load(PreprocessConfig, {**base, **keys}))
+    return folder / "training" / "train.h5"
+
+
+def opened(train: Path, **keys: Any) -> tuple[TrainConfig, Any]:
+    base = {"train_file": str(train), "cont_features": ["x"], "engine": "serial"}
+    config = load(TrainConfig, {**base, **keys})
+    return config, open_training_skim(config)
+
+
+def test_a_skim_s_origin_is_what_its_rows_follow_from(ntuples: Path, tmp_path: Path) -> None:
+    def made(name: str, **keys: Any) -> str:
+        train = skims(ntuples, tmp_path / name, **keys)
+        origins = {origin(open_skim(p).metadata) for p in train.parent.glob("*.h5")}
+        assert len(origins) == 1, "train and test are of one preprocessing"
+        return origins.pop()
+
+    first = made("a")
+    red = {i: {**info, "color": "red"} for i, info in CLASSES.items()}
+    assert made("b", class_to_info=red, n_splits=5, model_param={"max_depth": 3}) == first
+    assert made("c", feature_info={"x": {"label": "X", "unit": "GeV"}}) == first
+    assert made("d", common_cut="x > 0") != first
+    assert made("e", feature_info={"x": {"missing": -999}}) != first
+    assert made("f", seed=7) != first
+
+
+def test_a_test_skim_of_its_own_must_fit_the_models(ntuples: Path, tmp_path: Path) -> None:
+    train = skims(ntuples, tmp_path / "a")
+    fitting = skims(ntuples, tmp_path / "b", weight="2 * weight").with_name("test.h5")
+    opened(train, test_file=str(fitting))
+    other = skims(ntuples, tmp_path / "c", common_cut="x > 0").with_name("test.h5")
+    with pytest.raises(InputError, match="made with another feature pipeline"):
+        opened(train, test_file=str(other))
+    named = {0: {"name": "signal"}, 1: {"name": "fakes"}}
+    other = skims(ntuples, tmp_path / "d", class_to_info=named).with_name("test.h5")
+    with pytest.raises(InputError, match=r"another list of classes \(signal, fakes\)"):
+        opened(train, test_file=str(other))
+
+
+def test_the_training_weight_is_the_class_balance_unless_said(
+    ntuples: Path, tmp_path: Path
+) -> None:
+    train = skims(ntuples, tmp_path / "a", compute_w_CP=True)
+    assert load_training_set(*opened(train)).weight_name == "w_class_imbalance"
+    data = load_training_set(*opened(train, weight_name="w_cp"))
+    by_class = [data.weight[data.target == c].sum() for c in (0, 1)]
+    assert by_class[0] == pytest.approx(by_class[1], rel=0.1)
+    with pytest.raises(ConfigError, match=r"needs 'w_cq'.*nearest: 'w_cp'"):
+        load_training_set(*opened(train, weight_name="w_cq"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_workers", "n_folds", "expected"),
+    [
+        ("local", 4, 2, [2, 2]),
+        ("local", 2, 5, [2, 2, 2, 2, 4]),
+        ("local", 4, 6, [1, 1, 1, 1, 2, 2]),
+        ("local", 1, 2, [4, 4]),
+        ("serial", 1, 2, [1, 1]),
+        ("dask", 4, 2, [1, 1]),
+    ],
+)
+def test_folds_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, kind: str, n_workers: int, n_folds: int, expected: list[int]
+) -> None:
+    """Four cores; the last folds do not leave idle those of the folds that have ended."""
+    monkeypatch.setattr(fitting, "available_cores", lambda: 4)
+    workers = Engine(kind, n_workers)
+    assert [_threads(workers, i, n_folds) for i in range(n_folds)] == expected

@@ -1,0 +1,559 @@
+"""The language of cuts, weights and derived features: parse a text, evaluate it on columns.
+
+A text is never handed to Python: its own small grammar knows numbers, branch names, elements of
+fixed-size branches (`jet_pt[0]`), operators and the functions of `FUNCTIONS`, and nothing else can
+be called or reached. Operators, loosest first, with the precedence of C and of TTree::Draw:
+
+    ||  or          &&  and         not
+    |               &               truth values, like the others; comparisons in parentheses
+    == !=           < <= > >=       one at a time: `0 < x < 5` is refused
+    + -             * / %           `%` as in C: the sign of its left side; `a % b * c` is refused
+    ! ~ - +                         `!a > 2` is `(!a) > 2`
+    ^ **                            power
+
+Operands are float64 (integers are exact below 2**53), results are IEEE's: 1/0 is infinite and
+sqrt(-4) is NaN, where TTree::Draw says 0 and 2. A truth value is `not equal to zero`.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from utils.columns.arrays import Array
+from utils.schema import ConfigError, InputError, nearest
+
+MAX_DEPTH = 200
+"""Levels of nesting that are parsed; far beyond any cut, far below what a Python stack holds."""
+
+MAX_STEPS = 50_000
+"""Operations of one expression after its named cuts and derived features are filled in."""
+
+
+class Step(NamedTuple):
+    """One operation of a program in postfix order: push a number or a column, or apply."""
+
+    kind: Literal["number", "column", "apply"]
+    name: str
+    value: float = 0.0
+    n_args: int = 0
+    element: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A parsed text: `names` are the branches it reads, `defined` the definitions it used."""
+
+    text: str
+    names: frozenset[str]
+    program: tuple[Step, ...]
+    defined: frozenset[str] = frozenset()
+
+    def evaluate(self, columns: Mapping[str, Array], n_rows: int | None = None) -> Array:
+        """Return the value for each row as float64, shape (n,).
+
+        `columns` holds arrays of shape (n,), and (n, size) for fixed-size branches. `n_rows` is
+        needed only where `columns` is empty (a constant). Raises InputError for a column that is
+        missing or not a number.
+        """
+        return np.asarray(self._value(columns, n_rows), dtype=np.float64)
+
+    def mask(
+        self, columns: Mapping[str, Array], n_rows: int | None = None
+    ) -> npt.NDArray[np.bool_]:
+        """Return for each row whether the value differs from zero, shape (n,)."""
+        return np.asarray(_truth(self._value(columns, n_rows)), dtype=np.bool_)
+
+    def _value(self, columns: Mapping[str, Array], n_rows: int | None) -> Array:
+        if n_rows is None:
+            n_rows = len(next(iter(columns.values()), ()))
+        stack: list[Array] = []
+        with np.errstate(all="ignore"):
+            for step in self.program:
+                if step.kind == "number":
+                    stack.append(np.float64(step.value))  # type: ignore[arg-type]
+                elif step.kind == "column":
+                    stack.append(_column(columns, step, self.text, n_rows))
+                else:
+                    first = len(stack) - step.n_args
+                    stack[first:] = [_APPLY[step.name](*stack[first:])]
+        [value] = stack
+        return value if np.ndim(value) else np.full(n_rows, value)
+
+
+def parse(text: str, known_names: Collection[str] | None = None) -> Expression:
+    """Return the expression that `text` says.
+
+    Raises ConfigError for anything outside the language, and, with `known_names`, for a name that
+    is not among them.
+    """
+    if not isinstance(text, str):
+        raise ConfigError(f"an expression must be a text, not {type(text).__name__} {text!r}"[:200])
+    program = _Parser(text).run()
+    expression = Expression(text, _names(program), program)
+    if known_names is not None:
+        for name in sorted(expression.names.difference(known_names)):
+            raise ConfigError(f"'{name}' in {quote(text)} is unknown; {nearest(name, known_names)}")
+    return expression
+
+
+def expand(text: str, definitions: Mapping[str, str]) -> Expression:
+    """Return the expression `text` with every name in `definitions` replaced by its meaning.
+
+    Meanings may use other definitions. Raises ConfigError like `parse`, and for a definition that
+    comes back to itself.
+    """
+    done: dict[str, tuple[Step, ...]] = {}
+
+    def fill_in(program: tuple[Step, ...], trail: tuple[str, ...]) -> tuple[Step, ...]:
+        filled: list[Step] = []
+        for step in program:
+            if step.kind != "column" or step.name not in definitions:
+                filled.append(step)
+            elif step.element:
+                raise ConfigError(
+                    f"'{step.name}[{step.element[0]}]': '{step.name}' is defined by an expression "
+                    "and has no elements"
+                )
+            else:
+                filled.extend(meaning(step.name, trail))
+            if len(filled) > MAX_STEPS:
+                raise ConfigError(
+                    f"{quote(text)} has more than {MAX_STEPS} operations once its definitions "
+                    "are filled in"
+                )
+        return tuple(filled)
+
+    def meaning(name: str, trail: tuple[str, ...]) -> tuple[Step, ...]:
+        if name in trail:
+            circle = " -> ".join((*trail[trail.index(name) :], name))
+            raise ConfigError(
+                f"the definition of '{name}' comes back to itself ({circle}): give it a name that "
+                "its own text does not use"
+            )
+        if len(trail) >= MAX_DEPTH:
+            raise ConfigError(f"{quote(text)}: definitions nested deeper than {MAX_DEPTH}")
+        if name not in done:
+            try:
+                parsed = parse(definitions[name])
+            except ConfigError as error:
+                raise ConfigError(f"definition of '{name}': {error}") from None
+            done[name] = fill_in(parsed.program, (*trail, name))
+        return done[name]
+
+    program = fill_in(parse(text).program, ())
+    return Expression(text, _names(program), program, frozenset(done))
+
+
+def _names(program: tuple[Step, ...]) -> frozenset[str]:
+    return frozenset(step.name for step in program if step.kind == "column")
+
+
+# --- evaluation ----------------------------------------------------------------------------------
+
+
+def _column(columns: Mapping[str, Array], step: Step, text: str, n_rows: int) -> Array:
+    if step.name not in columns:
+        raise InputError(
+            f"branch '{step.name}' in {quote(text)} is missing; {nearest(step.name, columns)}"
+        )
+    column = np.asarray(columns[step.name])
+    if column.dtype.kind not in "biuf":
+        raise InputError(f"branch '{step.name}' in {quote(text)} holds no numbers: {column.dtype}")
+    if len(column) != n_rows:
+        raise InputError(f"branch '{step.name}' has {len(column)} rows where others have {n_rows}")
+    check_index(step.name, column.shape[1:], step.element, text)
+    column = column[(..., *step.element)]  # type: ignore[arg-type]
+    return column if column.dtype == bool else column.astype(np.float64)
+
+
+def check_index(name: str, shape: tuple[int, ...], index: tuple[int, ...], text: str) -> None:
+    """Raise InputError unless `index` picks one number of a branch with this shape per entry."""
+    if len(index) == len(shape) and all(i < n for i, n in zip(index, shape, strict=True)):
+        return
+    if not shape:
+        raise InputError(
+            f"branch '{name}' in {quote(text)} has one value per entry: drop the [...]"
+        )
+    last = name + "".join(f"[{n - 1}]" for n in shape)
+    raise InputError(
+        f"branch '{name}' in {quote(text)} has {' x '.join(map(str, shape))} values per entry: "
+        f"choose one, from {name}{'[0]' * len(shape)} to {last}"
+    )
+
+
+def _truth(value: Array) -> Array:
+    return value if value.dtype == bool else np.not_equal(value, 0)
+
+
+def _number(value: Array) -> Array:
+    return value.astype(np.float64) if value.dtype == bool else value
+
+
+def _of_numbers(function: Callable[..., Any]) -> Callable[..., Array]:
+    return lambda *values: function(*map(_number, values))
+
+
+def _of_truths(function: Callable[..., Any]) -> Callable[..., Array]:
+    return lambda *values: function(*map(_truth, values))
+
+
+def _remainder(left: Array, right: Array) -> Array:
+    # C and TTree::Draw drop the fractions and give the remainder the sign of the left side.
+    return np.asarray(np.fmod(np.trunc(left), np.trunc(right)))
+
+
+def _least(*values: Array) -> Array:
+    return functools.reduce(np.minimum, values)
+
+
+def _greatest(*values: Array) -> Array:
+    return functools.reduce(np.maximum, values)
+
+
+FUNCTIONS: dict[str, tuple[int, int, Callable[..., Any]]] = {
+    "abs": (1, 1, np.abs),
+    "sqrt": (1, 1, np.sqrt),
+    "exp": (1, 1, np.exp),
+    "log": (1, 1, np.log),
+    "log10": (1, 1, np.log10),
+    "log2": (1, 1, np.log2),
+    "pow": (2, 2, operator.pow),
+    "min": (2, 99, _least),
+    "max": (2, 99, _greatest),
+    "sin": (1, 1, np.sin),
+    "cos": (1, 1, np.cos),
+    "tan": (1, 1, np.tan),
+    "asin": (1, 1, np.arcsin),
+    "acos": (1, 1, np.arccos),
+    "atan": (1, 1, np.arctan),
+    "atan2": (2, 2, np.arctan2),
+    "sinh": (1, 1, np.sinh),
+    "cosh": (1, 1, np.cosh),
+    "tanh": (1, 1, np.tanh),
+    "hypot": (2, 2, np.hypot),
+    "fmod": (2, 2, np.fmod),
+    "floor": (1, 1, np.floor),
+    "ceil": (1, 1, np.ceil),
+    "int": (1, 1, np.trunc),
+    "isnan": (1, 1, np.isnan),
+    "isfinite": (1, 1, np.isfinite),
+    "pi": (0, 0, lambda: np.float64(np.pi)),
+}
+"""Functions of the language: least and most arguments, meaning. `log` is the natural one."""
+
+_SPELLINGS = {
+    "fabs": "abs",
+    "power": "pow",
+    "ln": "log",
+    "finite": "isfinite",
+    "ceilnint": "ceil",
+    "floornint": "floor",
+}
+
+_UNARY: dict[str, Callable[..., Array]] = {
+    "!": _of_truths(np.logical_not),
+    "-": _of_numbers(operator.neg),
+    "+": _of_numbers(operator.pos),
+}
+
+_BINARY: dict[str, Callable[..., Array]] = {
+    "||": _of_truths(np.logical_or),
+    "&&": _of_truths(np.logical_and),
+    "==": _of_numbers(np.equal),
+    "!=": _of_numbers(np.not_equal),
+    "<": _of_numbers(np.less),
+    "<=": _of_numbers(np.less_equal),
+    ">": _of_numbers(np.greater),
+    ">=": _of_numbers(np.greater_equal),
+    "+": _of_numbers(operator.add),
+    "-": _of_numbers(operator.sub),
+    "*": _of_numbers(operator.mul),
+    "/": _of_numbers(operator.truediv),
+    "%": _of_numbers(_remainder),
+    "^": _of_numbers(operator.pow),
+}
+
+_APPLY: dict[str, Callable[..., Array]] = {
+    **{f"unary {name}": function for name, function in _UNARY.items()},
+    **{f"binary {name}": function for name, function in _BINARY.items()},
+    **{name: _of_numbers(function) for name, (_, _, function) in FUNCTIONS.items()},
+}
+
+# --- parsing -------------------------------------------------------------------------------------
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+    (?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
+  | (?P<name>[A-Za-z_][A-Za-z0-9_]*(?:(?:\.|::)[A-Za-z_][A-Za-z0-9_]*)*)
+  | (?P<symbol>\|\||&&|==|!=|<=|>=|\*\*|[-+*/%^<>!~&|()\[\],])
+  | (?P<end>$) )""",
+    re.VERBOSE,
+)
+
+_NUMBER = re.compile(r"[-+(\s]*[0-9.][0-9.eE+-]*[)\s]*")
+
+_SAME = {"or": "||", "and": "&&", "not": "!", "|": "||", "&": "&&", "~": "!", "**": "^"}
+
+_LEVEL = {
+    "or": 1, "||": 1, "and": 2, "&&": 2, "|": 4, "&": 5, "==": 6, "!=": 6,
+    "<": 7, "<=": 7, ">": 7, ">=": 7, "+": 8, "-": 8, "*": 9, "/": 9, "%": 9, "^": 11, "**": 11,
+}  # fmt: skip
+_LEVEL_NOT, _LEVEL_PREFIX = 3, 10
+_COMPARISONS = frozenset(("==", "!=", "<", "<=", ">", ">="))
+_POWERS = frozenset(("^", "**"))
+_ARITHMETIC = frozenset(("+", "-", "*", "/", "%", "^", "**"))
+_CONSTANTS = {"true": 1.0, "True": 1.0, "false": 0.0, "False": 0.0}
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+class _Part(NamedTuple):
+    """A stretch of the text that was parsed, and the operator that joins it, if no parentheses."""
+
+    start: int
+    end: int
+    joined_by: str = ""
+    middle: int = 0  # where the right-hand side of a comparison starts
+
+
+class _Parser:
+    """Precedence climbing that writes the postfix program as it goes."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens = self._split()
+        self.at = 0
+        self.depth = 0
+        self.steps: list[Step] = []
+        self.needs_parentheses: list[_Part] = []
+
+    def _split(self) -> list[_Token]:
+        tokens: list[_Token] = []
+        position = 0
+        while not tokens or tokens[-1].kind != "end":
+            match = _TOKEN.match(self.text, position)
+            if match is None:
+                rest = self.text[position:].lstrip()
+                hint = "; compare with '=='" if rest.startswith("=") else ""
+                raise ConfigError(
+                    f"{quote(self.text)}: {rest[0]!r} at position {len(self.text) - len(rest)} "
+                    f"means nothing here{hint}"
+                )
+            kind = str(match.lastgroup)
+            tokens.append(_Token(kind, match[kind], match.start(kind), match.end(kind)))
+            position = match.end()
+        return tokens
+
+    def run(self) -> tuple[Step, ...]:
+        if self.tokens[0].kind == "end":
+            raise ConfigError("an expression is empty: write 'true' to keep every event")
+        self._expression(1)
+        if self._now.kind != "end":
+            raise self._unexpected()
+        if self.needs_parentheses:
+            raise ConfigError(
+                f"{quote(self.text)} mixes comparisons with & or | without parentheses, which C "
+                f"and Python read differently; write {quote(self._mended())}"
+            )
+        return tuple(self.steps)
+
+    @property
+    def _now(self) -> _Token:
+        return self.tokens[self.at]
+
+    def _next(self, *symbols: str) -> bool:
+        """Step over the current token if it is one of `symbols`."""
+        found = self._now.kind == "symbol" and self._now.text in symbols
+        self.at += found
+        return found
+
+    def _unexpected(self) -> ConfigError:
+        token = self._now
+        if token.kind == "end":
+            return ConfigError(f"{quote(self.text)} ends too early")
+        return ConfigError(
+            f"{quote(self.text)}: '{token.text[:40]}' at position {token.start} is not expected"
+        )
+
+    def _expression(self, level: int) -> _Part:
+        """Parse operators that bind at least as tightly as `level`."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise ConfigError(f"{quote(self.text)} is nested deeper than {MAX_DEPTH} levels")
+        left = self._operand(level)
+        while True:
+            token = self._now
+            binds = _LEVEL.get(token.text, 0) if token.kind in ("symbol", "name") else 0
+            if binds < level or not binds:
+                break
+            self.at += 1
+            right = self._expression(_LEVEL_PREFIX if binds == 11 else binds + 1)
+            self._check_mixture(token.text, left, right)
+            self.steps.append(
+                Step("apply", f"binary {_SAME.get(token.text, token.text)}", n_args=2)
+            )
+            left = _Part(left.start, right.end, token.text, right.start)
+        self.depth -= 1
+        return left
+
+    def _operand(self, level: int) -> _Part:
+        token = self._now
+        self.at += 1
+        if token.kind == "number":
+            self.steps.append(Step("number", token.text, self._exact(token.text)))
+            return _Part(token.start, token.end)
+        if token.kind == "name" and token.text == "not" and level <= _LEVEL_NOT:
+            return self._prefix(token, _LEVEL_NOT)
+        if token.kind == "name" and token.text not in ("and", "or", "not"):
+            return self._name(token)
+        if token.kind == "symbol" and token.text in "!~-+":
+            return self._prefix(token, _LEVEL_PREFIX)
+        if token.kind == "symbol" and token.text == "(":
+            self._expression(1)
+            if not self._next(")"):
+                raise self._unexpected()
+            return _Part(token.start, self.tokens[self.at - 1].end)
+        self.at -= 1
+        raise self._unexpected()
+
+    def _prefix(self, token: _Token, level: int) -> _Part:
+        part = self._expression(level)
+        if token.text in ("!", "~") and part.joined_by in _POWERS:
+            whole = self._cut(part)
+            base = self.text[part.start : part.middle].rstrip(" *^")
+            raised = self.text[part.start + len(base) : part.end]
+            raise ConfigError(
+                f"{quote(self.text)} negates a power, which ROOT reads differently; write "
+                f"{quote(f'({token.text}{base}){raised}')} or {quote(f'{token.text}({whole})')}"
+            )
+        self.steps.append(Step("apply", f"unary {_SAME.get(token.text, token.text)}", n_args=1))
+        if part.joined_by in _POWERS:  # a ** -b ** c chains powers too
+            return _Part(token.start, part.end, part.joined_by, part.middle)
+        return _Part(token.start, part.end)
+
+    def _exact(self, text: str) -> float:
+        value = float(text)
+        if not np.isfinite(value):
+            raise ConfigError(f"{quote(self.text)}: {text[:40]} is too large for a float64")
+        # Without its zeros in front, an integer of finite value has at most 309 digits.
+        if text.isdigit() and int(value) != int(text.lstrip("0") or "0"):
+            raise ConfigError(
+                f"{quote(self.text)}: {text[:40]} is beyond 2**53 and cannot be compared exactly"
+            )
+        return value
+
+    def _name(self, token: _Token) -> _Part:
+        if self._next("("):
+            return self._call(token)
+        if "::" in token.text:
+            raise ConfigError(
+                f"{quote(self.text)}: '{token.text[:40]}' is not a branch; functions need (...)"
+            )
+        if token.text in _CONSTANTS:
+            self.steps.append(Step("number", token.text, _CONSTANTS[token.text]))
+            return _Part(token.start, token.end)
+        index = []
+        while self._next("["):
+            number = self._now
+            if not (number.kind == "number" and number.text.isdigit() and len(number.text) < 10):
+                raise self._unexpected()
+            self.at += 1
+            index.append(int(number.text))
+            if not self._next("]"):
+                raise self._unexpected()
+        self.steps.append(Step("column", token.text, element=tuple(index)))
+        return _Part(token.start, self.tokens[self.at - 1].end)
+
+    def _call(self, token: _Token) -> _Part:
+        space, _, plain = token.text.rpartition("::")
+        name = plain.lower() if space == "TMath" else plain
+        name = _SPELLINGS.get(name, name)
+        if name not in FUNCTIONS or space not in ("", "std", "TMath"):
+            raise ConfigError(
+                f"{quote(self.text)}: there is no function '{token.text[:40]}'; "
+                f"{nearest(name, FUNCTIONS)}"
+            )
+        n_args = 0
+        if not self._next(")"):
+            while True:
+                self._expression(1)
+                n_args += 1
+                if self._next(")"):
+                    break
+                if not self._next(","):
+                    raise self._unexpected()
+        least, most, _ = FUNCTIONS[name]
+        if not least <= n_args <= most:
+            wanted = str(least) if least == most else f"at least {least}"
+            raise ConfigError(
+                f"{quote(self.text)}: {name} takes {wanted} argument{'s' * (least != 1)}, "
+                f"not {n_args}"
+            )
+        self.steps.append(Step("apply", name, n_args=n_args))
+        return _Part(token.start, self.tokens[self.at - 1].end)
+
+    def _check_mixture(self, symbol: str, left: _Part, right: _Part) -> None:
+        """Refuse what readers of C, Python and mathematics read in different ways."""
+        compared = [part for part in (left, right) if part.joined_by in _COMPARISONS]
+        if symbol in ("&", "|"):
+            for part in (left, right):
+                if part.joined_by in _ARITHMETIC or _NUMBER.fullmatch(self._cut(part)):
+                    a, b = self._cut(left), self._cut(right)
+                    raise ConfigError(
+                        f"{quote(self.text)} would test bits in ROOT and C; {symbol} joins truth "
+                        f"values here: write {quote(f'({a} != 0) {symbol} ({b} != 0)')} for those, "
+                        "or for bit n of a branch 'int(branch / 2**n) % 2 == 1'"
+                    )
+            self.needs_parentheses += compared
+        elif symbol in _COMPARISONS and compared:
+            a, b = self._cut(left), self._cut(right)
+            mended = f"({a}) {symbol} {b}" if compared[0] is left else f"{a} {symbol} ({b})"
+            if compared[0] is left and "=" not in (symbol[0], left.joined_by[0]):
+                mended = f"({a}) && ({self.text[left.middle : left.end]} {symbol} {b})"
+            raise ConfigError(
+                f"{quote(self.text)} chains comparisons, which C and Python read differently; "
+                f"write {quote(mended)}"
+            )
+        elif symbol in ("*", "/", "%") and left.joined_by == "%":
+            raise ConfigError(
+                f"{quote(self.text)} goes on after %, which ROOT and C read differently; "
+                f"write {quote(f'({self._cut(left)}) {symbol} {self._cut(right)}')}"
+            )
+        elif symbol in ("^", "**") and right.joined_by in ("^", "**"):
+            a, c = self._cut(left), self.text[right.middle : right.end]
+            b = self.text[right.start : right.middle].rstrip(" *^")
+            raise ConfigError(
+                f"{quote(self.text)} chains powers, which ROOT and Python read differently; "
+                f"write {quote(f'({a}{symbol}{b}){symbol}{c}')} or "
+                f"{quote(f'{a}{symbol}({b}{symbol}{c})')}"
+            )
+
+    def _cut(self, part: _Part) -> str:
+        return self.text[part.start : part.end]
+
+    def _mended(self) -> str:
+        inserts = [(p.start, "(") for p in self.needs_parentheses]
+        inserts += [(p.end, ")") for p in self.needs_parentheses]
+        text = self.text
+        for position, character in sorted(inserts, reverse=True):
+            text = text[:position] + character + text[position:]
+        return text
+
+
+def quote(text: str) -> str:
+    """Return `text` in quotes on one line, shortened if it is long."""
+    flat = " ".join(text.split())
+    return f"'{flat}'" if len(flat) <= 160 else f"'{flat[:157]}...'"

@@ -1,0 +1,281 @@
+"""Does a friend tree belong to its input? Compared entry by entry, in constant memory.
+
+The proof trusts nothing but the two files: identity columns are compared bit by bit, and folds are
+computed anew from the input's columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.columns.arrays import Array
+from utils.columns.folds import fold_of
+from utils.formats.friends import (
+    FOLD,
+    PRED_CLASS,
+    PRED_CLASS_PROBA,
+    Friend,
+    find_friend,
+    fold_rule,
+    get_tree,
+    iterate_tree,
+    open_root,
+)
+from utils.schema import ProofError, nearest
+from utils.system.threads import ahead
+
+CHECKS = ("length", "identity", "fold", "scores")
+"""length: as many entries. identity: identity and copied columns, bit by bit. fold: computed anew.
+scores: each row is filler throughout, or a distribution whose largest value pred_class names."""
+
+CHUNK_ENTRIES = 50_000
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A friend tree that was proved against its input.
+
+    `n_scored` entries have scores, the others fillers. `identity` are the compared columns. `notes`
+    are remarks that do not contradict the proof. `deviation` is the largest difference of a stored
+    score from the recomputed one, None where scores were not recomputed.
+    """
+
+    input_path: Path
+    friend_path: Path
+    n_entries: int
+    n_scored: int
+    identity: tuple[str, ...]
+    n_splits: int
+    notes: tuple[str, ...] = ()
+    run_id: str | None = None
+    deviation: float | None = None
+
+    @property
+    def summary(self) -> str:
+        """The proof in one line."""
+        compared = ", ".join(self.identity) or "no column"
+        parts = [
+            f"{self.n_entries} entries in the same order ({compared} equal bit by bit)",
+            f"all in their fold of {self.n_splits}",
+            f"{self.n_scored} scored",
+        ]
+        if self.deviation is not None:
+            parts.append(f"scores those of run {self.run_id} within {self.deviation:.1g}")
+        return (
+            f"proved: {self.friend_path.name} is a friend of {self.input_path.name}: "
+            + "; ".join(parts)
+        )
+
+
+def prove_alignment(
+    input_path: str | Path,
+    friend_path: str | Path,
+    *,
+    tree: str | None = None,
+    input_tree: str | None = None,
+    friend_name: str | None = None,
+    checks: Sequence[str] = CHECKS,
+    chunk_entries: int = CHUNK_ENTRIES,
+) -> Proof:
+    """Prove that row i of the friend tree is entry i of the input tree, for every i.
+
+    Compared are the identity columns and those copied columns that are branches of the input.
+    `tree` names the friend tree and `input_tree` the input's; by default the only friend tree of
+    the file, and the tree it was made from. `friend_name` stands for the file's name in errors.
+    Raises ProofError with the first entry that is wrong and its values, InputError for files,
+    trees or branches that are missing or unreadable.
+    """
+    input_path, friend_path = Path(input_path), Path(friend_path)
+    with open_root(friend_path) as ours, open_root(input_path) as theirs:
+        friend, friend_tree = find_friend(ours, friend_path, tree)
+        name = input_tree or friend.metadata["input"]["tree"]
+        source_tree = get_tree(theirs, name, input_path)
+        source = _describe(theirs, source_tree, input_path, name)
+        return _prove(friend, friend_tree, source, source_tree, friend_name, checks, chunk_entries)
+
+
+def _prove(
+    friend: Friend,
+    friend_tree: Any,
+    source: _Input,
+    source_tree: Any,
+    friend_name: str | None,
+    checks: Sequence[str],
+    chunk_entries: int,
+) -> Proof:
+    input_path, rule = source.path, fold_rule(friend.metadata)
+    identity = tuple(friend.metadata["identity"])
+    copied = [name for name in friend.metadata["misc"] if name in source.branches]
+    # A friend's word on what identifies events is not taken for the columns of its folds.
+    folding = [name for name in rule.columns if name in friend.branches]
+    compared = tuple(dict.fromkeys([*identity, *folding, *copied]))
+    probabilities = list(friend.metadata["probabilities"])
+    _check_branches(friend, source, compared, [FOLD, PRED_CLASS, *probabilities])
+    where = f"{friend_name or friend.path.name} is not a friend of {input_path.name}"
+    if "length" in checks and friend.n_entries != source.n_entries:
+        raise ProofError(
+            f"{where}: it has {friend.n_entries} entries, the input {source.n_entries}"
+        )
+    notes = _fingerprint_notes(friend, source)
+    if notes and not identity:
+        raise ProofError(f"{where}: it has no identity columns to compare, and {notes[0]}")
+    distinct = _Neighbours()
+    n_scored = 0
+    wanted = list(dict.fromkeys([*compared, *rule.columns]))
+    theirs = iterate_tree(source_tree, input_path, wanted, chunk_entries)
+    of_choice = [name for name in [PRED_CLASS_PROBA] if name in friend.branches]
+    stored = [*compared, FOLD, PRED_CLASS, *of_choice, *probabilities]
+    all_scored = not (friend.metadata["cut"] or "").strip()
+    ours = iterate_tree(friend_tree, friend.path, stored, chunk_entries)
+    pairs = zip(ahead(theirs), ahead(ours), strict="length" in checks)
+    for (start, stop, expected), (_, _, found) in pairs:
+        wrong: list[tuple[int, str]] = []
+        if "identity" in checks:
+            wrong += [_differing(name, expected[name], found[name]) for name in compared]
+        if "fold" in checks:
+            fold = fold_of(rule, expected, np.arange(start, stop, dtype=np.int64))
+            wrong.append(_differing(FOLD, fold[: len(found[FOLD])], found[FOLD]))
+        if "scores" in checks:
+            wrong.append(_inconsistent(found, probabilities, all_scored))
+        contradictions = [(row, text) for row, text in wrong if text]
+        if contradictions:
+            row, text = min(contradictions, key=lambda found: found[0])
+            raise ProofError(f"{where}: entry {start + row}: {text}")
+        distinct.add({name: expected[name] for name in identity})
+        n_scored += int(np.count_nonzero(found[PRED_CLASS] >= 0))
+    notes += distinct.notes(identity)
+    return Proof(
+        input_path, friend.path, friend.n_entries, n_scored, compared, rule.n_splits, tuple(notes)
+    )
+
+
+# --- parts of the proof --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Input:
+    path: Path
+    tree: str
+    n_entries: int
+    branches: tuple[str, ...]
+    fingerprint: Mapping[str, Any]
+
+
+def _describe(file: Any, found: Any, path: Path, tree: str) -> _Input:
+    n_entries = int(found.num_entries)
+    fingerprint = {
+        "size": path.stat().st_size,
+        "uuid": str(file.file.uuid),
+        "n_entries": n_entries,
+    }
+    return _Input(path, tree, n_entries, tuple(found.keys()), fingerprint)
+
+
+def _check_branches(
+    friend: Friend, source: _Input, compared: Sequence[str], own: Sequence[str]
+) -> None:
+    for name in [*compared, *own]:
+        if name not in friend.branches:
+            raise ProofError(
+                f"{friend.path.name} lacks its branch '{name}'; {nearest(name, friend.branches)}"
+            )
+    for name in [*compared, *fold_rule(friend.metadata).columns]:
+        if name not in source.branches:
+            raise ProofError(
+                f"{friend.path.name} is not a friend of {source.path.name}: its column '{name}' is "
+                f"no branch of tree '{source.tree}'; {nearest(name, source.branches)}"
+            )
+
+
+def _fingerprint_notes(friend: Friend, source: _Input) -> list[str]:
+    stated = friend.metadata["input"]
+    changed = [
+        f"{key} {stated.get(key)}, now {now}"
+        for key, now in source.fingerprint.items()
+        if stated.get(key) != now
+    ]
+    if not changed:
+        return []
+    return [
+        f"{source.path.name} is not the very file the friend was made from ({'; '.join(changed)}): "
+        "re-made, re-compressed or merged"
+    ]
+
+
+def _differing(name: str, expected: Array, found: Array) -> tuple[int, str]:
+    """Return the first row where two columns differ in a bit, and its values; else no text."""
+    if expected.dtype != found.dtype:
+        return 0, f"'{name}' is {expected.dtype} in the input and {found.dtype} in the friend"
+    if expected.ndim != 1:
+        return 0, f"'{name}' has {expected[0].size} values in the input and one in the friend"
+    n_rows = min(len(expected), len(found))
+    bits = f"u{expected.dtype.itemsize}"
+    differ = np.ascontiguousarray(expected[:n_rows]).view(bits) != np.ascontiguousarray(
+        found[:n_rows]
+    ).view(bits)
+    if not differ.any():
+        return n_rows, ""
+    row = int(np.argmax(differ))
+    origin = "by the input's identity" if name == FOLD else "in the input"
+    return row, f"'{name}' is {expected[row]!s} {origin} and {found[row]!s} in the friend"
+
+
+def _inconsistent(
+    found: Mapping[str, Array], names: Sequence[str], all_scored: bool
+) -> tuple[int, str]:
+    """Return the first row whose scores contradict each other, and how; else no text.
+
+    With `all_scored`, where no cut is stated, a filler is a contradiction too.
+    """
+    scores = np.stack([found[name] for name in names], axis=1).astype(np.float64)
+    chosen = found[PRED_CLASS]
+    scored = chosen >= 0
+    # Rounding to float32 keeps the order, so the largest score before it is still the largest.
+    place = np.clip(chosen, 0, len(names) - 1)[:, None]
+    largest = np.take_along_axis(scores, place, axis=1)[:, 0]
+    with np.errstate(invalid="ignore"):
+        good = (np.abs(scores.sum(axis=1) - 1) < 1e-5) & (scores.min(axis=1) >= 0)
+        good &= (largest == scores.max(axis=1)) & (chosen < len(names))
+    good = np.where(scored, good, np.isnan(scores).all(axis=1) & (chosen == -1))
+    if PRED_CLASS_PROBA in found:
+        best = found[PRED_CLASS_PROBA]
+        good &= np.where(scored, best == scores.max(axis=1), np.isnan(best))
+    if good.all() and all_scored and not scored.all():
+        row = int(np.argmin(scored))
+        return row, "it holds no scores, but the friend tree states no cut that removed it"
+    if good.all():
+        return len(good), ""
+    row = int(np.argmin(good))
+    values = ", ".join(str(found[name][row]) for name in names)
+    best_is = f" of {found[PRED_CLASS_PROBA][row]!s}" if PRED_CLASS_PROBA in found else ""
+    return row, f"scores {values} with pred_class {chosen[row]!s}{best_is} contradict each other"
+
+
+class _Neighbours:
+    """Counts neighbouring entries of equal identity: a proof can't tell those apart."""
+
+    def __init__(self) -> None:
+        self.equal = self.pairs = 0
+        self.last: dict[str, Array] = {}
+
+    def add(self, columns: Mapping[str, Array]) -> None:
+        if not columns:
+            return
+        joined = {n: np.concatenate([self.last.get(n, c[:0]), c]) for n, c in columns.items()}
+        same = np.logical_and.reduce([c[1:] == c[:-1] for c in joined.values()])
+        self.equal += int(np.count_nonzero(same))
+        self.pairs += same.size
+        self.last = {name: values[-1:] for name, values in columns.items()}
+
+    def notes(self, names: Sequence[str]) -> list[str]:
+        if self.equal <= 0.01 * self.pairs:
+            return []
+        return [
+            f"{', '.join(names)} do not differ in {self.equal} of {self.pairs} pairs of "
+            "neighbouring entries: the proof does not exclude an exchange of those"
+        ]

@@ -1,0 +1,185 @@
+"""The columns of an open file, basket by basket.
+
+A basket is fetched, unpacked and checked against what the tree says it must hold, so that a damaged
+or shortened file is an error and never a shorter or wrong column. What a basket cannot hold in
+plain form (Double32, RNTuple) is left to uproot.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from bisect import bisect_left, bisect_right
+from typing import Any
+
+import numpy as np
+from isal import isal_zlib
+
+from utils.columns.arrays import Array, Integers
+from utils.formats.ntuples.trees import Baskets, Source, TreeInfo, cause, check_header
+from utils.schema import InputError
+from utils.system.libraries.rootfiles import uproot
+
+_KEY = struct.Struct(">ihiIhh")  # bytes, version, bytes unpacked, date, length of the key, cycle
+_BASKET = struct.Struct(">Hiiii")  # version, buffer size, offset size, entries, end of the data
+_UNPACK = {
+    b"ZL": lambda content, unpacked: isal_zlib.decompress(content, bufsize=unpacked),
+    b"XZ": uproot.LZMA(1).decompress,
+    b"L4": uproot.LZ4(1).decompress,
+    b"ZS": uproot.ZSTD(1).decompress,
+}
+_CHECKSUM = 8  # bytes of it in front of each LZ4 block
+
+
+class Reader:
+    """An open file from which columns are read; each column by one thread at a time."""
+
+    def __init__(self, info: TreeInfo) -> None:
+        self.info = info
+        self.last: dict[str, tuple[int, Array]] = {}  # a basket may reach into the next chunk
+        self.lock = threading.Lock()
+        self.slow: Any = None
+
+    def __enter__(self) -> Reader:
+        if check_header(self.info.path) != self.info.size:
+            raise InputError(f"{self.info.path} changed while it was being read")
+        self.file = os.open(self.info.path, os.O_RDONLY)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.file)
+        if self.slow is not None:
+            self.slow.close()
+
+    def read(self, name: str, rows: Integers | range) -> Array:
+        """Return the column at the ascending entries `rows`, shape (n,) or (n, size)."""
+        source = self.info.sources[name]
+        try:
+            if source.baskets is None:
+                return self._read_slowly(name, source, rows)
+            return self._read_baskets(name, source, source.baskets, rows)
+        except InputError:
+            raise
+        except Exception as error:
+            raise self._damaged(name, rows, cause(error)) from error
+
+    def _damaged(self, name: str, rows: Integers | range, cause: str) -> InputError:
+        at = f", entries {rows[0]} to {rows[-1]}" if len(rows) else ""
+        return InputError(f"branch '{name}' of {self.info.where} cannot be read{at}: {cause}")
+
+    def _read_baskets(
+        self, name: str, source: Source, baskets: Baskets, rows: Integers | range
+    ) -> Array:
+        kind = self.info.branches[name]
+        column = np.empty((len(rows), *kind.shape), dtype=kind.base)
+        if not len(rows):
+            return column
+        first = baskets.first
+        k = bisect_right(first, rows[0]) - 1
+        filled = 0
+        while filled < len(rows):
+            low, high = int(first[k]), int(first[k + 1])
+            if isinstance(rows, range):
+                until = min(len(rows), high - rows.start)
+                inside: Any = slice(rows[filled] - low, rows[until - 1] + 1 - low)
+            else:
+                until = bisect_left(rows, high, filled)
+                inside = rows[filled:until] - low
+            if until > filled:
+                data = self._basket(name, source, baskets, k)
+                column[filled:until] = (
+                    data[inside] if source.leaf is None else data[source.leaf][inside]
+                )
+                filled = until
+            k += 1
+        return column
+
+    def _basket(self, name: str, source: Source, baskets: Baskets, k: int) -> Array:
+        """Return the entries of basket `k`, in the type they are stored in."""
+        number, data = self.last.get(name, (-1, None))
+        if number == k and data is not None:
+            return data
+        rows = range(int(baskets.first[k]), int(baskets.first[k + 1]))
+        wanted = len(rows) * source.stored.itemsize
+        content: Any
+        if k < len(baskets.seek):
+            seek, size = int(baskets.seek[k]), int(baskets.size[k])
+            try:
+                content = self._content(name, rows, wanted, seek, size)
+            except InputError:
+                raise
+            except Exception as error:  # each way of compression has its own
+                raise self._damaged(name, rows, cause(error)) from error
+        else:
+            content = baskets.inside[k - len(baskets.seek)]
+        if len(content) < wanted:
+            raise self._damaged(name, rows, f"a basket of {wanted} bytes holds {len(content)}")
+        stored = source.stored
+        if stored.base == np.bool_:  # whatever is not zero is true
+            stored = np.dtype(("u1", stored.shape))
+        data = np.frombuffer(content, dtype=stored, count=len(rows))
+        self.last[name] = (k, data)
+        return data
+
+    def _content(
+        self, name: str, rows: range, wanted: int, seek: int, size: int
+    ) -> bytes | bytearray | memoryview:
+        """Return the unpacked data of a basket after checking what it says of itself."""
+        raw = os.pread(self.file, size, seek)
+        n_bytes, _, n_unpacked, _, key_length, _ = _KEY.unpack_from(raw)
+        *_, n_held, end = _BASKET.unpack_from(raw, key_length - _BASKET.size - 1)
+        if (len(raw), n_bytes, n_held, end - key_length) != (size, size, len(rows), wanted):
+            raise self._damaged(
+                name,
+                rows,
+                f"expected {len(rows)} entries in {size} bytes, found {n_held} in {n_bytes}",
+            )
+        # Behind the data a basket may carry the offset of each entry, never more.
+        if not wanted <= n_unpacked <= wanted + 4 * len(rows) + 64:
+            raise self._damaged(name, rows, f"a basket of {wanted} bytes says it has {n_unpacked}")
+        content = memoryview(raw)[key_length:]
+        return content if len(content) == n_unpacked else _unpack(content, n_unpacked)
+
+    def _read_slowly(self, name: str, source: Source, rows: Integers | range) -> Array:
+        kind = self.info.branches[name]
+        if not len(rows):
+            return np.empty((0, *kind.shape), dtype=kind.base)
+        first, last = int(rows[0]), int(rows[-1])
+        with self.lock:  # one uproot file, used by one thread at a time
+            if self.slow is None:
+                path = str(self.info.path)
+                self.slow = uproot.open({path: None}, object_cache=None, array_cache=None)
+                self.tree = self.slow[self.info.tree]
+            column = self.tree[source.branch].array(
+                entry_start=first, entry_stop=last + 1, library="np"
+            )
+        if source.leaf is not None:
+            column = column[source.leaf]
+        if len(column) != last + 1 - first:
+            raise self._damaged(name, rows, f"it gives {len(column)} entries")
+        column = np.asarray(column)
+        if column.dtype == object or column.shape[1:] != kind.shape:
+            raise self._damaged(name, rows, f"it gives {column.dtype}, shape {column.shape[1:]}")
+        column = column.astype(kind.base, copy=False)
+        return column if isinstance(rows, range) else column[np.asarray(rows) - first]
+
+
+def _unpack(content: memoryview, n_unpacked: int) -> bytes | bytearray:
+    """Return the data of compressed blocks, each behind a header of 9 bytes."""
+    blocks = []
+    while content:
+        method = bytes(content[:2])
+        packed = int.from_bytes(content[3:6], "little")
+        unpacked = int.from_bytes(content[6:9], "little")
+        if method not in _UNPACK or packed > len(content) - 9:
+            raise ValueError(f"compressed block {method!r} of {packed} bytes is not understood")
+        skip = _CHECKSUM if method == b"L4" else 0
+        block = _UNPACK[method](content[9 + skip : 9 + packed], unpacked)
+        if len(block) != unpacked:
+            raise ValueError(f"a block of {unpacked} bytes unpacks to {len(block)}")
+        blocks.append(block)
+        content = content[9 + packed :]
+    if sum(map(len, blocks)) != n_unpacked:
+        raise ValueError(f"a basket of {n_unpacked} bytes unpacks to {sum(map(len, blocks))}")
+    return bytes(blocks[0]) if len(blocks) == 1 else b"".join(map(bytes, blocks))

@@ -1,0 +1,246 @@
+"""Entries that pass cuts, with their columns, chunk by chunk in one pass over a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from utils.columns.arrays import Array, Integers
+from utils.columns.expressions import Expression, check_index, expand, parse, quote
+from utils.formats.ntuples.baskets import Reader
+from utils.formats.ntuples.trees import TreeInfo
+from utils.schema import ConfigError, InputError, nearest
+from utils.system.threads import ahead
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Entries that passed a cut: their ascending numbers in the tree, and their columns.
+
+    Columns keep the types of the input; derived ones are float64. Selections that share rows may
+    share arrays: they are to be read, not changed in place.
+    """
+
+    entry: Integers
+    columns: dict[str, Array]
+
+    def __len__(self) -> int:
+        return len(self.entry)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The entries from `start` to `stop`: how many passed the common cut, and the rows per cut."""
+
+    start: int
+    stop: int
+    n_common: int
+    selections: tuple[Rows, ...]
+
+
+def stream(
+    info: TreeInfo,
+    *,
+    columns: Sequence[Sequence[str]] | Sequence[str],
+    cuts: Sequence[str | None],
+    common_cut: str | None = None,
+    definitions: Mapping[str, str] | None = None,
+    start: int = 0,
+    stop: int | None = None,
+    chunk_entries: int = 200_000,
+    n_threads: int | None = None,
+) -> Iterator[Chunk]:
+    """Read the entries from `start` to `stop` once and yield, chunk by chunk, the rows of each cut.
+
+    `columns` names what the rows of every cut carry, or gives one list per cut: branches, elements
+    of fixed-size branches (`jet_pt[0]`) and keys of `definitions` (derived features and named
+    cuts, usable in cuts too). A cut that is None keeps what the common cut keeps. The branches of
+    cuts are read first, the others only for rows that survive. The next chunk is read while the
+    caller works on this one.
+
+    Everything is checked before anything is read. Raises InputError for a branch that is missing,
+    jagged or not a number, naming it, the file and the nearest branch, or (while reading) for
+    damaged data; ConfigError for a cut outside the language.
+    """
+    plan = _plan(info, columns, cuts, common_cut, definitions or {})
+    stop = info.n_entries if stop is None else min(stop, info.n_entries)
+    starts = range(max(start, 0), stop, max(chunk_entries, 1))
+    threads = n_threads or _n_cores()
+    return _chunks(info, plan, starts, stop, threads)
+
+
+def check(
+    info: TreeInfo,
+    *,
+    columns: Sequence[Sequence[str]] | Sequence[str],
+    cuts: Sequence[str | None],
+    common_cut: str | None = None,
+    definitions: Mapping[str, str] | None = None,
+) -> None:
+    """Raise what `stream` would raise for these arguments before it reads anything.
+
+    With many files, a branch that one of them lacks is named before the first of them is read.
+    """
+    _plan(info, columns, cuts, common_cut, definitions or {})
+
+
+class _Plan(NamedTuple):
+    columns: list[list[str]]
+    common: Expression | None
+    cuts: list[Expression | None]
+    derived: dict[str, Expression]  # computed on rows that survive
+    elements: dict[str, tuple[str, tuple[int, ...]]]  # column -> branch, element of it
+
+    def branches_of(self, column: str) -> frozenset[str]:
+        if column in self.derived:
+            return self.derived[column].names
+        return frozenset((self.elements.get(column, (column,))[0],))
+
+
+def _plan(
+    info: TreeInfo,
+    columns: Sequence[Sequence[str]] | Sequence[str],
+    cuts: Sequence[str | None],
+    common_cut: str | None,
+    definitions: Mapping[str, str],
+) -> _Plan:
+    per_cut = [
+        [str(c) for c in columns] if all(isinstance(c, str) for c in columns) else list(columns[i])
+        for i in range(len(cuts))
+    ]
+    derived: dict[str, Expression] = {}
+    elements: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for name in dict.fromkeys(name for names in per_cut for name in names):
+        if name in definitions:
+            derived[name] = _checked(info, name, definitions, f"{name}: {definitions[name]}")
+        elif name.endswith("]") and name not in info.branches:
+            program = _checked(info, name, {}).program
+            if len(program) > 1:
+                raise ConfigError(
+                    f"column {quote(name)} is computed: give it a name in derived_features"
+                )
+            elements[name] = (program[0].name, program[0].element)
+        else:
+            _check_branch(info, name, (), name, definitions)
+    return _Plan(
+        columns=per_cut,
+        common=_cut(info, common_cut, definitions),
+        cuts=[_cut(info, cut, definitions) for cut in cuts],
+        derived=derived,
+        elements=elements,
+    )
+
+
+def _cut(info: TreeInfo, cut: str | None, definitions: Mapping[str, str]) -> Expression | None:
+    return None if cut is None or not cut.strip() else _checked(info, cut, definitions)
+
+
+def _checked(
+    info: TreeInfo, text: str, definitions: Mapping[str, str], shown: str = ""
+) -> Expression:
+    """Return the expression after making sure that the tree has all it names."""
+    expression = expand(text, definitions) if definitions else parse(text)
+    for name in sorted(expression.defined):
+        if name in info.branches:
+            raise InputError(
+                f"'{name}' is defined in the configuration and also a branch of {info.where}: "
+                "rename the definition"
+            )
+    for step in expression.program:
+        if step.kind == "column":
+            _check_branch(info, step.name, step.element, shown or text, definitions)
+    return expression
+
+
+def _check_branch(
+    info: TreeInfo, name: str, element: tuple[int, ...], text: str, definitions: Mapping[str, str]
+) -> None:
+    if name in info.branches:
+        try:
+            check_index(name, info.branches[name].shape, element, text)
+        except InputError as error:
+            raise InputError(f"{error} ({info.where})") from None
+    elif name in info.unreadable:
+        raise InputError(
+            f"branch '{name}' of {info.where} holds no numbers of a fixed count per entry "
+            f"({info.unreadable[name]}) and cannot be used"
+        )
+    else:
+        known = [*info.branches, *info.unreadable, *definitions]
+        used = "" if text == name else f" (used in {quote(text)})"
+        raise InputError(f"branch '{name}'{used} is not in {info.where}; {nearest(name, known)}")
+
+
+def _chunks(info: TreeInfo, plan: _Plan, starts: range, stop: int, threads: int) -> Iterator[Chunk]:
+    if not starts:
+        return
+    with Reader(info) as reader, ThreadPoolExecutor(threads, "unpack") as pool:
+
+        def read(names: Sequence[str], rows: Integers | range) -> dict[str, Array]:
+            return dict(
+                zip(names, pool.map(lambda name: reader.read(name, rows), names), strict=True)
+            )
+
+        yield from ahead(
+            _read_chunk(plan, first, min(first + starts.step, stop), read) for first in starts
+        )
+
+
+ReadColumns = Callable[[Sequence[str], Integers | range], dict[str, Array]]
+
+
+def _read_chunk(plan: _Plan, start: int, stop: int, read: ReadColumns) -> Chunk:
+    rows: Integers | range = range(start, stop)
+    have: dict[str, Array] = {}
+
+    def fetch(names: Iterator[str]) -> None:
+        missing = sorted(set(names) - set(have))
+        have.update(read(missing, rows))
+
+    def keep_only(mask: npt.NDArray[np.bool_]) -> None:
+        nonlocal rows, have
+        if not mask.all():
+            rows = np.asarray(rows, dtype=np.int64)[mask]
+            have = {name: column[mask] for name, column in have.items()}
+
+    if plan.common is not None:
+        fetch(iter(plan.common.names))
+        keep_only(plan.common.mask(have, len(rows)))
+    n_common = len(rows)
+    fetch(name for cut in plan.cuts if cut is not None for name in cut.names)
+    masks = [None if cut is None else cut.mask(have, n_common) for cut in plan.cuts]
+    passing = [mask for mask in masks if mask is not None]
+    if len(passing) == len(masks) and masks:
+        some = np.logical_or.reduce(passing)
+        masks = [mask[some] for mask in passing]
+        keep_only(some)
+    wanted = list(dict.fromkeys(name for names in plan.columns for name in names))
+    fetch(branch for name in wanted for branch in plan.branches_of(name))
+    values: dict[str, Array] = {}
+    for name in wanted:
+        if name in plan.derived:
+            values[name] = plan.derived[name].evaluate(have, len(rows))
+        elif name in plan.elements:
+            branch, element = plan.elements[name]
+            values[name] = np.ascontiguousarray(have[branch][(..., *element)])  # type: ignore[arg-type]
+        else:
+            values[name] = have[name]
+    entry = np.asarray(rows, dtype=np.int64)
+    selections = []
+    for names, mask in zip(plan.columns, masks, strict=True):
+        pick: Any = slice(None) if mask is None or mask.all() else mask
+        selections.append(Rows(entry[pick], {name: values[name][pick] for name in names}))
+    return Chunk(start, stop, n_common, tuple(selections))
+
+
+def _n_cores() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,240 @@
+"""A file's directory and the map of a tree's branches, read once.
+
+What comes out says where every basket (the compressed stretch of one branch) lies, so that nobody
+has to go through the directory again, in this process or another.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from utils.columns.arrays import Array, Integers
+from utils.formats.ntuples.files import no_such_file
+from utils.schema import InputError, nearest, project_path
+from utils.system.libraries.rootfiles import uproot
+
+
+class Baskets(NamedTuple):
+    """Where a branch's data lie: basket k holds the entries first[k] to first[k + 1]."""
+
+    first: Integers
+    seek: Integers
+    size: Integers
+    inside: tuple[Array, ...] = ()  # the last baskets, where the tree's own record holds them
+
+
+class Source(NamedTuple):
+    """How a column is read: its branch, its type in the file, and its baskets if they are plain."""
+
+    branch: str
+    stored: np.dtype[Any]
+    leaf: str | None = None
+    baskets: Baskets | None = None
+
+
+@dataclass(frozen=True)
+class TreeInfo:
+    """A tree that was found and understood; small enough to be sent to another process.
+
+    `branches` gives the type of each readable branch, with a shape for fixed-size arrays;
+    `unreadable` says why the others are not. `size` is the file's, in bytes.
+    """
+
+    path: Path
+    tree: str
+    n_entries: int
+    branches: Mapping[str, np.dtype[Any]]
+    uuid: str
+    size: int
+    is_rntuple: bool
+    unreadable: Mapping[str, str] = field(default_factory=dict, repr=False)
+    sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def where(self) -> str:
+        """The tree and file as error messages name them."""
+        return f"tree '{self.tree}' of {self.path}"
+
+
+def fingerprint(info: TreeInfo) -> dict[str, str | int]:
+    """Return what tells this file from another one, as plain values."""
+    return {
+        "name": info.path.name,
+        "size": info.size,
+        "uuid": info.uuid,
+        "tree": info.tree,
+        "n_entries": info.n_entries,
+    }
+
+
+def open_tree(path: str | Path, tree: str) -> TreeInfo:
+    """Return what is known about the tree (or RNTuple) named `tree`; the highest cycle counts.
+
+    Raises InputError, naming the file and the cause, if anything is missing or damaged.
+    """
+    path = project_path(path)
+    size = check_header(path)
+    try:
+        with uproot.open({str(path): None}, object_cache=None, array_cache=None) as file:
+            _check_kind(file, tree, path)
+            return _describe(file[tree], path, tree, size, str(file.file.uuid))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path}: tree '{tree}' cannot be opened: {cause(error)}") from error
+
+
+def _check_kind(file: Any, tree: str, path: Path) -> None:
+    try:
+        kind = file.classname_of(tree)
+        problem = f"is a {kind}, no tree,"
+    except KeyError:
+        kind, problem = "", "is not there"
+    if not _is_tree(kind):
+        kinds = file.classnames(recursive=True, cycle=False)
+        trees = [name for name, kind in kinds.items() if _is_tree(kind)]
+        hint = nearest(tree, trees) if trees else "the file holds no tree"
+        raise InputError(f"tree '{tree}' {problem} in {path}; {hint}")
+
+
+def _is_tree(kind: str) -> bool:
+    return kind in ("TTree", "TNtuple", "TNtupleD", "TChain") or kind.endswith("RNTuple")
+
+
+def check_header(path: Path) -> int:
+    """Return the file's size; raise InputError if it is no ROOT file or shorter than it says."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a ROOT file")
+    if not path.is_file():
+        raise InputError(no_such_file(path))
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(20)
+            size = os.fstat(stream.fileno()).st_size
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    if len(head) < 20 or not head.startswith(b"root"):
+        raise InputError(f"{path} is not a ROOT file" + (": it is empty" if not size else ""))
+    (version,) = struct.unpack_from(">i", head, 4)
+    (end,) = struct.unpack_from(">i" if version < 1_000_000 else ">q", head, 12)
+    if size < end:
+        raise InputError(f"{path} is cut short: it holds {size} of {end} bytes; copy it again")
+    return size
+
+
+def cause(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _describe(tree: Any, path: Path, name: str, size: int, uuid: str) -> TreeInfo:
+    n_entries = int(tree.num_entries)
+    if n_entries != tree.num_entries or n_entries < 0:
+        raise InputError(f"tree '{name}' of {path} says it has {tree.num_entries} entries")
+    is_rntuple = not isinstance(tree, uproot.TTree)
+    sources: dict[str, Source] = {}
+    unreadable: dict[str, str] = {}
+    if is_rntuple:
+        for key in tree.keys(recursive=False):
+            typename = str(tree[key].typename)
+            stored = _rntuple_type(typename)
+            if stored is None:
+                unreadable[key] = typename
+            else:
+                sources[key] = Source(key, stored)
+    else:
+        for key, branch in tree.iteritems(recursive=True):
+            _describe_branch(key, branch, n_entries, sources, unreadable)
+        damaged = [f"'{k}', {why}" for k, why in unreadable.items() if why.startswith(_DAMAGED)]
+        if damaged and not sources:
+            raise InputError(f"tree '{name}' of {path}: no branch is intact (branch {damaged[0]})")
+    return TreeInfo(
+        path=path,
+        tree=name,
+        n_entries=n_entries,
+        branches={key: _type_in_memory(source) for key, source in sources.items()},
+        uuid=uuid,
+        size=size,
+        is_rntuple=is_rntuple,
+        unreadable={k: v for k, v in unreadable.items() if k not in sources},
+        sources=sources,
+    )
+
+
+_DAMAGED = "damaged or unknown"
+
+_RNTUPLE_TYPES = {
+    "float": "f4", "double": "f8", "bool": "?", "char": "i1", "std::byte": "u1",
+    **{f"std::{u}int{8 * n}_t": f"{u[:1] or 'i'}{n}" for u in ("", "u") for n in (1, 2, 4, 8)},
+}  # fmt: skip
+
+
+def _rntuple_type(typename: str) -> np.dtype[Any] | None:
+    array = re.fullmatch(r"std::array<([\w:]+),\s*([0-9]+)>", typename)
+    element = _RNTUPLE_TYPES.get(array[1] if array else typename)
+    if element is None:
+        return None
+    return np.dtype((element, (int(array[2]),))) if array else np.dtype(element)
+
+
+def _describe_branch(
+    key: str,
+    branch: Any,
+    n_entries: int,
+    sources: dict[str, Source],
+    unreadable: dict[str, str],
+) -> None:
+    """Enter a branch under its name (without the `[n]` that split classes put behind it)."""
+    name = str(branch.name).partition("[")[0]
+    try:
+        if len(branch.branches):
+            return
+        interpretation = branch.interpretation
+        stored = _stored_type(interpretation)
+        if stored is None:
+            unreadable.setdefault(name, str(branch.typename))
+            return
+        first = np.asarray(branch.entry_offsets, dtype=np.int64)
+        if first[-1] != n_entries:
+            counts = f"{first[-1]} entries where the tree has {n_entries}"
+            unreadable.setdefault(name, f"{_DAMAGED}, {counts}")
+            return
+        baskets = None
+        if _is_plain(interpretation):
+            inside = tuple(np.array(b.data, dtype=np.uint8) for b in branch.embedded_baskets)
+            n = len(first) - 1 - len(inside)
+            seek, size = branch.member("fBasketSeek")[:n], branch.member("fBasketBytes")[:n]
+            baskets = Baskets(first, seek.astype(np.int64), size.astype(np.int64), inside)
+    except Exception as error:
+        unreadable.setdefault(name, f"{_DAMAGED}, {cause(error)}")
+        return
+    for leaf in stored.names or (None,):
+        column = name if leaf is None else f"{name}.{leaf}"
+        sources.setdefault(column, Source(key, stored, leaf, baskets))
+
+
+def _stored_type(interpretation: Any) -> np.dtype[Any] | None:
+    """Return the type of one entry in the file, or None unless it is a fixed set of numbers."""
+    if _is_plain(interpretation):
+        stored: np.dtype[Any] = np.dtype(interpretation.from_dtype)
+        return stored
+    element = {"AsDouble32": "f8", "AsFloat16": "f4"}.get(type(interpretation).__name__)
+    return None if element is None else np.dtype((element, tuple(interpretation.to_dims)))
+
+
+def _is_plain(interpretation: Any) -> bool:
+    return type(interpretation) is uproot.interpretation.numerical.AsDtype
+
+
+def _type_in_memory(source: Source) -> np.dtype[Any]:
+    fields = source.stored.fields
+    stored = source.stored if source.leaf is None or fields is None else fields[source.leaf][0]
+    return np.dtype((stored.base.newbyteorder("="), stored.shape))

@@ -1,0 +1,538 @@
+"""Skims: one HDF5 file of selected events, written in chunks and read by column role.
+
+Each group of a skim reads back with `pandas.read_hdf(path, group)`: the file follows the layout
+that pandas calls `fixed` (readable by pandas 2 and 3 alike), streamed with PyTables. Within a group
+all columns of one type form one two-dimensional array, so nothing is widened or rounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import tables
+
+from utils.columns.arrays import Array, Groups
+from utils.schema import InputError, PipelineError, nearest
+from utils.system.files import complete
+
+GROUPS = (
+    "cont_features",
+    "cat_features",
+    "misc_features",
+    "targets",
+    "weights",
+    "identity",
+    "provenance",
+)
+"""The groups of every skim, by the role of their columns."""
+
+FEATURE_GROUPS = ("cont_features", "cat_features")
+"""The groups in which training looks for features."""
+
+FORMAT = "skim-1"
+"""Written to every skim's metadata; another value is refused on reading."""
+
+CHUNK_ROWS = 16_384
+"""Rows of one HDF5 chunk; appending and reading are fastest in multiples of it."""
+
+PIECE_ROWS = 4 * CHUNK_ROWS
+"""Rows put together or taken apart at once: their copies stay small, whatever is asked for."""
+
+_DTYPES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float32", "float64"),
+)
+_METADATA = "metadata"
+
+# HDF5 then refuses to read a damaged chunk; it costs a few percent.
+_CHECKSUM = tables.Filters(fletcher32=True)
+
+# Rows are written and read in order, each chunk once: PyTables would keep 16 MB of every array.
+_SMALL_CACHE = {"chunk_cache_size": 262_144}
+
+# Neither PyTables nor the HDF5 library it ships with may be entered by two threads at once.
+_HDF5 = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Block:
+    """Groups of one type in one group, stored as one array (n_rows, n_columns)."""
+
+    node: str
+    dtype: np.dtype[Any]
+    columns: tuple[str, ...]
+
+
+class SkimWriter:
+    """Write a skim chunk by chunk; it appears under its final name only when complete.
+
+    `groups` declares the columns and types of each group (groups that are not named have no
+    columns), `metadata` what the file says about itself: anything JSON can hold. `metadata` stays
+    open to changes until the file is finished. Leaving the `with` block by an exception, Ctrl-C
+    included, removes everything written. Of two writers to one path the later to finish wins.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        groups: Mapping[str, Mapping[str, npt.DTypeLike]],
+        metadata: Mapping[str, Any],
+    ) -> None:
+        self.path = Path(path)
+        self.metadata: dict[str, Any] = {**metadata, "format": FORMAT}
+        self.n_rows = 0
+        for group in groups:
+            if group not in GROUPS:
+                raise InputError(f"{path}: a skim has no group '{group}'; {nearest(group, GROUPS)}")
+        self._columns = {g: _checked(path, g, groups.get(g, {})) for g in GROUPS}
+        self._blocks = {g: _blocks(g, columns) for g, columns in self._columns.items()}
+        json.dumps(self.metadata)
+        self._file: Any = None
+        self._open = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack, _HDF5, _writing(self.path):
+            partial = stack.enter_context(complete(self.path))
+            self._file = tables.open_file(str(partial), mode="w", **_SMALL_CACHE)
+            stack.push(lambda kind, *_: self._check_complete(partial) if kind is None else None)
+            stack.push(self._close)
+            self._create()
+            self._open = stack.pop_all()
+        return self
+
+    def append(self, columns: Mapping[str, Mapping[str, Array]]) -> None:
+        """Append rows: for each group the declared columns, all arrays (n,) of one length.
+
+        A column may arrive in another type where no value can change (int16 for int32); what
+        could change a value is an InputError, as is a missing or an undeclared column.
+        """
+        if self._file is None:
+            raise RuntimeError(f"{self.path} is not open for writing")
+        n = self._n_appended(columns)
+        with _HDF5, _writing(self.path):
+            index = np.arange(self.n_rows, self.n_rows + n, dtype=np.int64)
+            self._file.root._f_get_child(GROUPS[0]).axis1.append(index)
+            for group, blocks in self._blocks.items():
+                for block in blocks:
+                    given, node = columns[group], self._file.get_node(block.node)
+                    for start in range(0, n, PIECE_ROWS):
+                        stop = min(start + PIECE_ROWS, n)
+                        values = np.empty((stop - start, len(block.columns)), block.dtype)
+                        for j, name in enumerate(block.columns):
+                            values[:, j] = given[name][start:stop]
+                        node.append(values)
+        self.n_rows += n
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._open.__exit__(kind, error, trace)
+            return
+        with _HDF5, _writing(self.path), self._open:
+            text = json.dumps(self.metadata).encode()
+            self._file.create_array("/", _METADATA, np.frombuffer(text, np.uint8))
+            self._file.flush()
+
+    def _close(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close the file; after an error, that one is told and not what closing then meets."""
+        file, self._file = self._file, None
+        with _HDF5, contextlib.suppress(*([tables.HDF5ExtError] if kind else [])):
+            file.close()
+
+    def _check_complete(self, partial: Path) -> None:
+        """Open the closed file again: on a full disk it is cut short, and closing says nothing."""
+        with _HDF5, _writing(self.path), tables.open_file(str(partial), mode="r"):
+            pass
+
+    def _create(self) -> None:
+        """Create every group in the layout pandas calls `fixed`, without rows."""
+        file = self._file
+        for group, columns in self._columns.items():
+            blocks = self._blocks[group]
+            node = file.create_group("/", group)
+            _set(node, pandas_type="frame", encoding="UTF-8", errors="strict", ndim=2)
+            _set(node, nblocks=len(blocks), axis0_variety="regular", axis1_variety="regular")
+            _write_names(file, node, "axis0", tuple(columns))
+            if group == GROUPS[0]:
+                rows = file.create_earray(
+                    node,
+                    "axis1",
+                    tables.Int64Atom(),
+                    (0,),
+                    chunkshape=(CHUNK_ROWS,),
+                    filters=_CHECKSUM,
+                )
+                _set(rows, kind="integer", transposed=True)
+            else:
+                # One row index for all groups: a hard link costs no space.
+                file.create_hard_link(node, "axis1", f"/{GROUPS[0]}/axis1")
+            for i, block in enumerate(blocks):
+                values = file.create_earray(
+                    node,
+                    f"block{i}_values",
+                    tables.Atom.from_dtype(block.dtype),
+                    (0, len(block.columns)),
+                    chunkshape=(CHUNK_ROWS, len(block.columns)),
+                    filters=_CHECKSUM,
+                )
+                _set(values, transposed=True)
+                _write_names(file, node, f"block{i}_items", block.columns)
+                _set(node, **{f"block{i}_items_variety": "regular"})
+
+    def _n_appended(self, columns: Mapping[str, Mapping[str, Array]]) -> int:
+        """Return the number of rows in `columns` after checking names, types and lengths."""
+        lengths: dict[str, int] = {}
+        for group in columns:
+            if group not in GROUPS:
+                raise InputError(
+                    f"{self.path}: a skim has no group '{group}'; {nearest(group, GROUPS)}"
+                )
+        for group, declared in self._columns.items():
+            given = columns.get(group, {})
+            for name in given:
+                if name not in declared:
+                    raise InputError(
+                        f"{self.path}: column '{name}' was not declared in {group}; "
+                        f"{nearest(name, declared)}"
+                    )
+            for name, dtype in declared.items():
+                if name not in given:
+                    raise InputError(f"{self.path}: column '{name}' of {group} was not given")
+                array = given[name]
+                if not np.can_cast(array.dtype, dtype, "safe"):
+                    raise InputError(
+                        f"{self.path}: column '{name}' of {group} is {dtype}, but a part of the "
+                        f"input has it as {array.dtype}, which {dtype} cannot hold"
+                    )
+                if array.ndim != 1:
+                    raise InputError(
+                        f"{self.path}: column '{name}' of {group} has {array.ndim} dimensions; "
+                        "a skim holds one value per event: name one element of it"
+                    )
+                lengths[f"{group}/{name}"] = len(array)
+        if len(set(lengths.values())) > 1:
+            shortest = min(lengths, key=lengths.__getitem__)
+            longest = max(lengths, key=lengths.__getitem__)
+            raise InputError(
+                f"{self.path}: columns differ in length: {shortest} has {lengths[shortest]} rows, "
+                f"{longest} {lengths[longest]}"
+            )
+        return next(iter(lengths.values()), 0)
+
+
+@dataclass(frozen=True)
+class Skim:
+    """A complete skim on disk: what it holds, and ways to read it.
+
+    `groups` maps each group to its columns' types, in the order they were declared. `stamp` is the
+    file's size and time: reading from a file that was replaced meanwhile is an InputError.
+    """
+
+    path: Path
+    n_rows: int
+    groups: dict[str, dict[str, np.dtype[Any]]]
+    metadata: dict[str, Any]
+    blocks: dict[str, tuple[Block, ...]]
+    stamp: tuple[int, int]
+
+    def read(
+        self,
+        columns: Mapping[str, Sequence[str]] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> Groups:
+        """Return rows `start` to `stop` of the named columns, each (n,) in its stored type.
+
+        `columns` maps groups to names, all of them by default. Raises InputError for a name the
+        skim does not hold.
+        """
+        start, stop = self._range(start, stop)
+        wanted = (
+            {g: list(columns[g]) for g in columns}
+            if columns is not None
+            else {g: list(names) for g, names in self.groups.items()}
+        )
+        found: Groups = {g: {} for g in wanted}
+        for group, names in wanted.items():
+            for name in names:
+                self._check(group, name)
+                found[group][name] = np.empty(stop - start, self.groups[group][name])
+        with _reading(self.path, self.stamp) as file:
+            for group, arrays in found.items():
+                for block in self.blocks[group]:
+                    places = [(j, arrays[c]) for j, c in enumerate(block.columns) if c in arrays]
+                    for rows, values in _pieces(file, block, start, stop if places else start):
+                        for j, array in places:
+                            array[rows] = values[:, j]
+        return found
+
+    def matrix(self, names: Sequence[str], start: int = 0, stop: int | None = None) -> Array:
+        """Return the named features of rows `start` to `stop` as float32 (n, len(names)), C order.
+
+        Features are looked for in `cont_features`, then `cat_features`. Raises InputError for a
+        feature that neither holds, or whose values exceed float32.
+        """
+        start, stop = self._range(start, stop)
+        group_of = {n: g for g in reversed(FEATURE_GROUPS) for n in self.groups[g]}
+        for name in names:
+            if name not in group_of:
+                raise InputError(f"{self.path} has no feature '{name}'; {nearest(name, group_of)}")
+        out = np.empty((stop - start, len(names)), np.float32)
+        with _reading(self.path, self.stamp) as file:
+            for group in FEATURE_GROUPS:
+                for block in self.blocks[group]:
+                    of_block = {c: j for j, c in enumerate(block.columns) if group_of[c] == group}
+                    to = [i for i, name in enumerate(names) if name in of_block]
+                    if not to:
+                        continue
+                    if list(names) == list(block.columns) and block.dtype == np.float32:
+                        file.get_node(block.node).read(start, stop, out=out)
+                        continue
+                    source = [of_block[names[i]] for i in to]
+                    for rows, values in _pieces(file, block, start, stop):
+                        try:
+                            with np.errstate(over="raise"):
+                                out[rows, _as_slice(to)] = values[:, _as_slice(source)]
+                        except FloatingPointError:
+                            raise InputError(
+                                f"{self.path}: features of type {block.dtype} exceed what float32 "
+                                f"holds (3.4e38): {_largest(block, values, source)}; clip them"
+                            ) from None
+        return out
+
+    def chunks(self, size: int) -> Iterator[tuple[int, int]]:
+        """Yield (start, stop) of consecutive row ranges of at most `size` rows, covering all."""
+        if size < 1:
+            raise ValueError(f"a chunk has at least one row, not {size}")
+        for start in range(0, self.n_rows, size):
+            yield start, min(start + size, self.n_rows)
+
+    def _range(self, start: int, stop: int | None) -> tuple[int, int]:
+        stop = self.n_rows if stop is None else stop
+        if not 0 <= start <= stop <= self.n_rows:
+            raise InputError(
+                f"{self.path} has {self.n_rows} rows: it has no rows {start} to {stop}"
+            )
+        return start, stop
+
+    def _check(self, group: str, name: str) -> None:
+        if group not in self.groups:
+            raise InputError(f"{self.path} has no group '{group}'; {nearest(group, self.groups)}")
+        if name not in self.groups[group]:
+            raise InputError(
+                f"{self.path} has no column '{name}' in {group}; "
+                f"{nearest(name, self.groups[group])}"
+            )
+
+
+def origin(metadata: Mapping[str, Any]) -> str:
+    """Return a short hash of the inputs and the configuration that a skim's rows follow from.
+
+    The train and the test skim of one preprocessing have the same; where things are, how they are
+    drawn and what is trained on them does not matter.
+    """
+    made = {k: v for k, v in metadata["config"].items() if k not in _NOT_IN_ROWS}
+    made["class_to_info"] = {i: c["name"] for i, c in made["class_to_info"].items()}
+    declared = {n: f["missing"] for n, f in made["feature_info"].items()}
+    made["feature_info"] = {n: missing for n, missing in declared.items() if missing is not None}
+    files = [{k: v for k, v in f.items() if k not in ("path", "types")} for f in metadata["files"]]
+    text = json.dumps([files, made], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_NOT_IN_ROWS = frozenset(
+    {"engine", "data_root", "input_path", "skim_path", "output_path", "chunk_size"}
+    | {"experiment_text", "luminosity", "center_of_mass_energy", "signal_classes"}
+    | {"profile_features", "training_features", "model_param", "n_splits", "weight_name"}
+    | {"negative_weights", "validation", "validation_size", "prediction_samples"}
+)
+"""Keys of a configuration that change no row of a training skim."""
+
+
+def open_skim(path: str | Path) -> Skim:
+    """Return what the skim at `path` holds, without reading its rows.
+
+    Raises InputError where the file is missing, damaged, or not a skim.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"skim {path} does not exist; {_neighbours(path)}; make it by preprocess.py"
+        )
+    stamp = _stamp(path)
+    with _reading(path, stamp) as file:
+        if f"/{_METADATA}" not in file or not isinstance(
+            node := file.get_node(f"/{_METADATA}"), tables.Array
+        ):
+            raise InputError(f"{path} is an HDF5 file, but not a skim: make it by preprocess.py")
+        metadata = json.loads(bytes(node.read()))
+        if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+            raise InputError(f"{path} is not a skim of format {FORMAT}: make it by preprocess.py")
+        n_rows = int(file.get_node(f"/{GROUPS[0]}/axis1").nrows)
+        blocks = {group: _read_blocks(file, group) for group in GROUPS}
+        groups = {group: _read_columns(file, group, blocks[group]) for group in GROUPS}
+        for block in (b for of_group in blocks.values() for b in of_group):
+            shape = tuple(map(int, file.get_node(block.node).shape))
+            if shape != (n_rows, len(block.columns)):
+                raise InputError(
+                    f"{path} is damaged: {block.node} has the shape {shape} instead of "
+                    f"({n_rows}, {len(block.columns)}); make it anew by preprocess.py"
+                )
+    return Skim(path, n_rows, groups, metadata, blocks, stamp)
+
+
+# --- the layout ----------------------------------------------------------------------------------
+
+
+def _checked(
+    path: str | Path, group: str, columns: Mapping[str, npt.DTypeLike]
+) -> dict[str, np.dtype[Any]]:
+    """Return the declared columns with numpy types; refuse what the layout cannot hold."""
+    checked = {}
+    for name, given in columns.items():
+        dtype = np.dtype(given)
+        if dtype.name not in _DTYPES:
+            raise InputError(f"{path}: column '{name}' of {group} is {dtype}, which no skim holds")
+        if not name or "\0" in name or name != name.encode(errors="ignore").decode():
+            raise InputError(f"{path}: {group} has a column named {name!r}: give it a name")
+        checked[name] = dtype.newbyteorder("=")
+    return checked
+
+
+def _blocks(group: str, columns: Mapping[str, np.dtype[Any]]) -> tuple[Block, ...]:
+    dtypes = dict.fromkeys(columns.values())
+    return tuple(
+        Block(f"/{group}/block{i}_values", dtype, tuple(c for c in columns if columns[c] == dtype))
+        for i, dtype in enumerate(dtypes)
+    )
+
+
+def _set(node: Any, **attributes: Any) -> None:
+    for name, value in attributes.items():
+        node._v_attrs[name] = value
+
+
+def _write_names(file: Any, group: Any, key: str, names: tuple[str, ...]) -> None:
+    """Write column names as data, so that no character in them can matter to HDF5."""
+    if names:
+        node = file.create_array(group, key, np.array([n.encode() for n in names]))
+        _set(node, kind="string", nan_rep="", transposed=True)
+    else:
+        node = file.create_earray(group, key, tables.Int64Atom(), (0,), chunkshape=(1,))
+        _set(node, kind="integer", transposed=True)
+
+
+def _read_names(file: Any, node: str) -> list[str]:
+    return [bytes(name).decode() for name in file.get_node(node).read()]
+
+
+def _read_blocks(file: Any, group: str) -> tuple[Block, ...]:
+    blocks: list[Block] = []
+    while f"/{group}/block{len(blocks)}_values" in file:
+        node = f"/{group}/block{len(blocks)}"
+        dtype = np.dtype(file.get_node(f"{node}_values").dtype)
+        blocks.append(Block(f"{node}_values", dtype, tuple(_read_names(file, f"{node}_items"))))
+    return tuple(blocks)
+
+
+def _read_columns(file: Any, group: str, blocks: Sequence[Block]) -> dict[str, np.dtype[Any]]:
+    dtypes = {name: block.dtype for block in blocks for name in block.columns}
+    return {name: dtypes[name] for name in _read_names(file, f"/{group}/axis0")}
+
+
+def _pieces(file: Any, block: Block, start: int, stop: int) -> Iterator[tuple[slice, Array]]:
+    """Yield a block's rows `start` to `stop` in pieces that begin where HDF5 chunks begin."""
+    node = file.get_node(block.node)
+    at = start
+    while at < stop:
+        end = min(at - at % CHUNK_ROWS + PIECE_ROWS, stop)
+        yield slice(at - start, end - start), node.read(at, end)
+        at = end
+
+
+def _as_slice(indices: list[int]) -> slice | list[int]:
+    """Return consecutive indices as a slice, which numpy copies several times faster."""
+    first, last = indices[0], indices[-1]
+    return slice(first, last + 1) if indices == list(range(first, last + 1)) else indices
+
+
+def _largest(block: Block, values: Array, columns: Sequence[int]) -> str:
+    limit = float(np.finfo(np.float32).max)
+    return ", ".join(
+        block.columns[j]
+        for j in columns
+        if np.any(np.isfinite(values[:, j]) & (np.abs(values[:, j]) > limit))
+    )
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def _neighbours(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent}"
+    return nearest(path.name, (p.name for p in path.parent.glob("*.h5")))
+
+
+def _cause(error: Exception) -> str:
+    """Return what went wrong in one line, without HDF5's listing of its own calls."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if "truncated file" in text:
+        return "the file is truncated"
+    if isinstance(error, tables.HDF5ExtError):
+        return "HDF5 fails (" + (text.strip().splitlines() or ["no reason given"])[-1].strip() + ")"
+    if isinstance(error, tables.NoSuchNodeError):
+        return "a part of it is missing"
+    return f"its parts do not fit together ({type(error).__name__})"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@contextlib.contextmanager
+def _reading(path: Path, stamp: tuple[int, int]) -> Iterator[Any]:
+    """Open an HDF5 file for reading; whatever goes wrong inside names the file."""
+    with _HDF5:
+        try:
+            with open(path, "rb") as raw:
+                magic = raw.read(8)
+            if magic != b"\x89HDF\r\n\x1a\n":
+                raise InputError(f"{path} is not an HDF5 file: make it by preprocess.py")
+            if _stamp(path) != stamp:
+                raise InputError(f"{path} was replaced while it was being read: start again")
+            with tables.open_file(str(path), mode="r", **_SMALL_CACHE) as file:
+                yield file
+        except PipelineError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"skim {path} cannot be read: {_cause(error)}; make it anew by preprocess.py"
+            ) from error
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, tables.HDF5ExtError) as error:
+        raise InputError(
+            f"{path} cannot be written: {_cause(error)}; is the folder writable and not full?"
+        ) from error

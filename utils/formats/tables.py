@@ -1,0 +1,144 @@
+"""Tables of scored events: one as CSV, for people, and one as Parquet, with all that is known.
+
+The names of the columns that are not a user's own stand here. No table is read or written through
+pandas, whose import takes longer than most tables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.columns.arrays import Array
+from utils.schema import RunError
+from utils.system.files import complete
+
+METADATA = b"htt-ml"
+"""Key of the table's own description in the Parquet schema's metadata."""
+
+FEATURE_PREFIX = "feature/"
+INFOLD_PREFIX = "infold_class_"
+WEIGHT_PREFIX = "weights/"
+
+
+class TableWriter:
+    """Appends rows to the CSV and the Parquet file of a table (see `write`)."""
+
+    def __init__(self, csv: Path, parquet: Path, description: Mapping[str, Any]) -> None:
+        self._csv, self._parquet = csv, parquet
+        self._description = json.dumps(dict(description)).encode()
+        self._stack = ExitStack()
+        self._writers: tuple[Any, Any] | None = None
+
+    def append(self, columns: Mapping[str, Any], n_public: int) -> None:
+        """Append rows: arrays `(n,)`, or (codes `(n,)`, names) for texts, by name.
+
+        The first `n_public` columns go into the CSV as well.
+        """
+        import pyarrow as pa
+
+        table = pa.table({name: _as_arrow(values) for name, values in columns.items()})
+        table = table.replace_schema_metadata({METADATA: self._description})
+        public = table.select(range(n_public))
+        if self._writers is None:
+            self._writers = self._open(table.schema, public.schema, columns)
+        self._writers[0].write_table(public)
+        self._writers[1].write_table(table)
+
+    def _open(self, whole: Any, public: Any, columns: Mapping[str, Any]) -> tuple[Any, Any]:
+        import pyarrow.csv
+        import pyarrow.parquet
+
+        return (
+            self._stack.enter_context(pyarrow.csv.CSVWriter(str(self._csv), public)),
+            self._stack.enter_context(
+                pyarrow.parquet.ParquetWriter(
+                    self._parquet,
+                    whole,
+                    compression="zstd",
+                    # For texts only: numbers that hardly repeat get larger and slower.
+                    use_dictionary=[n for n, v in columns.items() if isinstance(v, tuple)],
+                )
+            ),
+        )
+
+
+@contextmanager
+def write(csv: Path, parquet: Path, description: Mapping[str, Any]) -> Iterator[TableWriter]:
+    """Provide a writer of both files of a table, which are complete at the end or absent."""
+    with complete(csv) as csv_part, complete(parquet) as parquet_part:
+        writer = TableWriter(csv_part, parquet_part, description)
+        with writer._stack:
+            yield writer
+
+
+def _as_arrow(values: Any) -> Any:
+    """Return a column as Arrow's, of numbers or of (codes, names).
+
+    From buffers, where that is possible: without a copy, and without pandas, which `pa.array` would
+    import to look at what it is given.
+    """
+    import pyarrow as pa
+
+    if isinstance(values, tuple):
+        codes, names = values
+        encoded = [name.encode() for name in names]
+        ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+        texts = pa.Array.from_buffers(
+            pa.string(), len(names), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+        )
+        return pa.DictionaryArray.from_arrays(_as_arrow(codes.astype(np.int32)), texts)
+    if values.dtype.kind not in "iuf":
+        return pa.array(values)
+    plain = np.ascontiguousarray(values)
+    kind = pa.from_numpy_dtype(plain.dtype)
+    return pa.Array.from_buffers(kind, len(plain), [None, pa.py_buffer(plain)])
+
+
+def read(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Return a CSV or Parquet table as Arrow's, and what it says about itself (CSV: nothing).
+
+    Raises RunError where it is damaged.
+    """
+    import pyarrow as pa
+
+    try:
+        if path.suffix == ".csv":
+            import pyarrow.csv
+
+            return pyarrow.csv.read_csv(path), {}
+        import pyarrow.parquet
+
+        # `read_table` would import what reads folders of files, and pandas.
+        with pyarrow.parquet.ParquetFile(path) as file:
+            table = file.read()
+        return table, json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
+    except (pa.ArrowException, ValueError) as error:
+        raise RunError(
+            f"{path} is damaged ({' '.join(str(error).split())[:120]}): make it anew by predict.py"
+        ) from None
+
+
+def numbers(column: Any) -> Array:
+    """Return an Arrow column as numpy's; what has no value is NaN."""
+    if column.null_count or not column.num_chunks or column.type == "bool":
+        values: Array = column.to_numpy()
+        return values
+    # `to_numpy` would import pandas, a third of a second.
+    return np.concatenate([np.from_dlpack(chunk) for chunk in column.chunks])
+
+
+def texts(column: Any) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return an Arrow column of texts as (codes `(n,)`, the texts they stand for)."""
+    import pyarrow as pa
+
+    encoded = column.combine_chunks()
+    if not isinstance(encoded, pa.DictionaryArray):
+        encoded = encoded.dictionary_encode()
+    return np.from_dlpack(encoded.indices).astype(np.int64), tuple(encoded.dictionary.to_pylist())

@@ -1,0 +1,310 @@
+"""One LightGBM booster per fold, each blind to its own fold."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.columns.arrays import Array, Mask
+from utils.schema import ConfigError, InputError, nearest
+
+log = logging.getLogger(__name__)
+
+Point = tuple[int, float]
+
+_OURS = ("num_threads", "verbosity")
+"""Parameters that the training sets itself."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """LightGBM parameters of every fold, and how long each trains."""
+
+    lightgbm: Mapping[str, Any]
+    num_iterations: int
+    early_stopping_round: int
+    first_metric_only: bool
+
+    @property
+    def objective(self) -> str:
+        return str(self.lightgbm["objective"])
+
+
+def parameters(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Parameters:
+    """Return what LightGBM is told, from the configured `model_param` and the number of classes.
+
+    Raises ConfigError for an objective that gives no class probabilities.
+    """
+    given = _by_main_name(model_param)
+    objective = str(given.setdefault("objective", "binary" if n_classes == 2 else "multiclass"))
+    # The scores of multiclassova do not sum to 1, so they are no probabilities of classes.
+    allowed = ("binary", "multiclass")
+    if objective not in allowed:
+        raise ConfigError(
+            f"model_param.objective '{objective}' gives no class probabilities; "
+            f"{nearest(objective, allowed)}"
+        )
+    if objective == "binary" and n_classes != 2:
+        raise ConfigError(f"model_param.objective is binary, but there are {n_classes} classes")
+    declared = given.pop("num_class", None)
+    if declared not in (None, n_classes, 1 if objective == "binary" else n_classes):
+        raise ConfigError(
+            f"model_param.num_class is {declared}, but there are {n_classes} classes: leave it out"
+        )
+    if objective != "binary":
+        given["num_class"] = n_classes
+        given.setdefault("metric", "multi_logloss")
+    else:
+        given["metric"] = _binary_metrics(given.get("metric", []))
+    given.setdefault("seed", seed)
+    # Neither the number of threads nor the turns they take may change a model.
+    given.setdefault("deterministic", True)
+    if not given.get("force_row_wise"):
+        # Left alone, LightGBM times both ways and takes the faster: not the same model every time.
+        given.setdefault("force_col_wise", True)
+    if not [m for m in _listed(given.get("metric")) if m.lower() not in ("none", "null", "na")]:
+        raise ConfigError("model_param.metric names none: early stopping and curves need one")
+    return Parameters(
+        num_iterations=_whole(given.pop("num_iterations", 100), "num_iterations", 1),
+        early_stopping_round=_whole(
+            given.pop("early_stopping_round", 0) or 0, "early_stopping_round", 0
+        ),
+        first_metric_only=bool(given.pop("first_metric_only", False)),
+        lightgbm={**given, "verbosity": -1},
+    )
+
+
+def _listed(value: Any) -> list[str]:
+    return value.split(",") if isinstance(value, str) else [str(v) for v in value or []]
+
+
+def _whole(value: Any, name: str, least: int) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = least - 1
+    if number < least or isinstance(value, bool) or number != float(value):
+        raise ConfigError(
+            f"model_param.{name} is {value}: a whole number from {least} on is needed"
+        )
+    return number
+
+
+def _by_main_name(model_param: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters by LightGBM's main names; most have others, such as eta.
+
+    Raises ConfigError for what LightGBM would silently ignore: a parameter it does not have, and
+    one that is given twice, under two names.
+    """
+    from utils.system.libraries.boosters import lightgbm
+
+    names = lightgbm.basic._ConfigAliases._get_all_param_aliases()
+    main_name = {name: main for main, others in names.items() for name in (main, *others)}
+    given: dict[str, Any] = {}
+    told: dict[str, str] = {}
+    for key, value in model_param.items():
+        if key not in main_name:
+            raise ConfigError(
+                f"LightGBM has no parameter model_param.{key}; {nearest(key, main_name)}"
+            )
+        main = main_name[key]
+        if main in given:
+            raise ConfigError(
+                f"model_param.{told[main]} and model_param.{key} are one parameter of LightGBM: "
+                f"give it once, as model_param.{main}"
+            )
+        if main in _OURS:
+            raise ConfigError(f"model_param.{key} is set by the training itself: leave it out")
+        given[main], told[main] = value, key
+    return given
+
+
+def _binary_metrics(metric: Any) -> list[str]:
+    """Return the metrics of a two-class training; the shared defaults name the multiclass ones."""
+    names = [metric] if isinstance(metric, str) else list(metric)
+    return [str(n).replace("multi_", "binary_") for n in names] or ["binary_logloss"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows `(n,)` that a model learns from, and rows that decide when it stops."""
+
+    train: Mask
+    validation: Mask
+
+
+def splits(
+    fold: Array,
+    n_splits: int,
+    inner: Mask | None,
+) -> tuple[Split, ...]:
+    """Return the rows of each model: model i learns from no row of fold i.
+
+    `inner` marks rows to validate on instead of the left-out fold; with one fold it is needed.
+    """
+    if n_splits == 1:
+        if inner is None:
+            raise ValueError("one model needs rows to validate on")
+        return (Split(~inner, inner),)
+    found = []
+    for i in range(n_splits):
+        others = fold != i
+        found.append(
+            Split(others, ~others) if inner is None else Split(others & ~inner, others & inner)
+        )
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """All one fold needs: `load` returns its feature matrix `(n, n_features)`, float32.
+
+    Folds in one process bin their features one after another, each with `n_binning_threads`, and
+    then train side by side, each with `n_threads`.
+    """
+
+    index: int
+    load: Callable[[], NDArray[np.float32]]
+    features: tuple[str, ...]
+    target: Array
+    weight: Array
+    split: Split
+    parameters: Parameters
+    n_threads: int
+    n_binning_threads: int
+    train_metric_every: int
+    watch: Callable[[int, int, str, float], None] | None = None
+
+    def __str__(self) -> str:
+        return f"training of fold {self.index}"
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """A trained model as LightGBM's text, up to its best iteration, and how it got there.
+
+    curves: metric values by `train/<metric>` and `validation/<metric>`, as (iteration, value).
+    gain, split_count: importances in order of the features.
+    """
+
+    index: int
+    model: str
+    best_iteration: int
+    curves: dict[str, list[Point]]
+    gain: tuple[float, ...]
+    split_count: tuple[int, ...]
+    n_train: int
+    n_validation: int
+    seconds: float
+
+
+def train_fold(task: FoldTask) -> FoldResult:
+    """Train one model. Same data, parameters and number of threads give the same model text.
+
+    Raises InputError where the fold has no events to learn or to validate from.
+    """
+    import time
+
+    from utils.system.libraries.boosters import lightgbm
+
+    begin = time.perf_counter()
+    train, validation = _datasets(task)
+    curves: dict[str, list[Point]] = {}
+    callbacks: list[Callable[..., Any]] = [_recorder(task, curves)]
+    settings = task.parameters
+    if settings.early_stopping_round > 0:
+        callbacks.append(
+            lightgbm.early_stopping(
+                settings.early_stopping_round, settings.first_metric_only, verbose=False
+            )
+        )
+    try:
+        booster = lightgbm.train(
+            {**settings.lightgbm, "num_threads": task.n_threads},
+            train,
+            num_boost_round=settings.num_iterations,
+            valid_sets=[validation],
+            valid_names=["validation"],
+            callbacks=callbacks,
+        )
+    except lightgbm.basic.LightGBMError as error:
+        raise _refused(error) from error
+    best = booster.best_iteration if booster.best_iteration > 0 else booster.current_iteration()
+    return FoldResult(
+        index=task.index,
+        model=booster.model_to_string(num_iteration=best),
+        best_iteration=best,
+        curves=curves,
+        gain=tuple(booster.feature_importance("gain", iteration=best).tolist()),
+        split_count=tuple(booster.feature_importance("split", iteration=best).tolist()),
+        n_train=int(task.split.train.sum()),
+        n_validation=int(task.split.validation.sum()),
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def _refused(error: Exception) -> ConfigError:
+    return ConfigError(f"LightGBM refuses model_param: {' '.join(str(error).split())}")
+
+
+_BINNING = threading.Lock()
+
+
+def _datasets(task: FoldTask) -> tuple[Any, Any]:
+    """Return the binned training and validation sets of a fold."""
+    from utils.system.libraries.boosters import lightgbm
+
+    for name, rows in (("train on", task.split.train), ("validate on", task.split.validation)):
+        if not rows.any():
+            raise InputError(f"model {task.index} has no events to {name}: use fewer folds")
+    matrix = task.load()
+    names = list(task.features)
+    with _BINNING:  # two copies of the matrix at a time are one too many
+        sets: list[Any] = []
+        for rows in (task.split.train, task.split.validation):
+            dataset = lightgbm.Dataset(
+                matrix[rows],
+                task.target[rows],
+                weight=task.weight[rows],
+                feature_name=names,
+                reference=sets[0] if sets else None,
+                params={**task.parameters.lightgbm, "num_threads": task.n_binning_threads},
+                free_raw_data=True,
+            )
+            try:
+                sets.append(dataset.construct())
+            except lightgbm.basic.LightGBMError as error:
+                raise _refused(error) from error
+    return sets[0], sets[1]
+
+
+def _recorder(task: FoldTask, curves: dict[str, list[Point]]) -> Callable[[Any], None]:
+    """Return a callback that keeps validation metrics, and training metrics now and then.
+
+    Evaluating the training set in each iteration would cost a third of the time.
+    """
+
+    def record(env: Any) -> None:
+        step = env.iteration + 1
+        for name, value in _values(env.evaluation_result_list):
+            curves.setdefault(f"validation/{name}", []).append((step, value))
+        due = step % task.train_metric_every == 0 or step in (1, env.end_iteration)
+        if due:
+            for name, value in _values(env.model.eval_train()):
+                curves.setdefault(f"train/{name}", []).append((step, value))
+        if task.watch is not None and env.evaluation_result_list:
+            name, value = _values(env.evaluation_result_list)[0]
+            task.watch(task.index, step, name, value)
+
+    record.order = 0  # type: ignore[attr-defined]  # before early stopping, which ends the round
+    return record
+
+
+def _values(results: Sequence[Any]) -> list[tuple[str, float]]:
+    return [(str(r[1]), float(r[2])) for r in results]

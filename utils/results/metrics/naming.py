@@ -1,0 +1,94 @@
+"""Metric names in a tracking store: stable, documented, made of characters every store accepts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from utils.results.containers import Estimate, Evaluation, Scores
+from utils.schema import slug, unique_slugs
+
+
+def class_slugs(names: list[str]) -> list[str]:
+    """Return the slug of each class name; a class called `macro` becomes `macro_2`."""
+    return unique_slugs(["macro", *names])[1:]
+
+
+def flat_metrics(results: Evaluation, dataset: str | None = None) -> dict[str, float]:
+    """Return every number of an evaluation by its name, undefined (NaN) ones left out.
+
+    `{d}` is the slug of the dataset, `{class}` of a class (collisions get `_2`, ...):
+
+    * `{d}/roc_auc_{class}`, `{d}/roc_auc_macro`, `{d}/pr_average_prec_{class}`, `{d}/log_loss`,
+      `{d}/log_loss_{class}`, `{d}/brier`, `{d}/brier_{class}`, `{d}/accuracy`: class-balanced.
+    * `{d}/calibration_error_{class}`: under the weights trained with.
+    * `{d}/cm_normtrue_{true}/{category}`, `{d}/cm_normpred_{true}/{category}`: class-balanced
+      confusion matrix, normalised by true class and by category.
+    * `{d}/physics/...`, `{d}/unweighted/...`: the same names in the other views;
+      `{d}/physics/cm_yield_{true}/{category}`: expected events.
+    * `{d}/low/...`, `{d}/high/...`, `{d}/error/...`, `{d}/fold_std/...`: ends of the 95 % interval,
+      standard deviation, and spread over folds of the class-balanced numbers (not of cm_*).
+    * `{d}/significance/combined`, `{d}/significance/combined_uncertain`: over all categories,
+      without and with background uncertainty; `{d}/significance/category/{class}`: of one,
+      without.
+    * `{d}/overtraining/{in-fold|out-of-fold}_minus_{out-of-fold|test}/{roc_auc_macro|log_loss}`.
+    * `{d}/n_events`, `{d}/n_dropped`, `{d}/n_unlabelled`.
+    """
+    names = class_slugs([info.name for info in results.classes])
+    top = slug(dataset if dataset is not None else results.dataset)
+    flat: dict[str, float] = {
+        "n_events": results.n_events,
+        "n_dropped": results.n_dropped,
+        "n_unlabelled": results.n_unlabelled,
+    }
+    for scores in results.scores:
+        prefix = "" if scores.view == "balanced" else f"{scores.view}/"
+        for name, number in _estimates(scores, names):
+            flat[prefix + name] = number.value
+            if scores.view == "balanced":
+                flat |= _uncertainties(name, number)
+    for calibration in results.calibration:
+        name = f"calibration_error_{names[calibration.class_id]}"
+        flat[name] = calibration.error.value
+        flat |= _uncertainties(name, calibration.error)
+    for matrix in results.confusion:
+        prefix = "" if matrix.view == "balanced" else f"{matrix.view}/"
+        for i, true in enumerate(names):
+            for j, category in enumerate(names):
+                flat[f"{prefix}cm_normtrue_{true}/{category}"] = float(matrix.norm_true[i, j])
+                flat[f"{prefix}cm_normpred_{true}/{category}"] = float(matrix.norm_pred[i, j])
+                if matrix.view == "physics":
+                    flat[f"{prefix}cm_yield_{true}/{category}"] = float(matrix.yields[i, j])
+    if results.significance is not None:
+        flat["significance/combined"] = results.significance.combined
+        flat["significance/combined_uncertain"] = results.significance.combined_uncertain
+        for name, z in zip(names, results.significance.z, strict=True):
+            flat[f"significance/category/{name}"] = float(z)
+    if results.over_training is not None:
+        for gap in results.over_training.gaps:
+            if gap.class_id is None:
+                pair = f"{gap.first}_minus_{gap.second}"
+                prefix = "" if gap.view == "balanced" else f"{gap.view}/"
+                flat[f"{prefix}overtraining/{pair}/{gap.metric}"] = gap.difference.value
+    return {f"{top}/{name}": float(v) for name, v in flat.items() if math.isfinite(v)}
+
+
+def _estimates(scores: Scores, names: list[str]) -> Iterator[tuple[str, Estimate]]:
+    yield "roc_auc_macro", scores.roc_auc_macro
+    yield "log_loss", scores.log_loss
+    yield "brier", scores.brier
+    yield "accuracy", scores.accuracy
+    for c, name in enumerate(names):
+        yield f"roc_auc_{name}", scores.roc_auc[c]
+        yield f"pr_average_prec_{name}", scores.average_precision[c]
+        yield f"log_loss_{name}", scores.log_loss_class[c]
+        yield f"brier_{name}", scores.brier_class[c]
+
+
+def _uncertainties(name: str, number: Estimate) -> dict[str, float]:
+    return {
+        f"low/{name}": number.low,
+        f"high/{name}": number.high,
+        f"error/{name}": number.error,
+        f"fold_std/{name}": number.fold_spread,
+    }

@@ -1,0 +1,24 @@
+"""Figures and numbers to files: interactive pages, vector PDFs and one report per dataset.
+
+Every page works offline and inside a sandboxed frame (as `mlflow ui` shows artifacts): plotly.js is
+part of the file, compressed, and nothing is fetched or stored. The same input gives the same bytes.
+A file appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+from utils.results.report.files import write_html
+from utils.results.report.page import Sheet, sheet
+from utils.results.report.pdf import PdfWriter, write_figures, write_pdf, write_pdfs
+from utils.results.report.summary import write_report
+
+__all__ = [
+    "PdfWriter",
+    "Sheet",
+    "sheet",
+    "write_figures",
+    "write_html",
+    "write_pdf",
+    "write_pdfs",
+    "write_report",
+]

@@ -1,0 +1,223 @@
+"""Figures to vector PDFs, in a process of its own.
+
+kaleido drives a browser engine, which on a busy machine may never answer. So the drawing
+happens in child processes that can be ended and started anew; each serves many figures with one
+start of the engine. `serve` runs there: one JSON object per line on stdin,
+`{"path": ..., "figure": ...}`, one on stdout when it is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+import plotly.graph_objects as go
+import plotly.io
+
+from utils.results.report.files import write_html, write_whole
+from utils.results.report.page import Sheet, sheet
+from utils.schema import PROJECT, PipelineError
+
+PATIENCE = 20.0
+"""Seconds without an answer after which the child is started anew, with twice the patience.
+
+A figure takes 0.1 to 2 s, the start 1 to 5."""
+
+ATTEMPTS = 4
+
+CHILD = "from utils.results.report.pdf import serve; serve()"
+"""What the child process runs."""
+
+
+class PdfWriter:
+    """Writes figures as vector PDFs of the figures' size while other work goes on.
+
+    The engines start with the object and end with its context, or with `finish`. Both raise
+    PipelineError where kaleido can't do it; PDFs that exist by then are complete.
+    """
+
+    def __init__(self, n_workers: int = 2, patience: float = PATIENCE) -> None:
+        self._orders: queue.SimpleQueue[tuple[Path, str] | None] = queue.SimpleQueue()
+        self._errors: list[Exception] = []
+        self._given_up = threading.Event()
+        workers = [_Worker(patience) for _ in range(n_workers)]
+        self._threads = [
+            threading.Thread(target=self._serve, args=(worker,), daemon=True) for worker in workers
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def write(self, figure: go.Figure | Sheet, path: Path) -> None:
+        """Order a PDF of `figure`."""
+        self._orders.put((path, sheet(figure).data))
+
+    def finish(self) -> None:
+        """Wait until all PDFs are there."""
+        for _thread in self._threads:
+            self._orders.put(None)
+        for thread in self._threads:
+            thread.join()
+        if self._errors:
+            raise self._errors[0]
+
+    def __enter__(self) -> PdfWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.finish()
+            return
+        self._given_up.set()
+        with contextlib.suppress(Exception):  # what ended the work is told, not this
+            self.finish()
+
+    def _serve(self, worker: _Worker) -> None:
+        try:
+            while (order := self._orders.get()) is not None and not self._given_up.is_set():
+                worker.draw(*order)
+        except Exception as error:
+            self._errors.append(error)
+            self._given_up.set()
+        finally:
+            worker.end()
+
+
+def write_pdf(figure: go.Figure, path: str | Path) -> Path:
+    """Write `figure` as a vector PDF of the figure's size; `write_pdfs` is faster for many.
+
+    Raises PipelineError where kaleido can't do it.
+    """
+    return write_pdfs({Path(path): figure}, n_workers=1)[0]
+
+
+def write_pdfs(
+    figures: Mapping[Path, go.Figure | Sheet], n_workers: int = 2, patience: float = PATIENCE
+) -> list[Path]:
+    """Write each figure to its path, on `n_workers` children side by side; return the paths.
+
+    Raises PipelineError where kaleido can't do it; PDFs that exist by then are complete.
+    """
+    with PdfWriter(n_workers, patience) as writer:
+        for path, figure in figures.items():
+            writer.write(figure, path)
+    return list(figures)
+
+
+def write_figures(figures: Mapping[str, go.Figure], folder: str | Path) -> list[Path]:
+    """Write every figure to `folder/<key>.html` and `folder/pdf/<key>.pdf`; return the paths."""
+    folder = Path(folder)
+    sheets = {key: sheet(figure) for key, figure in figures.items()}
+    pages = [write_html(figure, folder / f"{key}.html", key) for key, figure in sheets.items()]
+    return pages + write_pdfs({folder / "pdf" / f"{k}.pdf": f for k, f in sheets.items()})
+
+
+class _Worker:
+    """One child process, with a new one after each silence."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._start()
+
+    def draw(self, path: Path, figure: str) -> None:
+        """Draw a figure (JSON) to `path`."""
+        for attempt in range(ATTEMPTS):
+            answer = self._ask(path, figure, self._patience * 2**attempt)
+            if answer is None:
+                self.end()
+                self._start()
+            elif "error" in answer:
+                raise PipelineError(
+                    f"{path.name}: kaleido could not make the PDF: {answer['error']}; check that "
+                    "the pinned kaleido is installed and can start on this machine"
+                )
+            else:
+                return
+        raise PipelineError(
+            f"{path.name}: kaleido gave no PDF in {ATTEMPTS} attempts, the last of "
+            f"{self._patience * 2 ** (ATTEMPTS - 1):g} s; check that it can start on this machine"
+        )
+
+    def _ask(self, path: Path, figure: str, patience: float) -> dict[str, str] | None:
+        """Return the child's answer, None where it falls silent."""
+        if self._child.stdin is None:
+            raise RuntimeError("a child process has no pipes")
+        try:
+            place = json.dumps(str(path.resolve()))
+            self._child.stdin.write(f'{{"path": {place}, "figure": {figure}}}\n'.encode())
+            self._child.stdin.flush()
+            line = self._answers.get(timeout=patience) or b'{"error": "it ended early"}'
+        except (queue.Empty, BrokenPipeError):
+            return None
+        answer: dict[str, str] = json.loads(line)
+        return answer
+
+    def _start(self) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", CHILD],
+            cwd=PROJECT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # the engine's chatter; errors are answers
+            start_new_session=True,  # so that the engine's own processes end with it
+        )
+        if self._child.stdout is None:
+            raise RuntimeError("a child process has no pipes")
+        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._reader = threading.Thread(
+            target=_collect, args=(self._child.stdout, self._answers), daemon=True
+        )
+        self._reader.start()
+
+    def end(self) -> None:
+        """End the child with everything it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        self._reader.join()
+
+
+def _collect(stream: IO[bytes], answers: queue.SimpleQueue[bytes]) -> None:
+    """Pass on each line, and an empty one at the end."""
+    with contextlib.suppress(ValueError):  # the stream was closed while waiting
+        for line in stream:
+            answers.put(line)
+    answers.put(b"")
+
+
+def serve() -> None:
+    """Answer requests until stdin ends."""
+    # kaleido 0.2 is chosen because it needs no browser on the machine; plotly 6 says at every use
+    # that a later plotly will not support it.
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    plotly.io.defaults.mathjax = None  # would be fetched from the network, and is not used
+    scope = getattr(plotly.io.kaleido, "scope", None)  # of kaleido 0.2 only
+    if scope is not None:
+        # With processes of its own for drawing, the engine loses one of them at every third start
+        # on a busy machine (measured: 9 of 24, against none), and then waits for it for ever.
+        scope.chromium_args = (*scope.chromium_args, "--single-process")
+    with contextlib.suppress(ValueError, RuntimeError, OSError):  # the first figure will tell
+        plotly.io.to_image({"data": []}, format="pdf", validate=False)  # starts the engine
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            data = plotly.io.to_image(request["figure"], format="pdf", validate=False)
+            write_whole(Path(request["path"]), data)
+            answer = {}
+        except (ValueError, RuntimeError, OSError) as error:
+            answer = {"error": (str(error).strip() or type(error).__name__).splitlines()[0]}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()

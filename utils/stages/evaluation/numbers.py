@@ -1,0 +1,298 @@
+"""A run's logged table -> all that is known of it, with what the run recorded."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.columns import weights
+from utils.formats.runs import Run
+from utils.results import metrics
+from utils.results.metrics import Evaluation, EvaluationOptions, EvaluationTable
+from utils.schema import AnalysisConfig, EvaluateConfig, InputError, Recipe, RunError, load, nearest
+from utils.stages.evaluation.tables import read_table
+from utils.system.engine import available_cores
+
+if TYPE_CHECKING:  # compiled forests are needed where a table has features only
+    from utils.models.scoring import FoldModels
+
+log = logging.getLogger(__name__)
+
+SHAP_EVENTS = 2000
+"""Events sampled for the SHAP summary."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation with the recipe of its run, and that analysis's labels for figures."""
+
+    evaluation: Evaluation
+    recipe: Recipe
+    analysis: AnalysisConfig
+
+
+def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
+    """Evaluate one logged table of a run, compared with another run's if `against` is given.
+
+    Raises RunError where the table is not there, or not of this run's classes, ConfigError where
+    `year` is not the run's.
+    """
+    run.check_year(config.year)
+    recipe = _with_class_style(run.recipe, config)
+    table, gaps = load_table(run, recipe, config.dataset)
+    analysis = _analysis(recipe)
+    options = EvaluationOptions(
+        seed=config.seed,
+        n_bootstrap=config.n_bootstrap,
+        signal_classes=tuple(analysis.signal_classes),
+        profile_features=tuple(analysis.profile_features),
+        luminosity=analysis.luminosity,
+        sections=_sections(config, gaps),
+        n_threads=available_cores(),
+    )
+    wanted = set(options.sections)
+    importances, shap = [], None
+    if "importances" in wanted:
+        importances.append(_gain(run, recipe))
+    if wanted & {"importances", "shap"}:
+        try:
+            models, matrix = models_and_matrix(run, recipe, table)
+        except RunError as error:
+            gaps |= dict.fromkeys(wanted & {"importances", "shap"}, str(error))
+        else:
+            if "importances" in wanted:
+                importances.append(_permutation(models, matrix, table, options))
+            if "shap" in wanted:
+                shap = _shap(run, models, matrix, table, options.seed)
+    comparison = None
+    if config.against and "comparison" in wanted:
+        comparison = _compare(run, config, table, options)
+    others = {
+        name: _other(run, recipe, name)
+        for name in ("train", "test")
+        if name != config.dataset and "over_training" in wanted
+    }
+    result = metrics.evaluate(
+        table,
+        options,
+        train=others.get("train"),
+        test=others.get("test"),
+        learning_curves=_learning_curves(run, recipe) if "learning_curves" in wanted else None,
+        importances=importances,
+        shap=shap,
+        comparison=comparison,
+    )
+    return Evaluated(replace(result, gaps={**result.gaps, **gaps}), recipe, analysis)
+
+
+def _sections(config: EvaluateConfig, gaps: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what is asked for, less what the table can't give."""
+    asked = metrics.SECTIONS if config.sections is None else config.sections
+    return tuple(name for name in asked if name != "calibration" or name not in gaps)
+
+
+def _analysis(recipe: Recipe) -> AnalysisConfig:
+    known = set(AnalysisConfig.model_fields)
+    return load(AnalysisConfig, {k: v for k, v in recipe.training.items() if k in known})
+
+
+def _with_class_style(recipe: Recipe, config: EvaluateConfig) -> Recipe:
+    """Return the recipe with the names and colours that the configuration gives its classes."""
+    if config.class_to_info is None:
+        return recipe
+    if sorted(config.class_to_info) != list(range(len(recipe.classes))):
+        raise RunError(
+            f"class_to_info names the classes {sorted(config.class_to_info)}, the run has "
+            f"{list(range(len(recipe.classes)))}"
+        )
+    classes = tuple(info for _, info in sorted(config.class_to_info.items()))
+    return replace(recipe, classes=classes)
+
+
+def load_table(run: Run, recipe: Recipe, dataset: str) -> tuple[EvaluationTable, dict[str, str]]:
+    """Return a table that predict.py logged (Parquet, else CSV), and what it lacks.
+
+    Raises RunError naming the nearest table where there is none of that name.
+    """
+    name = dataset.removesuffix(".csv").removesuffix(".parquet")
+    there = run.artifacts("pred")
+    for suffix in (".csv",) if dataset.endswith(".csv") else (".parquet", ".csv"):
+        path = f"pred/{name}{suffix}"
+        if path in there:
+            table, gaps = read_table(run.artifact(path, f"table {name}"), recipe, name)
+            return with_trained_weights(table, gaps, recipe)
+    known = [Path(p).stem for p in there if p.endswith((".parquet", ".csv")) and "audit" not in p]
+    hint = nearest(name, known)
+    raise RunError(
+        f"run {run.run_id} has no table '{name}'; {hint}: make it with "
+        f"python predict.py --config-name for_evaluation.yaml run_id={run.run_id}"
+    )
+
+
+def with_trained_weights(
+    table: EvaluationTable, gaps: dict[str, str], recipe: Recipe
+) -> tuple[EvaluationTable, dict[str, str]]:
+    """Return the table with weights as the training used them: after its policy on negative ones.
+
+    `drop` becomes a weight of 0, `rescale` keeps this table's own class sums. Where the policy
+    can't be followed, or the table has no such weight and it is not N/N_class, calibration is a
+    gap.
+    """
+    policy = str(recipe.training.get("negative_weights", "error"))
+    weight = table.train_weight
+    if weight is None:
+        by_weight = recipe.analysis.get("class_balance") == "weight"
+        if recipe.weight == "w_class_imbalance" and not by_weight:
+            return table, gaps
+        return table, {
+            **gaps,
+            "calibration": (
+                f"it is judged under the weights trained with, and the table has no {recipe.weight}"
+            ),
+        }
+    if policy == "keep" or not np.any(weight < 0):
+        return table, gaps
+    known = table.target >= 0
+    names = [info.name for info in table.classes]
+    try:
+        changed, kept = weights.apply_negative_policy(
+            weight[known], table.target[known], policy, names
+        )
+    except InputError as error:
+        return table, {**gaps, "calibration": str(error)}
+    weight = weight.copy()
+    weight[known] = np.where(kept, changed, 0.0)
+    return replace(table, train_weight=weight), gaps
+
+
+def _other(run: Run, recipe: Recipe, dataset: str) -> EvaluationTable | None:
+    if f"pred/{dataset}.parquet" not in run.artifacts("pred"):
+        return None
+    return load_table(run, recipe, dataset)[0]
+
+
+def _gain(run: Run, recipe: Recipe) -> metrics.Importance:
+    path = run.artifact("recipe/importances.csv", what="importances")
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    gains = np.zeros((len(recipe.models), len(recipe.features)))
+    place = {name: i for i, name in enumerate(recipe.features)}
+    for row in rows:
+        gains[int(row["fold"]), place[row["feature"]]] = float(row["gain"])
+    return metrics.gain_importance(recipe.features, gains)
+
+
+def _learning_curves(run: Run, recipe: Recipe) -> metrics.LearningCurves | None:
+    path = run.artifact("recipe/curves.json", what="learning curves")
+    stored: Mapping[str, Mapping[str, list[list[float]]]] = json.loads(path.read_text())
+    metric = next(n.split("/", 1)[1] for n in stored["0"] if n.startswith("validation/"))
+    curves = []
+    for model in recipe.models:
+        mine = stored[str(model["index"])]
+        validation = np.array(mine[f"validation/{metric}"])
+        train = np.array(mine.get(f"train/{metric}", np.empty((0, 2))))
+        curves.append(
+            metrics.LearningCurve(
+                fold=model["index"],
+                iteration=validation[:, 0].astype(np.int64),
+                validation=validation[:, 1],
+                train_iteration=train[:, 0].astype(np.int64),
+                train=train[:, 1],
+                best=model["best_iteration"],
+            )
+        )
+    return metrics.LearningCurves(metric, tuple(curves))
+
+
+def models_and_matrix(
+    run: Run, recipe: Recipe, table: EvaluationTable
+) -> tuple[FoldModels, NDArray[np.float32]]:
+    """Return the run's models and their features, made again from the untransformed ones."""
+    from utils.columns.pipeline import FeaturePipeline, feature_matrix
+    from utils.models import scoring
+
+    pipeline = FeaturePipeline.from_json(recipe.pipeline)
+    needed = {*recipe.features} - {*pipeline.outputs} | {*pipeline.inputs}
+    lacking = sorted(needed - set(table.features))
+    if lacking:
+        raise RunError(f"the table has no untransformed feature {', '.join(lacking[:5])}")
+    matrix = feature_matrix(table.features, pipeline, recipe.features).astype(np.float32)
+    texts = [run.model_text(m["index"]) for m in recipe.models]
+    where = f"run {run.run_id}"
+    return scoring.compile_models(texts, recipe.fold, recipe.features, where), matrix
+
+
+def _permutation(
+    models: FoldModels,
+    matrix: NDArray[np.float32],
+    table: EvaluationTable,
+    options: EvaluationOptions,
+) -> metrics.Importance:
+    from utils.models import scoring
+
+    def score(rows: NDArray[Any], fold: NDArray[Any]) -> NDArray[np.float64]:
+        return scoring.score(models, rows, fold.astype(np.int32))
+
+    return metrics.permutation_importance(
+        score,
+        matrix,
+        table.target,
+        table.fold,
+        models.features,
+        n_folds=len(models.forests),
+        seed=options.seed,
+    )
+
+
+def _shap(
+    run: Run,
+    models: FoldModels,
+    matrix: NDArray[np.float32],
+    table: EvaluationTable,
+    seed: int,
+) -> metrics.ShapSummary:
+    """Return LightGBM's own contributions for sampled events, each by the model of its fold."""
+    from utils.system.libraries.boosters import lightgbm
+
+    generator = np.random.default_rng([seed, 7])
+    n = min(SHAP_EVENTS, len(matrix))
+    rows = np.sort(generator.choice(len(matrix), n, replace=False))
+    n_features = len(models.features)
+    parts = np.zeros((n, models.forests[0].n_outputs, n_features))
+    for index in range(len(models.forests)):
+        mine = np.flatnonzero(table.fold[rows] == index)
+        if not len(mine):
+            continue
+        booster = lightgbm.Booster(model_str=run.model_text(index))
+        values = np.asarray(booster.predict(matrix[rows[mine]], pred_contrib=True))
+        parts[mine] = values.reshape(len(mine), -1, n_features + 1)[:, :, :-1]
+    shown = np.stack(
+        [table.features.get(f, matrix[:, i])[rows] for i, f in enumerate(models.features)], axis=1
+    )
+    return metrics.shap_summary(models.features, parts, shown)
+
+
+def _compare(
+    run: Run, config: EvaluateConfig, table: EvaluationTable, options: EvaluationOptions
+) -> metrics.Comparison:
+    from utils.formats.runs import open_run
+
+    assert config.against is not None
+    other = open_run(config.against)
+    theirs, _ = load_table(other, other.recipe, config.dataset)
+    mine, its = run.recipe.skims, other.recipe.skims
+    if len(theirs.target) != len(table.target) or mine["origin"] != its["origin"]:
+        raise RunError(
+            f"run {other.run_id} scored {len(theirs.target)} events of {its['train']}, run "
+            f"{run.run_id} {len(table.target)} of {mine['train']}: only the same events compare "
+            f"(origins {its['origin']} and {mine['origin']})"
+        )
+    return metrics.compare(table, theirs, options, (run.run_id[:8], other.run_id[:8]))

@@ -1,0 +1,162 @@
+"""An evaluation -> figures, report and metrics in the run, with a manifest written last."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from utils.formats.runs import Run
+from utils.results import report
+from utils.results.metrics import NOT_ASKED, Estimate
+from utils.results.metrics.naming import flat_metrics
+from utils.results.plotting import Style, draw
+from utils.results.report import PdfWriter
+from utils.schema import EvaluateConfig, Recipe, RunError, slug
+from utils.stages.evaluation.numbers import Evaluated
+from utils.system.engine import available_cores
+from utils.system.files import scratch
+
+log = logging.getLogger(__name__)
+
+
+def log_summary(evaluated: Evaluated) -> None:
+    """Log the numbers people look at first, with their 95 % intervals."""
+    result = evaluated.evaluation
+    log.info("%s: %d events", result.dataset, result.n_events)
+    scores = result.view("balanced")
+    if scores is not None:
+        for info, area in zip(result.classes, scores.roc_auc, strict=True):
+            log.info("  ROC AUC %-20s %s", info.name, _interval(area))
+        log.info("  ROC AUC %-20s %s", "macro", _interval(scores.roc_auc_macro))
+        log.info("  log-loss %-19s %s", "", _interval(scores.log_loss))
+    if result.over_training is not None:
+        log.info("  %s", result.over_training.verdict)
+    if result.comparison is not None:
+        log.info("  %s", result.comparison.verdict)
+    for section, reason in result.gaps.items():
+        if section != "comparison" and reason != NOT_ASKED:
+            log.info("  left out: %s: %s", section, reason)
+
+
+def _interval(number: Estimate) -> str:
+    if number.note and number.value != number.value:
+        return f"undefined: {number.note}"
+    return f"{number.value:.4f} [{number.low:.4f}, {number.high:.4f}]"
+
+
+def papers() -> PdfWriter:
+    """Return what writes figures as PDFs; it is ready for them after the time it takes to start."""
+    return PdfWriter(available_cores())
+
+
+def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> None:
+    """Draw every figure as page and PDF, write the report, and log all of it and the metrics.
+
+    The manifest comes last, and figures that an earlier evaluation of this dataset made and this
+    one does not are removed (in a local store). `writer` (see `papers`) has finished then.
+    """
+    result, analysis = evaluated.evaluation, evaluated.analysis
+    text = config.experiment_text
+    style = Style(
+        classes=result.classes,
+        experiment_text=analysis.experiment_text if text is None else text,
+        luminosity=analysis.luminosity,
+        center_of_mass_energy=analysis.center_of_mass_energy,
+        feature_labels={name: analysis.feature_label(name) for name in analysis.feature_info},
+        stacked=config.stacked,
+    )
+    top = f"plots/{slug(result.dataset)}"
+    files: dict[str, Path] = {}
+    with scratch() as folder:
+        # As text once, for PDF, page and report; PDFs are made while the next figures are drawn.
+        drawn: dict[str, report.Sheet] = {}
+        for key, figure in draw(result, style):
+            drawn[key] = report.sheet(figure)
+            paper = f"pdf/{key.rsplit('/', 1)[-1]}.pdf"
+            files[f"{top}/{paper}"] = folder / paper
+            writer.write(drawn[key], folder / paper)
+        for key, figure in drawn.items():
+            page = f"{key.rsplit('/', 1)[-1]}.html"
+            files[f"{top}/{page}"] = report.write_html(figure, folder / page, key)
+        files[f"{top}/report.html"] = report.write_report(
+            folder / "report.html",
+            result,
+            style,
+            drawn,
+            title=_title(evaluated.recipe),
+            recipe=_recipe_table(run, evaluated.recipe),
+            audit=list(evaluated.recipe.audit),
+        )
+        run.connect()  # while the last PDFs are written
+        writer.finish()
+        metrics = flat_metrics(result)
+        manifest = folder / "manifest.json"
+        manifest.write_text(
+            json.dumps(
+                {"dataset": result.dataset, "files": sorted(files), "metrics": metrics}, indent=1
+            )
+        )
+        stale = _published(run, top) - {*files}
+        run.log_metrics(metrics)
+        run.publish({**files, f"{top}/manifest.json": manifest}, stale)
+    log.info(
+        "Logged %d metrics and %d figures under %s of run %s",
+        len(metrics),
+        len(drawn),
+        top,
+        run.run_id,
+    )
+    log.info("Report: %s", run.artifact(f"{top}/report.html", what="report"))
+
+
+def _published(run: Run, top: str) -> set[str]:
+    """Return the artifacts that the manifest of an earlier evaluation lists under `top`.
+
+    Raises RunError where that manifest can't be read.
+    """
+    path = f"{top}/manifest.json"
+    if path not in run.artifacts(top):
+        return set()
+    try:
+        listed = json.loads(run.artifact(path, what="manifest").read_text())["files"]
+        return {f for f in listed if Path(f).is_relative_to(top) and ".." not in Path(f).parts}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} of run {run.run_id} can't be read ({error}): remove it") from None
+
+
+def _title(recipe: Recipe) -> str:
+    made = recipe.analysis
+    parts = [made.get("analysis_name"), made.get("channel"), made.get("year")]
+    return " ".join(dict.fromkeys(str(p) for p in parts if p))
+
+
+def _recipe_table(run: Run, recipe: Recipe) -> dict[str, Any]:
+    """Return what the run was made with, as the report shows it."""
+    return {
+        "run": run.run_id,
+        "experiment": run.experiment_id,
+        "classes": [c.name for c in recipe.classes],
+        "features": list(recipe.features),
+        "folds": recipe.fold.n_splits,
+        "fold rule": " ".join([recipe.fold.kind, *recipe.fold.columns]),
+        "training weight": recipe.weight,
+        "feature pipeline": recipe.pipeline["fingerprint"],
+        "models": list(recipe.models),
+        "LightGBM parameters": recipe.training.get("model_param", {}),
+        "samples": [
+            {
+                "sample": s["name"],
+                "processes": ", ".join(
+                    f"{p['name']} ({p['cut'] or 'all'})" for p in s["processes"]
+                ),
+            }
+            for s in recipe.samples
+        ],
+        "common cut": recipe.analysis.get("common_cut") or "none",
+        "input files": [
+            {"file": f["name"], "entries": f["n_entries"], "uuid": f["uuid"]} for f in recipe.files
+        ],
+        "train skim": recipe.skims["train"],
+    }

@@ -1,0 +1,30 @@
+"""preprocess.py: ntuples are cut, checked, split and transformed into skims."""
+
+from utils.stages.preprocessing.cut_flow import log_cut_flow, log_missing, refuse_empty
+from utils.stages.preprocessing.prediction_skims import prediction_tasks, write_prediction_skims
+from utils.stages.preprocessing.skim_content import save_configuration
+from utils.stages.preprocessing.training_skims import (
+    fit,
+    next_command,
+    plan_training,
+    read_all,
+    split_skims,
+    with_weights,
+    write_training_skims,
+)
+
+__all__ = [
+    "fit",
+    "log_cut_flow",
+    "log_missing",
+    "next_command",
+    "plan_training",
+    "prediction_tasks",
+    "read_all",
+    "refuse_empty",
+    "save_configuration",
+    "split_skims",
+    "with_weights",
+    "write_prediction_skims",
+    "write_training_skims",
+]

@@ -1,0 +1,89 @@
+"""The prediction path: each sample streamed into a skim of its own, in input order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from utils.columns.pipeline import FeaturePipeline
+from utils.formats.pipelines import load_pipeline
+from utils.formats.skims import SkimWriter
+from utils.schema import (
+    ConfigError,
+    PreprocessConfig,
+)
+from utils.stages.preprocessing import reading
+from utils.stages.preprocessing.cut_flow import CutFlowRow, cut_flow
+from utils.stages.preprocessing.reading import Plan, Selected, Unit
+from utils.stages.preprocessing.skim_content import _types, finished, metadata
+from utils.system.engine import Engine, progress
+
+
+def prediction_tasks(config: PreprocessConfig) -> list[PredictionTask]:
+    """Return one task a sample, with the pipeline that the training's preprocessing fitted.
+
+    Raises InputError or ConfigError where the pipeline is missing or was fitted to other features.
+    """
+    pipeline = load_pipeline(config.pipe_file)
+    _check_pipeline(config, pipeline)
+    return [
+        PredictionTask(
+            config, reading.plan(config, [sample]), pipeline, config.skim_file(sample.name)
+        )
+        for sample in config.read_samples
+    ]
+
+
+def _check_pipeline(config: PreprocessConfig, pipeline: FeaturePipeline) -> None:
+    """Raise ConfigError where the pipeline was fitted to other features than are configured."""
+    if pipeline.inputs != tuple(config.cont_features):
+        differing = sorted(set(pipeline.inputs) ^ set(config.cont_features)) or ["their order"]
+        raise ConfigError(
+            f"cont_features differ from those of {config.pipe_file} in {', '.join(differing)}: "
+            "use the training's, or run the training's preprocessing again"
+        )
+
+
+def write_prediction_skims(
+    workers: Engine, tasks: Sequence[PredictionTask]
+) -> tuple[CutFlowRow, ...]:
+    """Write one skim a sample and return the cut flow of all."""
+    flows: dict[Path, tuple[CutFlowRow, ...]] = {}
+    # The largest sample first: begun last, it would be worked on alone at the end.
+    largest_first = sorted(tasks, key=lambda task: task.plan.n_entries, reverse=True)
+    with progress(sum(t.plan.n_entries for t in tasks), "events", "writing skims") as bar:
+        done = workers.map(write_prediction_skim, largest_first, threads=True)
+        for task, flow in zip(largest_first, done, strict=True):
+            flows[task.path] = flow
+            bar.update(task.plan.n_entries)
+            bar.set_postfix_str(task.plan.samples[0].name)
+    return tuple(row for task in tasks for row in flows[task.path])
+
+
+@dataclass(frozen=True)
+class PredictionTask:
+    """One sample of the prediction path: its units become one skim."""
+
+    config: PreprocessConfig
+    plan: Plan
+    pipeline: FeaturePipeline
+    path: Path
+
+    def __str__(self) -> str:
+        return f"sample {self.plan.samples[0].name}"
+
+
+def write_prediction_skim(task: PredictionTask) -> tuple[CutFlowRow, ...]:
+    """Stream one sample from its ntuples to its skim, in input order; return its cut flow."""
+    sample = task.plan.samples[0]
+    whole = dict.fromkeys(task.plan.processes, 1.0)
+    meta = metadata(task.config, task.plan, task.pipeline, sample.name, 1.0, whole)
+    types = _types(finished(task.config, reading.empty(task.plan).groups, task.pipeline))
+    counts: list[tuple[Unit, Selected]] = []
+    with SkimWriter(task.path, types, meta) as writer:
+        for unit in task.plan.units:
+            for part in reading.stream(unit):
+                writer.append(finished(task.config, part.groups, task.pipeline))
+                counts.append((unit, replace(part, groups={})))
+    return cut_flow(task.plan, counts)

@@ -1,0 +1,457 @@
+"""One range of one ntuple -> selected events with their columns by role.
+
+This is the unit of work of preprocessing, and of predicting straight from ntuples: both paths get
+their columns here, so a feature means the same in training and in prediction.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from utils.columns.arrays import Array, Columns
+from utils.columns.expressions import expand, parse
+from utils.columns.values import (
+    apply_missing,
+    check_finite,
+    clip_columns,
+    count_not_finite,
+    holds_missing,
+    refuse_not_finite,
+)
+from utils.formats import ntuples
+from utils.schema import (
+    COMPUTED_COLUMNS,
+    PHYSICS_WEIGHT,
+    TARGET,
+    AnalysisConfig,
+    ConfigError,
+    InputError,
+    Missing,
+    PreprocessConfig,
+    Sample,
+    nearest,
+)
+
+log = logging.getLogger(__name__)
+
+
+_WEIGHT_KEY = "__physics_weight__"
+"""The physics weight among the definitions."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which columns an analysis reads, by role, and what is done to the features.
+
+    `kept` are further columns stored with the weights, because the training weight names them.
+    `definitions` are derived features and named cuts. `made_from` names the columns a derived
+    feature is made from that may be missing, and it is where one of them is.
+    """
+
+    cont: tuple[str, ...]
+    cat: tuple[str, ...]
+    misc: tuple[str, ...]
+    identity: tuple[str, ...]
+    kept: tuple[str, ...]
+    definitions: Mapping[str, str]
+    missing: Mapping[str, Missing]
+    made_from: Mapping[str, Mapping[str, Missing]]
+    clip: Mapping[str, tuple[float | None, float | None]]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return (*self.cont, *self.cat)
+
+    def columns(self) -> tuple[str, ...]:
+        """Every column to read, each once; computed ones are not read."""
+        sources = [name for names in self.made_from.values() for name in names]
+        named = [*self.features, *self.misc, *self.identity, *self.kept, *sources]
+        return tuple(dict.fromkeys(named))
+
+
+def roles_of(config: AnalysisConfig, misc: Sequence[str] | None = None) -> Roles:
+    """Return the roles an analysis gives its columns; `misc` replaces its `misc_features`."""
+    features = [*config.cont_features, *config.cat_features]
+    chosen = config.misc_features if misc is None else misc
+    misc_read = tuple(name for name in chosen if name not in COMPUTED_COLUMNS)
+    definitions = {**config.derived_features, **config.cuts}
+    missing = config.missing_values(features)
+    made_from = {}
+    for name in features:
+        if name not in config.derived_features:
+            continue
+        declared = config.missing_values(_sources(name, definitions))
+        if declared:
+            made_from[name] = declared
+            missing.setdefault(name, next(iter(declared.values())))
+    return Roles(
+        cont=tuple(config.cont_features),
+        cat=tuple(config.cat_features),
+        misc=misc_read,
+        identity=config.identity_columns,
+        kept=_kept(config),
+        definitions=definitions,
+        missing=missing,
+        made_from=made_from,
+        clip=config.clip,
+    )
+
+
+def _sources(name: str, definitions: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the branches, or elements of them, that a derived feature is computed from."""
+    steps = expand(definitions[name], definitions).program
+    columns = (s.name + "".join(f"[{i}]" for i in s.element) for s in steps if s.kind == "column")
+    return tuple(dict.fromkeys(columns))
+
+
+def physics_weight(config: AnalysisConfig) -> str | None:
+    """Return the expression of the physics weight; the branch `weight` if only its use is named."""
+    uses_branch = (
+        config.compute_w_CP
+        or config.class_balance == "weight"
+        or PHYSICS_WEIGHT in _weight_names(config)
+    )
+    return config.weight or (PHYSICS_WEIGHT if uses_branch else None)
+
+
+def _weight_names(config: AnalysisConfig) -> frozenset[str]:
+    return parse(config.weight_name).names if config.weight_name else frozenset()
+
+
+def _kept(config: AnalysisConfig) -> tuple[str, ...]:
+    known = {*COMPUTED_COLUMNS, PHYSICS_WEIGHT, *config.misc_features}
+    return tuple(sorted(_weight_names(config) - known))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A range of entries of one file, to be read in one pass for all processes of its sample."""
+
+    info: ntuples.TreeInfo
+    sample: Sample
+    roles: Roles
+    common_cut: str | None
+    weight: str | None
+    start: int
+    stop: int
+    file_code: int
+    sample_code: int
+    process_codes: tuple[int, ...]
+    chunk_size: int
+
+    def __str__(self) -> str:
+        return f"sample {self.sample.name}, {self.info.path.name}, entries {self.start}-{self.stop}"
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Selected events of a unit: columns by group of the skim, and how many survived where.
+
+    `features` are untransformed, float32; `n_common` passed the common cut, `n_selected[p]` the cut
+    of process p. `n_missing` counts cells of declared missing values by feature.
+    """
+
+    n_read: int
+    n_common: int
+    n_selected: tuple[int, ...]
+    n_missing: Mapping[str, int]
+    groups: dict[str, Columns]
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.groups["targets"][TARGET])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything to be read: trees, units of work in input order, and the names of codes."""
+
+    samples: tuple[Sample, ...]
+    processes: tuple[str, ...]
+    trees: tuple[ntuples.TreeInfo, ...]
+    units: tuple[Unit, ...]
+
+    @property
+    def n_entries(self) -> int:
+        return sum(t.n_entries for t in self.trees)
+
+
+def plan(
+    config: PreprocessConfig,
+    samples: Sequence[Sample],
+    unit_size: int | None = None,
+    misc: Sequence[str] | None = None,
+    weighted: bool = True,
+) -> Plan:
+    """Open every input file, check its branches, and cut it into units of work.
+
+    `unit_size` entries make a unit, by default a whole file; `misc` replaces `misc_features`.
+    Without `weighted` no weight is read: weights change no score, and a sample that is only
+    predicted may lack their branches.
+    Raises InputError, naming file and branch, before anything is read.
+    """
+    roles = roles_of(config, misc)
+    if not (weighted and config.for_training):
+        roles = replace(roles, kept=())  # what the training weight needs matters to training only
+    processes: list[str] = []
+    trees: list[ntuples.TreeInfo] = []
+    units: list[Unit] = []
+    for sample_code, sample in enumerate(samples):
+        codes = []
+        for process in sample.processes:
+            if process.name not in processes:
+                processes.append(process.name)
+            codes.append(processes.index(process.name))
+        for path in ntuples.find_files(sample):
+            info = ntuples.open_tree(path, sample.tree)
+            _check_branches(config.input_branches or [], info)
+            trees.append(info)
+            whole = Unit(
+                info=info,
+                sample=sample,
+                roles=roles,
+                common_cut=config.common_cut,
+                weight=(sample.weight or physics_weight(config)) if weighted else None,
+                start=0,
+                stop=info.n_entries,
+                file_code=len(trees) - 1,
+                sample_code=sample_code,
+                process_codes=tuple(codes),
+                chunk_size=config.chunk_size,
+            )
+            ntuples.check(info, **_wanted(whole))
+            size = unit_size or max(info.n_entries, 1)
+            units += [
+                replace(whole, start=start, stop=min(start + size, info.n_entries))
+                for start in range(0, max(info.n_entries, 1), size)
+            ]
+    if config.for_training:
+        _refuse_shared_files(units)
+        _check_described(config, roles, trees)
+    return Plan(tuple(samples), tuple(processes), tuple(trees), tuple(units))
+
+
+def _check_described(
+    config: AnalysisConfig, roles: Roles, trees: Sequence[ntuples.TreeInfo]
+) -> None:
+    """Raise ConfigError where something is said of a column that is nowhere: a misspelt name."""
+    known = {*roles.columns(), *roles.definitions, *COMPUTED_COLUMNS}
+    known |= {branch for tree in trees for branch in tree.branches}
+    for key in ("clip", "feature_info", "profile_features"):
+        for name in getattr(config, key):
+            if name not in known:
+                raise ConfigError(
+                    f"{key} names '{name}', which is no feature and no branch; "
+                    f"{nearest(name, known)}"
+                )
+
+
+def _refuse_shared_files(units: Sequence[Unit]) -> None:
+    """Raise InputError where two samples read one file (or copies), but share no events by name.
+
+    Each event would be two events, one of them perhaps in the test set, and nothing could tell.
+    """
+    seen: dict[tuple[Any, ...], Unit] = {}
+    for unit in units:
+        info = unit.info
+        content = {k: v for k, v in ntuples.fingerprint(info).items() if k != "name"}
+        first = seen.setdefault(tuple(content.values()), unit)
+        if first.sample.group != unit.sample.group:
+            raise InputError(
+                f"samples {first.sample.name} and {unit.sample.name} read the same events, of "
+                f"{info.path}: name different files, or give both the same group"
+            )
+
+
+def _check_branches(names: Sequence[str], info: ntuples.TreeInfo) -> None:
+    for name in names:
+        if name not in info.branches:
+            raise InputError(
+                f"input_branches: '{name}' is not in tree '{info.tree}' of {info.path}; "
+                f"{nearest(name, info.branches)}"
+            )
+
+
+def read(unit: Unit) -> Selected:
+    """Read a whole unit and return its selected events, process by process."""
+    return join([_no_events(unit), *stream(unit)])
+
+
+def stream(unit: Unit) -> Iterator[Selected]:
+    """Yield the selected events of a unit chunk by chunk, in input order within a process.
+
+    Raises InputError where a feature has NaN or infinite values that were not declared missing.
+    """
+    chunks = ntuples.stream(
+        unit.info,
+        **_wanted(unit),
+        start=unit.start,
+        stop=unit.stop,
+        chunk_entries=unit.chunk_size,
+    )
+    not_finite: dict[str, tuple[int, int]] = {}
+    for chunk in chunks:
+        selections = [
+            (rows.entry, _with_missing_derived(unit.roles, rows.columns))
+            for rows in chunk.selections
+        ]
+        for _, columns in selections:
+            features = unit.roles.features
+            found = count_not_finite(columns, features, missing=unit.roles.missing)
+            for name, (nan, inf) in found.items():
+                before = not_finite.get(name, (0, 0))
+                not_finite[name] = (before[0] + nan, before[1] + inf)
+        if not_finite:
+            continue  # nothing of this file can be used; the rest is read for the counts
+        parts = [
+            _by_role(unit, position, entry, columns)
+            for position, (entry, columns) in enumerate(selections)
+        ]
+        counts = tuple(len(entry) for entry, _ in selections)
+        missing = {n: sum(c.get(n, 0) for _, c in parts) for n in {n for _, c in parts for n in c}}
+        groups = _concatenated([groups for groups, _ in parts])
+        yield Selected(chunk.stop - chunk.start, chunk.n_common, counts, missing, groups)
+    refuse_not_finite(not_finite, f"{unit.info.path} (sample {unit.sample.name})")
+
+
+def _with_missing_derived(roles: Roles, columns: Columns) -> Columns:
+    """Return the columns with derived features missing where one of their branches is.
+
+    They then hold the declared value, as a branch would, and the policy for it follows: from -999
+    and -999 no ratio of 1 is computed.
+    """
+    result = dict(columns)
+    for name, sources in roles.made_from.items():
+        declared = roles.missing[name]
+        absent = np.logical_or.reduce(
+            [holds_missing(columns[source], its) for source, its in sources.items()]
+        )
+        if absent.any():
+            result[name] = np.where(absent, declared.values[0], columns[name])
+    return result
+
+
+def _wanted(unit: Unit) -> dict[str, Any]:
+    """Return what a unit reads, as `ntuples.stream` and `ntuples.check` take it."""
+    definitions = dict(unit.roles.definitions)
+    columns = list(unit.roles.columns())
+    if unit.weight is not None:
+        definitions[_WEIGHT_KEY] = unit.weight
+        columns.append(_WEIGHT_KEY)
+    return {
+        "columns": columns,
+        "cuts": [process.cut for process in unit.sample.processes],
+        "common_cut": unit.common_cut,
+        "definitions": definitions,
+    }
+
+
+def _by_role(
+    unit: Unit, position: int, entry: Array, columns: Columns
+) -> tuple[dict[str, Columns], dict[str, int]]:
+    """Return the rows of one process by group of the skim, and the counts of missing cells."""
+    roles, n_rows = unit.roles, len(entry)
+    process = unit.sample.processes[position]
+    where = f"{unit.info.path} (process {process.name})"
+    raw = {n: columns[n] for n in roles.features}
+    features, counts = apply_missing(raw, roles.missing, where)
+    features = clip_columns(features, {n: roles.clip[n] for n in features if n in roles.clip})
+    features = {name: _float32(values) for name, values in features.items()}
+    check_finite(features, roles.features, where, allow_nan_in=roles.features)
+    only_misc = {n: c for n, c in roles.clip.items() if n in roles.misc and n not in features}
+    misc = clip_columns({n: columns[n] for n in roles.misc}, only_misc)
+    weight = np.asarray(columns.get(_WEIGHT_KEY, np.ones(n_rows)), np.float64) * unit.sample.factor
+    kept = {n: np.asarray(columns[n], np.float64) for n in roles.kept}
+    check_finite({PHYSICS_WEIGHT: weight, **kept}, [PHYSICS_WEIGHT, *kept], where)
+    code = unit.process_codes[position]
+    return {
+        "cont_features": {n: features[n] for n in roles.cont},
+        "cat_features": {n: features[n] for n in roles.cat},
+        "misc_features": misc,
+        "targets": {TARGET: np.full(n_rows, process.class_id, np.int32)},
+        "weights": {PHYSICS_WEIGHT: weight, **kept},
+        "identity": {n: columns[n] for n in roles.identity},
+        "provenance": {
+            "sample": np.full(n_rows, unit.sample_code, np.int64),
+            "process": np.full(n_rows, code, np.int64),
+            "file": np.full(n_rows, unit.file_code, np.int64),
+            "entry": entry.astype(np.int64, copy=False),
+        },
+    }, counts
+
+
+def _float32(values: Array) -> Array:
+    # A value too large for float32 becomes infinite here, and check_finite then names it.
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
+
+
+def join(parts: Sequence[Selected]) -> Selected:
+    """Return the events of several parts, one or more, as one."""
+    names = {name for part in parts for name in part.n_missing}
+    return Selected(
+        n_read=sum(p.n_read for p in parts),
+        n_common=sum(p.n_common for p in parts),
+        n_selected=tuple(map(sum, zip(*(p.n_selected for p in parts), strict=False))),
+        n_missing={n: sum(p.n_missing.get(n, 0) for p in parts) for n in sorted(names)},
+        groups=_concatenated([p.groups for p in parts]),
+    )
+
+
+def empty(whole: Plan) -> Selected:
+    """Return no events of a plan, in the column types that all its files together have."""
+    return join([_no_events(unit) for unit in whole.units])
+
+
+def _no_events(unit: Unit) -> Selected:
+    branches = unit.info.branches
+    float64 = np.dtype(np.float64)
+    columns = {n: np.empty(0, branches.get(n, float64)) for n in unit.roles.columns()}
+    groups, _ = _by_role(unit, 0, np.empty(0, np.int64), columns)
+    return Selected(0, 0, (0,) * len(unit.sample.processes), {}, groups)
+
+
+def _concatenated(parts: Sequence[dict[str, Columns]]) -> dict[str, Columns]:
+    if len(parts) == 1:
+        return parts[0]
+    for name in parts[0]["identity"]:
+        _check_one_kind([p["identity"][name] for p in parts], name)
+    return {
+        group: {name: _concatenate([p[group][name] for p in parts], name) for name in columns}
+        for group, columns in parts[0].items()
+    }
+
+
+def _check_one_kind(arrays: Sequence[Array], name: str) -> None:
+    """Raise InputError where an identity column is an integer in one input and not in another.
+
+    Joined they would be float64, in which float32's rounding of large numbers no longer shows.
+    """
+    types = {str(a.dtype): a.dtype.kind == "f" for a in arrays}
+    if len(set(types.values())) > 1:
+        raise InputError(
+            f"identity column '{name}' is {' in one input and '.join(sorted(types))} in another: "
+            "store it as an integer in all of them"
+        )
+
+
+def _concatenate(arrays: list[Array], name: str) -> Array:
+    """Join one column of several inputs; integers of different signedness stay integers.
+
+    numpy would make float64 of int64 and uint64 and round event numbers above 2^53.
+    """
+    types = {a.dtype for a in arrays if len(a)} or {a.dtype for a in arrays}
+    common = np.result_type(*types)
+    if common.kind == "f" and all(t.kind in "iub" for t in types):
+        if any(a.dtype.kind == "i" and len(a) and a.min() < 0 for a in arrays):
+            raise InputError(
+                f"column '{name}' is unsigned 64-bit in one input and negative in another: "
+                "no integer type holds both"
+            )
+        common = np.dtype(np.uint64)
+    return np.concatenate([a.astype(common, copy=False) for a in arrays])

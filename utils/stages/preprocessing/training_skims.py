@@ -1,0 +1,178 @@
+"""The training path: all events read, weighted, split, and written as train and test skim."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.columns import weights
+from utils.columns.arrays import Array, Groups
+from utils.columns.audit import resolve_duplicates
+from utils.columns.identity import identity_of_rows
+from utils.columns.pipeline import FeaturePipeline, fit_pipeline
+from utils.columns.splitting import train_test_rows
+from utils.formats import ntuples
+from utils.formats.pipelines import save_pipeline
+from utils.formats.skims import SkimWriter
+from utils.schema import (
+    PHYSICS_WEIGHT,
+    PROJECT,
+    TARGET,
+    PreprocessConfig,
+    project_path,
+)
+from utils.stages.preprocessing import reading
+from utils.stages.preprocessing.cut_flow import CutFlowRow, cut_flow
+from utils.stages.preprocessing.reading import Plan, Selected
+from utils.stages.preprocessing.skim_content import (
+    _class_names,
+    _n_rows,
+    _types,
+    continuous,
+    finished,
+    metadata,
+    sample_entry,
+    save_configuration,
+)
+from utils.system.engine import Engine, progress
+
+log = logging.getLogger(__name__)
+
+
+UNIT_ENTRIES = 1_000_000
+"""Entries of one file that are read as one unit of work: enough to keep a worker busy."""
+
+
+def plan_training(config: PreprocessConfig) -> Plan:
+    """Open and check every file of the training samples, before anything is read."""
+    plan = reading.plan(config, config.read_samples, unit_size=UNIT_ENTRIES)
+    log.info("Reading %d entries of %d files", plan.n_entries, len(plan.trees))
+    return plan
+
+
+def read_all(workers: Engine, plan: Plan) -> tuple[tuple[CutFlowRow, ...], Selected]:
+    """Read all units of a plan; return the cut flow, and the selected events in input order."""
+    parts = []
+    with progress(plan.n_entries, "events", "reading") as bar:
+        # Threads: decompression and numpy release the interpreter lock, and worker processes would
+        # spend more on starting and on passing events than they gain.
+        done = workers.map(reading.read, plan.units, threads=True)
+        for unit, part in zip(plan.units, done, strict=True):
+            parts.append((unit, part))
+            bar.update(part.n_read)
+            bar.set_postfix_str(unit.info.path.name)
+    return cut_flow(plan, parts), reading.join([part for _, part in parts])
+
+
+def with_weights(config: PreprocessConfig, groups: Groups) -> Groups:
+    """Return `groups` with `w_cp` among the weights where it is asked for (before any split)."""
+    if not config.compute_w_CP:
+        return groups
+    target = groups["targets"][TARGET]
+    w_cp = weights.cp_weights(groups["weights"][PHYSICS_WEIGHT], target, _class_names(config))
+    return {**groups, "weights": {**groups["weights"], "w_cp": w_cp}}
+
+
+def split_skims(config: PreprocessConfig, plan: Plan, groups: Groups) -> tuple[Groups, Groups]:
+    """Return the events of the train and of the test skim, in a seeded order.
+
+    The same event on both sides would make the test no test: repeated events follow the policy
+    `duplicates`.
+    """
+    target, process = groups["targets"][TARGET], groups["provenance"]["process"]
+    train, test = train_test_rows(target, config.train_size, config.seed, process)
+    part = np.zeros(len(target), np.int32)
+    part[test] = 1
+    identity = identity_of_rows(
+        config.fold,
+        groups["identity"],
+        groups["provenance"],
+        [sample_entry(s) for s in plan.samples],
+        [ntuples.fingerprint(t) for t in plan.trees],
+    )
+    part, kept, repeated = resolve_duplicates(identity, part, config.duplicates)
+    if repeated.warning:
+        log.warning("Warning: %s", repeated.warning)
+    order = np.concatenate([train, test])
+    order = order[kept[order]]
+    in_train = part[order] == 0
+    return take(config, groups, order[in_train]), take(config, groups, order[~in_train])
+
+
+def take(config: PreprocessConfig, groups: Groups, rows: Array) -> Groups:
+    """Return the given rows, with the class weights of these rows as one output."""
+    taken = {g: {n: c[rows] for n, c in columns.items()} for g, columns in groups.items()}
+    target = taken["targets"][TARGET]
+    if config.class_balance == "weight":
+        weight = taken["weights"][PHYSICS_WEIGHT]
+        names = _class_names(config)
+        balanced = weight * weights.class_imbalance_by_weight(weight, target, names)
+    else:
+        balanced = weights.class_imbalance(target)
+    taken["weights"]["w_class_imbalance"] = balanced
+    return taken
+
+
+def fit(config: PreprocessConfig, train: Groups) -> FeaturePipeline:
+    """Return the scaler and PCA of `config`, fitted to the train skim's events."""
+    names = config.cont_features
+    matrix = continuous(train, names)
+    return fit_pipeline(matrix, names, config.scaler, config.pca, config.seed)
+
+
+def write_training_skims(
+    config: PreprocessConfig, plan: Plan, pieces: Sequence[Groups], pipeline: FeaturePipeline
+) -> None:
+    """Write the train and the test skim, the pipeline and the configuration beside them."""
+    n_all = sum(_n_rows(piece) for piece in pieces)
+    shares = process_fractions(plan.processes, pieces)
+    for name, dataset, piece, share in zip(
+        config.output_samples, ("train", "test"), pieces, shares, strict=True
+    ):
+        meta = metadata(config, plan, pipeline, dataset, _n_rows(piece) / n_all, share)
+        path = config.skim_file(name)
+        write(path, finished(config, piece, pipeline), meta)
+        log.info("Wrote %d events to %s", _n_rows(piece), path)
+    save_pipeline(pipeline, config.pipe_file)
+    save_configuration(config)
+    log.info("Feature pipeline %s: %s", pipeline.fingerprint[:12], config.pipe_file)
+
+
+def process_fractions(processes: Sequence[str], pieces: Sequence[Groups]) -> list[dict[str, float]]:
+    """Return, for each piece of the selected events, the share of each process that is in it.
+
+    Of the sum of absolute physics weights, which no cancellation makes small; of events where all
+    weights are zero. The split keeps an event of every process on either side, so that a rare one
+    has a share of its own.
+    """
+    codes = [piece["provenance"]["process"] for piece in pieces]
+    n = np.stack([np.bincount(c, minlength=len(processes)) for c in codes])
+    sums = np.stack(
+        [
+            np.bincount(c, np.abs(piece["weights"][PHYSICS_WEIGHT]), len(processes))
+            for c, piece in zip(codes, pieces, strict=True)
+        ]
+    )
+    counted = np.where(sums.sum(axis=0) > 0, sums, n)
+    shares = counted / np.maximum(counted.sum(axis=0), np.finfo(np.float64).tiny)
+    return [dict(zip(processes, map(float, share), strict=True)) for share in shares]
+
+
+def next_command(config: PreprocessConfig) -> str:
+    """Return the training command for the skims of `config`."""
+    skim = config.skim_file(config.output_samples[0])
+    if not config.skim_path or skim != project_path(config.skim_path) / "training" / "train.h5":
+        return f"python train.py train_file={skim}, with the features and classes of this file"
+    known = (PROJECT / "configs" / "analysis" / f"{config.analysis_name}.yaml").is_file()
+    analysis = config.analysis_name if known else "<this analysis file>"
+    return f"python train.py analysis={analysis}" + (f" year={config.year}" if config.year else "")
+
+
+def write(path: Path, groups: Groups, metadata: Mapping[str, Any]) -> None:
+    """Write one skim from columns that are all in memory."""
+    with SkimWriter(path, _types(groups), metadata) as writer:
+        writer.append(groups)

@@ -1,0 +1,17 @@
+"""train.py: a training skim becomes a run with one model a fold."""
+
+from utils.stages.training.fitting import settings_of, train_folds
+from utils.stages.training.publishing import log_training, next_commands, parameters, tags
+from utils.stages.training.training_set import load_training_set, open_training_skim, split_rows
+
+__all__ = [
+    "load_training_set",
+    "log_training",
+    "next_commands",
+    "open_training_skim",
+    "parameters",
+    "settings_of",
+    "split_rows",
+    "tags",
+    "train_folds",
+]

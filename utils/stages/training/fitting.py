@@ -1,0 +1,126 @@
+"""Training rows -> one model a fold, side by side, the cores divided among them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.columns.arrays import Array
+from utils.formats.skims import Skim
+from utils.models import boosting
+from utils.models.boosting import FoldResult, FoldTask, Parameters, Split
+from utils.schema import (
+    TrainConfig,
+)
+from utils.stages.training.training_set import TrainingSet
+from utils.system.engine import Engine, available_cores, progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    """Loads the features of the rows that are learnt from, in whatever process asks."""
+
+    skim: Skim
+    features: tuple[str, ...]
+    rows: Array
+
+    def __call__(self) -> NDArray[np.float32]:
+        matrix = self.skim.matrix(self.features)
+        return matrix if len(self.rows) == len(matrix) else matrix[self.rows]
+
+
+def settings_of(config: TrainConfig, data: TrainingSet) -> Parameters:
+    """Return what LightGBM is told. Raises ConfigError for parameters it does not have."""
+    return boosting.parameters(config.model_param, len(data.classes), config.seed)
+
+
+def train_folds(
+    workers: Engine,
+    config: TrainConfig,
+    settings: Parameters,
+    data: TrainingSet,
+    rows: tuple[Split, ...],
+) -> list[FoldResult]:
+    """Train all folds side by side, the cores divided among them."""
+    matrix: Callable[[], NDArray[np.float32]] = _Matrix(data.skim, data.features, data.rows)
+    if workers.shares_memory:
+        loaded = matrix()
+        matrix = lambda: loaded  # noqa: E731
+    every = config.train_metric_every or max(10, settings.num_iterations // 20)
+    with _Watch(settings, len(rows)) as watch:
+        tasks = [
+            FoldTask(
+                index=i,
+                load=matrix,
+                features=data.features,
+                target=data.target,
+                weight=data.weight,
+                split=split,
+                parameters=settings,
+                n_threads=_threads(workers, i, len(rows)),
+                n_binning_threads=available_cores() if workers.kind == "local" else 1,
+                train_metric_every=every,
+                watch=watch if workers.shares_memory else None,
+            )
+            for i, split in enumerate(rows)
+        ]
+        begin = time.perf_counter()
+        results = []
+        for result in workers.map(boosting.train_fold, tasks, threads=True):
+            metric, points = next(iter(result.curves.items()))
+            value = dict(points)[result.best_iteration]
+            log.info(
+                "Model %d: %d trees from %d events in %.1f s, %s %.5f at its best iteration",
+                *(
+                    result.index,
+                    result.best_iteration,
+                    result.n_train,
+                    result.seconds,
+                    metric,
+                    value,
+                ),
+            )
+            results.append(result)
+    log.info("Trained %d models in %.1f s", len(results), time.perf_counter() - begin)
+    return results
+
+
+def _threads(workers: Engine, index: int, n_folds: int) -> int:
+    """Return the threads of a fold: the cores, shared by the folds that train beside it.
+
+    The last folds, where they are fewer than the workers, share all cores among themselves.
+    """
+    if workers.kind != "local":
+        return 1
+    beside = min(n_folds, workers.n_workers)
+    last = n_folds % beside
+    if index >= n_folds - last:
+        beside = last
+    return max(1, available_cores() // beside)
+
+
+class _Watch:
+    """Shows boosting rounds of all folds with the current metric, on a terminal only."""
+
+    def __init__(self, settings: Parameters, n_folds: int) -> None:
+        self.bar = progress(settings.num_iterations * n_folds, "rounds", "training")
+
+    def __enter__(self) -> Callable[[int, int, str, float], None]:
+        def show(index: int, step: int, name: str, value: float) -> None:
+            self.bar.update(1)
+            if sys.stderr.isatty():
+                text = f"fold {index}, round {step}: {name} {value:.5f}"
+                self.bar.set_postfix_str(text, refresh=False)
+
+        return show
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()

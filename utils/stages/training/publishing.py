@@ -1,0 +1,184 @@
+"""What a training leaves in its run: parameters, curves, models and the recipe."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.columns.audit import LeakAudit, trained_identities
+from utils.formats.runs import RECIPE, NewRun
+from utils.formats.skims import Skim, open_skim, origin
+from utils.models.boosting import FoldResult, Split
+from utils.models.forest import compile_forest
+from utils.schema import Recipe, TrainConfig, portable, project_path
+from utils.stages.training.training_set import TrainingSet
+from utils.system.files import scratch
+
+PACKAGES = ("lightgbm", "mlflow", "numpy", "pandas", "scikit-learn", "uproot")
+
+
+def tags(config: TrainConfig, skim: Skim) -> dict[str, str]:
+    """Return the tags that runs are found and grouped by in the UI."""
+    made = skim.metadata["config"]
+    return {
+        "analysis": made.get("analysis_name") or config.analysis_name,
+        "channel": made.get("channel") or config.channel,
+        "year": made.get("year") or config.year,
+        "data_fingerprint": origin(skim.metadata),
+        "pipeline_fingerprint": skim.metadata["pipeline"]["fingerprint"][:16],
+    }
+
+
+def parameters(config: TrainConfig, data: TrainingSet) -> dict[str, Any]:
+    """Return the parameters of a run: what people compare runs by.
+
+    Names that MLproject declares are left to it where it may leave them empty.
+    """
+    return {
+        "analysis": config.analysis_name,
+        "year": config.year,
+        "skim": portable(config.skim_file),
+        "n_splits": config.n_splits,
+        "fold_rule": data.rule.kind,
+        "xtrain_split_feature": ",".join(data.rule.columns),
+        "training_weight": data.weight_name,
+        "negative_weights": config.negative_weights,
+        "validated_on": config.validation,
+        "n_features": len(data.features),
+        "n_events": len(data.target),
+        "n_classes": len(data.classes),
+        "seed": config.seed,
+        **{f"model_{key}": value for key, value in config.model_param.items()},
+    }
+
+
+def log_training(
+    run: NewRun,
+    config: TrainConfig,
+    data: TrainingSet,
+    rows: Sequence[Split],
+    audit: LeakAudit,
+    results: Sequence[FoldResult],
+) -> None:
+    """Log curves, importances, models, and last the recipe: it says that all is there."""
+    run.log_curves(_curves(results))
+    with scratch() as folder:
+        recipe = folder / "recipe"
+        recipe.mkdir()
+        for split, result in zip(rows, results, strict=True):
+            (recipe / f"model_{result.index}.txt").write_text(result.model)
+            trained = trained_identities(data.identity, split.train)
+            np.save(recipe / f"trained_{result.index}.npy", trained)
+        _write_rows(recipe / "audit.csv", audit.to_rows())
+        _write_rows(recipe / "importances.csv", _importances(data, results))
+        (recipe / "curves.json").write_text(json.dumps({r.index: r.curves for r in results}))
+        (recipe / "environment.json").write_text(
+            json.dumps({"python": platform.python_version(), **{p: version(p) for p in PACKAGES}})
+        )
+        run.log_files(folder)
+    example = data.skim.matrix(data.features, 0, min(5, data.skim.n_rows))
+    run.log_models([r.model for r in results], data.features, example)
+    with scratch() as folder:
+        path = folder / RECIPE
+        path.parent.mkdir()
+        path.write_text(make_recipe(config, data, audit, results).to_json())
+        run.log_files(folder)
+
+
+def make_recipe(
+    config: TrainConfig,
+    data: TrainingSet,
+    audit: LeakAudit,
+    results: Sequence[FoldResult],
+) -> Recipe:
+    """Return all that prediction and evaluation will need of this training."""
+    meta = data.skim.metadata
+    forests = [compile_forest(r.model) for r in results]
+    return Recipe(
+        analysis=meta["config"],
+        training=config.model_dump(mode="json", by_alias=True),
+        classes=data.classes,
+        features=data.features,
+        pipeline=meta["pipeline"],
+        fold=data.rule,
+        weight=data.weight_name,
+        objective=forests[0].objective,
+        models=tuple(
+            {
+                "index": r.index,
+                "fingerprint": forest.fingerprint,
+                "best_iteration": r.best_iteration,
+                "n_train": r.n_train,
+                "n_validation": r.n_validation,
+            }
+            for r, forest in zip(results, forests, strict=True)
+        ),
+        samples=tuple(meta["samples"]),
+        files=tuple(meta["files"]),
+        skims={
+            "train": portable(data.skim.path),
+            "test": portable(_test_skim(config, data.skim)),
+            "origin": origin(meta),
+            "test_origin": origin(
+                open_skim(project_path(config.test_file)).metadata if config.test_file else meta
+            ),
+        },
+        audit=tuple(audit.to_rows()),
+        audit_passed=audit.passed,
+    )
+
+
+def _test_skim(config: TrainConfig, skim: Skim) -> Path:
+    if config.test_file:
+        return project_path(config.test_file)
+    made = skim.metadata["config"]
+    return skim.path.with_name(
+        made["output_filename_template"].format(sample_name=made["output_samples"][1])
+    )
+
+
+def _curves(results: Sequence[FoldResult]) -> dict[str, list[tuple[int, float]]]:
+    """Return learning curves by fold, best iterations and best values, as metrics with steps."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for result in results:
+        for name, points in result.curves.items():
+            curves[f"fold_{result.index}/{name}"] = points
+            value = dict(points).get(result.best_iteration, points[-1][1])
+            curves.setdefault(f"best/{name}", []).append((result.index, value))
+        curves.setdefault("best_iteration", []).append((result.index, float(result.best_iteration)))
+    return curves
+
+
+def _importances(data: TrainingSet, results: Sequence[FoldResult]) -> list[dict[str, Any]]:
+    return [
+        {"feature": name, "fold": r.index, "gain": r.gain[i], "splits": r.split_count[i]}
+        for i, name in enumerate(data.features)
+        for r in results
+    ]
+
+
+def _write_rows(path: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def next_commands(run: NewRun, prefix: str) -> list[str]:
+    """Return the commands that come next, ids filled in, to paste."""
+    ids = f"experiment_id={run.experiment_id} run_id={run.run_id}"
+    return [
+        f"Trained: run_id={run.run_id} experiment_id={run.experiment_id}",
+        "Next:",
+        f"  {prefix}python predict.py --config-name for_evaluation.yaml {ids}",
+        f"  {prefix}python predict.py --config-name for_datacards.yaml {ids}",
+        f"  {prefix}python evaluate.py {ids} dataset=test",
+        f"  {prefix}mlflow ui",
+    ]

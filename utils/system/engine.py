@@ -1,0 +1,227 @@
+"""Where units of work run: this process, local workers, or a Dask cluster.
+
+A unit of work is one call of a module-level function with one picklable task (a range of a file, a
+fold, a sample). The engine is joblib throughout; Dask is joblib's own backend for it.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from utils.schema import PROJECT, ConfigError, EngineConfig, PipelineError
+from utils.system.files import system_message
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A place to run units of work. `shares_memory`: tasks may use this process's threads."""
+
+    kind: str
+    n_workers: int
+
+    @property
+    def shares_memory(self) -> bool:
+        return self.kind != "dask"
+
+    def map(
+        self,
+        function: Callable[[T], R],
+        tasks: Sequence[T],
+        *,
+        describe: Callable[[T], str] = str,
+        threads: bool = False,
+    ) -> Iterator[R]:
+        """Yield `function(task)` for each task, in the order of the tasks, as they complete.
+
+        `threads` keeps the work in this process on the local engine, for functions that release
+        the interpreter lock. An error of a worker is raised here: a PipelineError as it is, any
+        other as a RuntimeError that names the task by `describe`.
+        """
+        run = _Described(function, describe)
+        n_jobs = min(self.n_workers, len(tasks))
+        if self.kind == "serial" or (n_jobs <= 1 and self.kind == "local"):
+            yield from map(run, tasks)
+            return
+        if self.kind == "dask":
+            yield from _map_on_dask(run, tasks, n_jobs)
+        else:
+            yield from _parallel(run, tasks, n_jobs, "threading" if threads else "loky")
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A unit of work whose unexpected errors say which task they belong to."""
+
+    function: Callable[[Any], Any]
+    describe: Callable[[Any], str]
+
+    def __call__(self, task: Any) -> Any:
+        try:
+            return self.function(task)
+        except PipelineError:
+            raise
+        except OSError as error:
+            if error.errno is None:
+                raise RuntimeError(f"{self.describe(task)}: {error}") from error
+            raise PipelineError(f"{self.describe(task)}: {system_message(error)}") from error
+        except Exception as error:
+            name = type(error).__name__
+            raise RuntimeError(f"{self.describe(task)}: {name}: {error}") from error
+
+
+def _parallel(
+    run: Callable[[Any], Any], tasks: Iterable[Any], n_jobs: int, backend: str
+) -> Iterator[Any]:
+    from joblib import Parallel, delayed, parallel_config
+
+    # Never more than a few results wait for the consumer, so memory stays flat.
+    with parallel_config(backend=backend, n_jobs=n_jobs):
+        parallel = Parallel(return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
+        yield from parallel(delayed(run)(task) for task in tasks)
+
+
+def _map_on_dask(run: _Described, tasks: Sequence[Any], n_jobs: int) -> Iterator[Any]:
+    """Yield the results of all tasks; after an error nothing new is sent.
+
+    What is under way then ends first: Dask's client, closed while it fetches a result, would write
+    a traceback of its own beside the one line that explains the failure.
+    """
+    stopped = False
+    outcomes = _parallel(
+        _Settled(run), itertools.takewhile(lambda _: not stopped, tasks), n_jobs, "dask"
+    )
+    try:
+        for result, error in outcomes:
+            if error is not None:
+                raise error
+            yield result
+    finally:
+        stopped = True
+        collections.deque(outcomes, maxlen=0)
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """A unit of work that returns its error, as (result, error), instead of raising it."""
+
+    run: _Described
+
+    def __call__(self, task: Any) -> tuple[Any, Exception | None]:
+        try:
+            return self.run(task), None
+        except Exception as error:
+            return None, error
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may use (a batch job's, not the machine's)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def start(config: EngineConfig) -> Iterator[Engine]:
+    """Provide the configured engine, and close what was started for it.
+
+    Raises ConfigError where a Dask scheduler does not answer or a cluster can't be started.
+    """
+    if config.kind != "dask":
+        if config.address:
+            raise ConfigError(f"engine.address is for engine=dask, not for engine={config.kind}")
+        cores = 1 if config.kind == "serial" else config.n_workers or available_cores()
+        yield Engine(config.kind, cores)
+        return
+    with _dask_client(config) as client:
+        prepare = _prepare_worker(str(PROJECT))
+        # The scheduler unpacks tasks too, and waits for ever when it can't import the project.
+        client.run_on_scheduler(prepare)
+        client.register_worker_callbacks(prepare)  # also workers that join later
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        n_workers = config.n_workers or sum(w["nthreads"] for w in workers.values())
+        log.info("Dask cluster at %s: %d workers", client.scheduler.address, len(workers))
+        yield Engine("dask", max(1, n_workers))
+
+
+@contextmanager
+def _dask_client(config: EngineConfig) -> Iterator[Any]:
+    from distributed import Client, LocalCluster
+
+    if config.address:
+        try:
+            client = _untyped(Client)(config.address, timeout="10s")
+        except (OSError, ValueError, TimeoutError) as error:
+            raise ConfigError(
+                f"no Dask scheduler answers at engine.address={config.address}: "
+                f"start one with 'dask scheduler' ({error})"
+            ) from None
+        with client:
+            client.wait_for_workers(1, timeout=60)
+            yield client
+        return
+    options = dict(config.cluster_options)
+    n_workers = config.n_workers or available_cores()
+    if config.cluster == "local":
+        options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", **options}
+        cluster = _untyped(LocalCluster)(n_workers=n_workers, processes=True, **options)
+    else:
+        import dask_jobqueue
+
+        kinds = {
+            "htcondor": ("HTCondorCluster", "condor_submit"),
+            "slurm": ("SLURMCluster", "sbatch"),
+        }
+        kind, command = kinds[config.cluster]
+        if shutil.which(command) is None:
+            raise ConfigError(
+                f"engine.cluster={config.cluster} submits jobs with {command}, which is not on "
+                "this machine: run on a submit node, or give the address of a running scheduler"
+            )
+        try:
+            cluster = getattr(dask_jobqueue, kind)(**options)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"engine.cluster_options for {config.cluster}: {error}") from None
+        cluster.scale(n_workers)
+    with cluster, _untyped(Client)(cluster) as client:
+        log.info("Waiting for the first of %d workers", n_workers)
+        client.wait_for_workers(1)
+        yield client
+
+
+def _untyped(make: Any) -> Any:
+    """Return `make` as something mypy knows nothing of: Dask ships no types."""
+    return make
+
+
+def _prepare_worker(project: str) -> Callable[[], None]:
+    # A nested function travels by value: the workers can't import this project before it ran.
+    def prepare() -> None:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if project not in sys.path:
+            sys.path.insert(0, project)
+
+    return prepare
+
+
+def progress(total: int, unit: str, label: str) -> tqdm[Any]:
+    """Return a progress bar (rate and time left) that shows on a terminal only."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=unit, desc=label, unit_scale=True, disable=None, leave=False)

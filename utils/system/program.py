@@ -1,0 +1,297 @@
+"""How the four scripts start: Hydra's command line, logging, and errors in one line.
+
+What users may type goes beyond plain Hydra in three ways. Any `key=value` can be given on any
+configuration file, also where the file does not name the key (an undeclared key is still refused,
+by the schema). The groups `analysis` and `engine` are found from every primary file. An analysis
+may be named by the path of its file: `analysis=/home/me/my_channel.yaml`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel
+from yaml import YAMLError
+
+from utils.schema import (
+    PROJECT,
+    AnalysisConfig,
+    ConfigError,
+    PipelineError,
+    load,
+    nearest,
+    project_path,
+    undeclared_keys,
+)
+from utils.system.files import system_message
+from utils.system.libraries.imports import spare_collections
+
+log = logging.getLogger(__name__)
+
+CONFIGS = PROJECT / "configs"
+C = TypeVar("C", bound=BaseModel)
+_HELP = {"--hydra-help", "--version"}
+
+
+class ProjectConfigs(SearchPathPlugin):
+    """Lets every primary file use the groups of the project's `configs` folder."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="project", path=f"file://{CONFIGS}")
+
+
+def run(
+    main: Callable[[], None], model: type[BaseModel], primaries: str, default: str | None
+) -> int:
+    """Run a script's Hydra `main`, which takes the keys of `model`, and return its exit status.
+
+    `primaries` is the folder of the script's own primary files, relative to `configs`, and
+    `default` the one that is taken where none is named (None: one must be named). A mistake
+    of the user ends as one line on standard error and status 1; anything else is a bug of ours and
+    keeps its traceback.
+    """
+    # OpenMP threads that spin while they wait starve each other on shared cores; the variable is
+    # read when LightGBM or scikit-learn are first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    spare_collections()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that the one line can be ours
+    Plugins.instance().register(ProjectConfigs)
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        sys.stdout.write(help_text(sys.modules["__main__"].__doc__ or "", model, primaries))
+        return 0
+    # Batch systems end jobs by SIGTERM: what is under way then cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, _interrupt)
+    with _one_line_errors():
+        sys.argv[1:] = command_line(sys.argv[1:], CONFIGS / primaries, default)
+        main()
+    return 0
+
+
+def _interrupt(number: int, _: object) -> None:
+    raise KeyboardInterrupt(number)
+
+
+def help_text(about: str, model: type[BaseModel], primaries: str) -> str:
+    """Return what `--help` prints: what the script does, its groups, and its keys with defaults."""
+    lines = [about.strip(), "", "Groups (group=choice):"]
+    own = sorted((CONFIGS / primaries).glob("*/")) if primaries else []
+    described = [CONFIGS / "analysis"] if issubclass(model, AnalysisConfig) else []
+    for folder in (*described, CONFIGS / "engine", *own):
+        choices = sorted(p.stem for p in folder.glob("*.yaml"))
+        if choices:
+            lines.append(f"  {folder.name}: {', '.join(choices)}")
+    lines += ["", "Keys (key=value) and their defaults, which configuration files change:"]
+    for name, info in model.model_fields.items():
+        default = "(must be given)" if info.is_required() else repr(info.get_default())
+        lines.append(f"  {info.alias or name} = {default}")
+    lines += ["", "Files: --config-name NAME.yaml [--config-path FOLDER]. More: --hydra-help", ""]
+    return "\n".join(lines)
+
+
+def call(stage: Callable[[C], None], cfg: DictConfig, model: type[C]) -> None:
+    """Call a stage with the composed configuration as a typed `model`.
+
+    Errors end here, because Hydra would add lines of its own to them.
+    """
+    with _one_line_errors():
+        stage(typed(cfg, model))
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn a mistake of the user into one line on standard error and the exit status 1."""
+    try:
+        yield
+    except PipelineError as error:
+        status = fail(str(error))
+    except MissingConfigException as error:
+        status = fail(_missing_config(error))
+    except OverrideParseException as error:
+        status = fail(
+            f"{str(error.override).lstrip('+')!r} can't be read: a text with signs or blanks needs "
+            "quotes of its own inside the shell's: \"common_cut='pt_1 > 40'\""
+        )
+    except (HydraException, OmegaConfBaseException) as error:
+        status = fail(str(error))
+    except YAMLError as error:
+        status = fail(f"a configuration file is not YAML: {error}")
+    except OSError as error:
+        if error.errno is None:
+            raise
+        status = fail(system_message(error))
+    except KeyboardInterrupt as interrupt:
+        number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
+        status = fail("interrupted; no incomplete output was left", status=128 + number)
+    else:
+        return
+    raise SystemExit(status)
+
+
+def fail(message: str, status: int = 1) -> int:
+    """Write `message` as the one line that explains a failure, and return the exit status."""
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.stderr.flush()
+    return status
+
+
+def typed(cfg: DictConfig, model: type[C]) -> C:
+    """Return the composed configuration `cfg` as a typed `model`.
+
+    Raises ConfigError where a mandatory value is missing, an interpolation leads nowhere, a key is
+    unknown or a value has the wrong type.
+    """
+    raw = OmegaConf.to_container(cfg, resolve=False)
+    if not isinstance(raw, dict) or not raw:
+        raise ConfigError("no configuration is named: add --config-name NAME.yaml")
+    plain = {str(key): value for key, value in raw.items()}
+    referred = set(_interpolated(raw))
+    undeclared_keys(model, plain, referred)
+    for key, value in plain.items():
+        if value == "???":
+            raise ConfigError(f"{key} is not set: add {key}=... to the command")
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
+    return load(model, {str(k): v for k, v in resolved.items()}, referred)
+
+
+def command_line(arguments: list[str], primaries: Path, default: str | None) -> list[str]:
+    """Return what the user typed in the form Hydra takes.
+
+    Raises ConfigError where a primary file must be named and none is, an analysis file is not
+    there, or a key has no value.
+    """
+    named = _option(arguments, "--config-name", "-cn") or default
+    if named is None and not _HELP & set(arguments):
+        names = " or ".join(sorted(p.name for p in primaries.glob("*.yaml")))
+        raise ConfigError(f"no configuration is named: add --config-name {names}")
+    primary = _primary_file(arguments, primaries, named)
+    folders = [CONFIGS, primaries, *([primary.parent] if primary else [])]
+    groups = {
+        p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_dir()
+    }
+    declared = _groups_in_defaults(primary)
+    empty = [a for a in arguments if a.endswith("=") and not a.startswith("-")]
+    if empty and "MLFLOW_RUN_ID" not in os.environ:
+        raise ConfigError(f"'{empty[0]}' has no value: leave it out, or write {empty[0]}null")
+    # `key=` is how MLproject says "not given": what is configured stands.
+    arguments = [a for a in arguments if a not in empty]
+    rewritten = [_override(a, groups, declared) for a in arguments]
+    given = {a.split("=", 1)[0] for a in arguments}
+    stamp = "${now:%Y-%m-%d_%H-%M-%S}" + f"_{os.getpid()}"
+    defaults = {
+        "hydra/job_logging": "pipeline",
+        "hydra.run.dir": f"'{PROJECT}/outputs/${{hydra.job.name}}/{stamp}'",
+        "hydra.sweep.dir": f"'{PROJECT}/outputs/${{hydra.job.name}}/{stamp}'",
+    }
+    if _HELP & set(arguments):
+        return rewritten
+    return rewritten + [f"{k}={v}" for k, v in defaults.items() if k not in given]
+
+
+def _override(argument: str, groups: set[str], declared: set[str]) -> str:
+    key, equals, value = argument.partition("=")
+    if not equals or key[:1] in "-+~" or key.split(".")[0].split("/")[0] == "hydra":
+        return argument
+    if key == "analysis" and value.endswith((".yaml", ".yml")):
+        value = _register_analysis(Path(value))
+        argument = f"{key}={value}"
+    if key in groups:
+        return argument if key in declared else f"+{argument}"
+    if not re.fullmatch(r"[\w.$/@-]+", key):
+        return argument
+    if key in ("run_id", "experiment_id") and re.fullmatch(r"\w+", value):
+        # Hydra would make a number of digits around one 'e', and drop zeros.
+        return f"++{key}='{value}'"
+    return f"++{argument}"
+
+
+def _register_analysis(path: Path) -> str:
+    """Make the analysis file at `path` a choice of the group `analysis`, and return its name."""
+    path = project_path(path)
+    if not path.is_file():
+        raise ConfigError(f"there is no analysis file {path}")
+    name = path.stem
+    own = CONFIGS / "analysis" / f"{name}.yaml"
+    if own.is_file():
+        if own.samefile(path):
+            return name
+        name = f"{name}_external"  # the file was named by its path, so it is the one meant
+    ConfigStore.instance().store(
+        group="analysis", name=name, node=OmegaConf.load(path), package="_global_"
+    )
+    return name
+
+
+def _primary_file(arguments: list[str], primaries: Path, name: str | None) -> Path | None:
+    folder = _option(arguments, "--config-path", "-cp")
+    if folder:
+        primaries = PROJECT / folder
+    if not name:
+        return None
+    path = primaries / (name if name.endswith(".yaml") else f"{name}.yaml")
+    return path if path.is_file() else None
+
+
+def _option(arguments: list[str], *names: str) -> str | None:
+    for position, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option in names:
+            if equals:
+                return value
+            return arguments[position + 1] if position + 1 < len(arguments) else None
+    return None
+
+
+def _groups_in_defaults(primary: Path | None) -> set[str]:
+    """Return the groups that a primary file's defaults list names."""
+    if primary is None:
+        return set()
+    content = OmegaConf.load(primary)
+    defaults = content.get("defaults") if isinstance(content, DictConfig) else None
+    entries: Iterable[Any] = defaults or []
+    return {
+        re.sub(r"^(optional |override )?/?", "", str(key)).split("@")[0]
+        for entry in entries
+        if isinstance(entry, DictConfig)
+        for key in entry
+    }
+
+
+def _interpolated(value: Any) -> Iterable[str]:
+    """Yield the top-level names that `${...}` refers to anywhere inside `value`."""
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _interpolated(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _interpolated(item)
+    elif isinstance(value, str):
+        yield from re.findall(r"\$\{\s*(?:oc\.select:\s*)?([A-Za-z_]\w*)", value)
+
+
+def _missing_config(error: MissingConfigException) -> str:
+    wanted = str(error.missing_cfg_file or "").removesuffix(".yaml")
+    if error.options is not None:
+        return f"there is no '{wanted}'; {nearest(wanted.split('/')[-1], error.options)}"
+    folder = _option(sys.argv[1:], "--config-path", "-cp")
+    places = [PROJECT / folder] if folder else list(CONFIGS.rglob("*.yaml"))
+    names = {
+        p.stem for place in places for p in ([place] if place.is_file() else place.glob("*.yaml"))
+    }
+    place = f" in {folder}" if folder else ""
+    return f"there is no configuration '{wanted}'{place}; {nearest(wanted, names)}"
