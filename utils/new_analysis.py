@@ -386,7 +386,7 @@ def analysis_text(name: str, tree: str, sights: Sequence[Sight]) -> str:
     lines += _arrays(sights)
     if s.missing:
         values = ", ".join(".nan" if np.isnan(m) else f"{m:g}" for m in s.missing)
-        lines.append(f"missing: {{values: [{values}], to: nan}}  # LightGBM is given NaN")
+        lines.append(f"missing: {{values: [{values}], to: nan}}  # models are given NaN")
     if s.why:
         lines.append("# Left out of the features:")
         lines += [f"#   {n}: {why}" for n, why in s.why.items()]

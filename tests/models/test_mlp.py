@@ -89,7 +89,7 @@ def test_probabilities_are_those_of_scikit_learn(
     )
     assert read.text == network.text
     assert read.fingerprint == network.fingerprint
-    assert read.contributions(matrix) is None
+    assert mlp.contributions(network.text, matrix) is None
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def trained() -> Network:
     matrix, target = sample()
     matrix[::7, 1] = np.nan
     given = task(matrix, target, hidden_layer_sizes=[40, 20], activation="tanh")
-    return mlp.open_model(mlp.train_fold(given).text)
+    return mlp.open_model(mlp.train_fold(given).model)
 
 
 def test_an_event_has_the_same_bits_anywhere(trained: Network) -> None:
@@ -295,7 +295,7 @@ def test_epochs_are_those_of_scikit_learn_s_own_fit() -> None:
     )
     with pytest.warns(ConvergenceWarning):
         classifier.fit(inputs[given.split.train], labels, weight)
-    proba = mlp.open_model(mlp.train_fold(given).text).probabilities(matrix)
+    proba = mlp.open_model(mlp.train_fold(given).model).probabilities(matrix)
     np.testing.assert_allclose(proba, classifier.predict_proba(inputs), atol=1e-10)
 
 
@@ -303,7 +303,7 @@ def test_each_epoch_has_an_order_of_its_own() -> None:
     matrix, target = sample()
     given = task(matrix, target)
     inputs, labels, weight = standardised(given)
-    proba = mlp.open_model(mlp.train_fold(given).text).probabilities(matrix)
+    proba = mlp.open_model(mlp.train_fold(given).model).probabilities(matrix)
 
     def of(random_state: Any) -> np.ndarray:
         classifier = MLPClassifier((8, 5), batch_size=64, random_state=random_state)
@@ -321,14 +321,14 @@ def test_the_same_bits_whatever_happens_beside() -> None:
     matrix, target = sample(3000)
     matrix[::5, 2] = np.nan
     given = task(matrix, target, batch_size=500, early_stopping_round=2)
-    expected = mlp.train_fold(given).text
+    expected = mlp.train_fold(given).model
     for changes in ({"n_threads": 3}, {"n_preparing_threads": 2}, {"train_metric_every": 1}):
-        assert mlp.train_fold(replace(given, **changes)).text == expected
+        assert mlp.train_fold(replace(given, **changes)).model == expected
     fortran = np.asfortranarray(matrix)
-    assert mlp.train_fold(replace(given, load=lambda: fortran)).text == expected
+    assert mlp.train_fold(replace(given, load=lambda: fortran)).model == expected
     found: list[str] = []
     threads = [
-        threading.Thread(target=lambda: found.append(mlp.train_fold(given).text)) for _ in range(3)
+        threading.Thread(target=lambda: found.append(mlp.train_fold(given).model)) for _ in range(3)
     ]
     for thread in threads:
         thread.start()
@@ -336,7 +336,7 @@ def test_the_same_bits_whatever_happens_beside() -> None:
         thread.join()
     assert found == [expected] * 3
     other = replace(given, settings=mlp.settings({"seed": 12}, 3, 11))
-    assert mlp.train_fold(other).text != expected
+    assert mlp.train_fold(other).model != expected
 
 
 def test_the_limit_on_blas_is_lifted_by_the_last_fold() -> None:
@@ -355,13 +355,13 @@ def test_the_limit_on_blas_is_lifted_by_the_last_fold() -> None:
 def test_a_model_never_sees_the_rows_left_out() -> None:
     matrix, target = sample()
     given = task(matrix, target)
-    before = mlp.train_fold(given).text
+    before = mlp.train_fold(given).model
     changed = matrix.copy()
     changed[given.split.validation] *= -3
-    assert mlp.train_fold(replace(given, load=lambda: changed)).text == before
+    assert mlp.train_fold(replace(given, load=lambda: changed)).model == before
     changed = matrix.copy()
     changed[given.split.train] *= -3
-    assert mlp.train_fold(replace(given, load=lambda: changed)).text != before
+    assert mlp.train_fold(replace(given, load=lambda: changed)).model != before
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -375,7 +375,7 @@ def test_curves_are_those_of_the_stored_network(n_classes: int) -> None:
     result = mlp.train_fold(replace(given, watch=lambda *args: seen.append(args)))
     assert result.best_iteration == 5
     assert (result.n_train, result.n_validation, result.importances) == (N // 2, N // 2, {})
-    proba = mlp.open_model(result.text).probabilities(matrix).T
+    proba = mlp.open_model(result.model).probabilities(matrix).T
     raw = np.log(proba[1:] / proba[:1]) if n_classes == 2 else proba
     for name, rows in (("train", given.split.train), ("validation", given.split.validation)):
         values = metric_values(names, raw[:, rows], proba[:, rows], target[rows], weight[rows])
@@ -398,8 +398,8 @@ def test_the_best_epoch_is_kept() -> None:
     assert len(curve) == result.best_iteration + 3 < 60
     assert result.curves["train/multi_logloss"][-1][0] % 2 == 0
     short = {**many, "num_iterations": result.best_iteration}
-    same = mlp.open_model(mlp.train_fold(task(matrix, target, **short)).text)
-    best = mlp.open_model(result.text)
+    same = mlp.open_model(mlp.train_fold(task(matrix, target, **short)).model)
+    best = mlp.open_model(result.model)
     assert np.array_equal(best.probabilities(matrix), same.probabilities(matrix))
 
 
@@ -423,13 +423,13 @@ def test_a_doubled_weight_is_a_doubled_event() -> None:
         ),
     )
     found = [
-        mlp.open_model(mlp.train_fold(t).text).probabilities(matrix) for t in (given, repeated)
+        mlp.open_model(mlp.train_fold(t).model).probabilities(matrix) for t in (given, repeated)
     ]
-    mine = mlp.open_model(weighted.text).probabilities(matrix)
+    mine = mlp.open_model(weighted.model).probabilities(matrix)
     np.testing.assert_allclose(mine, found[1], atol=1e-8)
     assert np.abs(mine - found[0]).max() > 1e-3
     tenfold = mlp.train_fold(replace(given, weight=np.where(doubled, 20.0, 10.0)))
-    np.testing.assert_allclose(mlp.open_model(tenfold.text).probabilities(matrix), mine, atol=1e-8)
+    np.testing.assert_allclose(mlp.open_model(tenfold.model).probabilities(matrix), mine, atol=1e-8)
 
 
 def test_events_without_weight_teach_nothing() -> None:
@@ -440,7 +440,7 @@ def test_events_without_weight_teach_nothing() -> None:
     changed = matrix.copy()
     changed[without & given.split.train] = 1e9
     found = {
-        mlp.train_fold(replace(given, load=lambda m=m: m, weight=weight)).text
+        mlp.train_fold(replace(given, load=lambda m=m: m, weight=weight)).model
         for m in (matrix, changed)
     }
     assert len(found) == 1
@@ -453,7 +453,7 @@ def test_missing_values() -> None:
     matrix[lacking, 0] = np.nan
     matrix[:, 2] = 4.0
     given = task(matrix, target, num_iterations=20, learning_rate=0.01)
-    model = mlp.open_model(mlp.train_fold(given).text)
+    model = mlp.open_model(mlp.train_fold(given).model)
     known = given.split.train & ~lacking
     assert model.inputs.mean[0] == pytest.approx(matrix[known, 0].mean(dtype=float), rel=1e-12)
     assert model.inputs.indicators == (0,)
@@ -467,7 +467,7 @@ def test_missing_values() -> None:
     missing[0, 1] = np.nan  # never in training
     assert np.array_equal(model.probabilities(missing), model.probabilities(average))
     matrix[:, 0] = np.nan
-    nothing = mlp.open_model(mlp.train_fold(given).text)
+    nothing = mlp.open_model(mlp.train_fold(given).model)
     assert (nothing.inputs.mean[0], nothing.inputs.scale[0]) == (0.0, 1.0)
 
 

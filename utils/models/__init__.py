@@ -14,11 +14,12 @@ from utils.models.interface import (
     Settings,
     Split,
     kind,
+    splits,
 )
 
 if TYPE_CHECKING:
-    from utils.models import mlp
+    from utils.models import boosting, mlp
 
-    _KINDS: tuple[Kind, ...] = (mlp,)  # whether they are kinds is checked here
+    _KINDS: tuple[Kind, ...] = (boosting, mlp)  # whether they are kinds is checked here
 
-__all__ = ["FoldResult", "FoldTask", "Kind", "Model", "Settings", "Split", "kind"]
+__all__ = ["FoldResult", "FoldTask", "Kind", "Model", "Settings", "Split", "kind", "splits"]

@@ -10,14 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.columns.arrays import Array, Floats, Mask
 from utils.schema import ConfigError, InputError, nearest
 
-Array = NDArray[Any]
-Mask = NDArray[np.bool_]
 Point = tuple[int, float]
 Curves = dict[str, list[Point]]
 
-KINDS = {"mlp": "utils.models.mlp"}
+KINDS = {"lightgbm": "utils.models.boosting", "mlp": "utils.models.mlp"}
 """The module of each kind, imported when the kind is asked for: what they import is expensive."""
 
 
@@ -34,12 +33,15 @@ class Kind(Protocol):
     """What the module of a kind hands out.
 
     TITLE: what reports call it. SUFFIX: the ending of a stored model's file. STEPS: what its
-    iterations are called, such as rounds.
+    iterations are called, such as epochs. PACKAGES: the libraries that train it. FLAVOR: what
+    MLflow calls such models where it takes their text, else None.
     """
 
     TITLE: str
     SUFFIX: str
     STEPS: str
+    PACKAGES: tuple[str, ...]
+    FLAVOR: str | None
 
     def check_features(self, features: Sequence[str], /) -> None:
         """Raise ConfigError for a feature whose name the kind can't store."""
@@ -59,9 +61,16 @@ class Kind(Protocol):
         """
 
     def open_model(self, text: str, /) -> Model:
-        """Return the model that `FoldResult.text` describes; nothing in the text is executed.
+        """Return the model of a stored text (`FoldResult.model`), of which nothing is executed.
 
         Raises RunError, in one line, where the text is damaged.
+        """
+
+    def contributions(self, text: str, X: NDArray[np.floating], /) -> Floats | None:
+        """Return what each feature adds to the raw scores of a stored text's model.
+
+        `X` is `(n, n_features)`, the result `(n, n_outputs, n_features)`; None where models of this
+        kind have no such thing.
         """
 
 
@@ -83,18 +92,12 @@ class Model(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def probabilities(self, X: NDArray[np.floating], n_threads: int = 1, /) -> NDArray[np.float64]:
+    def probabilities(self, X: NDArray[np.floating], n_threads: int = 1, /) -> Floats:
         """Return the class probabilities `(n, n_classes)` of features `X` `(n, n_features)`.
 
         `X` is float32 or float64, its columns in order of `feature_names`, in any memory layout. A
         row's probabilities are the same bits in any selection of rows, for any number of threads.
         Raises InputError for another shape or type, and for values the kind can't score.
-        """
-
-    def contributions(self, X: NDArray[np.floating], /) -> NDArray[np.float64] | None:
-        """Return what each feature adds to the raw scores, `(n, n_outputs, n_features)`.
-
-        None where the kind has no such thing.
         """
 
 
@@ -120,6 +123,24 @@ class Split:
 
     train: Mask
     validation: Mask
+
+
+def splits(fold: Array, n_splits: int, inner: Mask | None) -> tuple[Split, ...]:
+    """Return the rows of each model: model i learns from no row of fold i.
+
+    `inner` marks rows to validate on instead of the left-out fold; with one fold it is needed.
+    """
+    if n_splits == 1:
+        if inner is None:
+            raise ValueError("one model needs rows to validate on")
+        return (Split(~inner, inner),)
+    found = []
+    for i in range(n_splits):
+        others = fold != i
+        found.append(
+            Split(others, ~others) if inner is None else Split(others & ~inner, others & inner)
+        )
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -163,7 +184,7 @@ class FoldResult:
     """
 
     index: int
-    text: str
+    model: str
     best_iteration: int
     curves: Curves
     importances: Mapping[str, tuple[float, ...]]

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.columns.arrays import Floats, Integers
 from utils.models.interface import Curves, FoldResult, FoldTask, Settings, whole
 from utils.models.network import (
     ACTIVATIONS,
@@ -32,13 +33,13 @@ from utils.models.network import (
 )
 from utils.models.stopping import METRICS, EarlyStopping, metric_values
 from utils.schema import ConfigError, InputError, nearest
-from utils.threads import each
+from utils.system.threads import each
 
 TITLE = "Multilayer perceptron"
 SUFFIX = ".json"
 STEPS = "epochs"
-
-Floats = NDArray[np.float64]
+PACKAGES: tuple[str, ...] = ("scikit-learn",)
+FLAVOR: str | None = None
 
 _DEFAULTS: dict[str, Any] = {
     "hidden_layer_sizes": [64, 64],
@@ -153,6 +154,10 @@ def open_model(text: str) -> Network:
     return open_network(text)
 
 
+def contributions(text: str, X: NDArray[np.floating]) -> None:
+    """Return None: layers mix the features, so that none has a part of its own."""
+
+
 class _OneBlasThread:
     """Keeps BLAS at one thread as long as any fold trains.
 
@@ -166,7 +171,7 @@ class _OneBlasThread:
         self._limit: Any = None
 
     def __enter__(self) -> None:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+        from threadpoolctl import threadpool_limits
 
         with self._lock:
             if self._inside == 0:
@@ -222,7 +227,7 @@ def train_fold(task: FoldTask) -> FoldResult:
     )
     return FoldResult(
         index=task.index,
-        text=network.text,
+        model=network.text,
         best_iteration=step,
         curves=curves,
         importances={},
@@ -237,7 +242,7 @@ class _Rows:
     """Inputs `(n, n_inputs)`, target and weight `(n,)` of the rows learnt from or validated on."""
 
     inputs: Floats
-    target: NDArray[np.int64]
+    target: Integers
     weight: Floats
 
 

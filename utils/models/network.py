@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.columns.arrays import Floats
 from utils.schema import InputError, RunError
-from utils.threads import each
-
-Floats = NDArray[np.float64]
+from utils.system.threads import each
 
 FORMAT = "mlp-1"
 ACTIVATIONS = ("relu", "tanh", "logistic")
@@ -143,9 +142,6 @@ class Network:
         # numpy releases the interpreter lock; every event has its own row.
         each(task, starts, max(1, min(n_threads, len(starts))))
         return found
-
-    def contributions(self, X: NDArray[np.floating]) -> None:
-        """Return None: layers mix the features, so that none has a part of its own."""
 
     def _check(self, X: NDArray[np.floating]) -> None:
         if X.ndim != 2 or X.shape[1] != len(self.feature_names):

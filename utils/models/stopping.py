@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.integer]
+from utils.columns.arrays import Array, Floats
 
 EPSILON = float(np.float32(1e-15))
 LARGEST_LOSS = 34.538776397705078
@@ -28,7 +26,7 @@ METRICS = {
 
 
 def metric_values(
-    names: Sequence[str], outputs: Floats, probabilities: Floats, target: Ints, weight: Floats
+    names: Sequence[str], outputs: Floats, probabilities: Floats, target: Array, weight: Floats
 ) -> dict[str, float]:
     """Return metrics by name.
 
@@ -66,7 +64,7 @@ def metric_values(
     return {name: functions[name]() for name in names}
 
 
-def _auc(score: Floats, target: Ints, weight: Floats) -> float:
+def _auc(score: Floats, target: Array, weight: Floats) -> float:
     """Return the area under the ROC curve; 1 where there is only one class, as LightGBM has it."""
     order = np.argsort(-score, kind="stable")
     score, signal, weight = score[order], target[order] > 0, weight[order]
