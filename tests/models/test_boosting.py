@@ -120,6 +120,21 @@ def test_in_fold_scores_are_those_of_the_models_that_learnt(data: dict[str, Any]
     np.testing.assert_allclose(infold[~nobody], other[~nobody], rtol=1e-15)
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_contributions_sum_up_to_the_raw_scores(data: dict[str, Any], n_classes: int) -> None:
+    text = boosting.train_fold(task(data, 0, n_classes)).model
+    parts = boosting.contributions(text, data["matrix"])
+    assert parts.shape == (N, 1 if n_classes == 2 else 3, 3)
+    raw = boosting.open_model(text).raw_scores(data["matrix"])
+    expected = raw - parts.sum(axis=2)  # what an output is without any feature: the same for all
+    np.testing.assert_allclose(expected, np.broadcast_to(expected[:1], expected.shape), atol=1e-12)
+
+
+def test_an_empty_value_is_none_given() -> None:
+    empty = dict.fromkeys(["max_depth", "num_iterations", "early_stopping_round", "metric", "seed"])
+    assert boosting.settings(empty, 3, 5) == boosting.settings({}, 3, 5)
+
+
 def test_rows_of_each_model(data: dict[str, Any]) -> None:
     fold = data["fold"]
     for i, split in enumerate(splits(fold, 2, None)):

@@ -229,6 +229,11 @@ def test_a_table_without_fractions_of_processes_says_so(tmp_path: Path) -> None:
     assert sum(c.sum_weight for c in result.class_counts) == pytest.approx(total)
 
 
+def test_a_recipe_from_before_there_were_kinds_is_of_the_default_one() -> None:
+    assert recipe("keep").model_kind == "lightgbm"
+    assert replace(recipe("keep"), training={"model_kind": "mlp"}).model_kind == "mlp"
+
+
 # --- models ---------------------------------------------------------------------------------------
 
 
