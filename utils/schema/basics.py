@@ -23,6 +23,10 @@ FILLER_CLASS = -1
 """`pred_class` of an entry that a cut removed, and the target of an event of unknown class."""
 
 
+DEFAULT_KIND = "lightgbm"
+"""The kind of model where a training or its recipe names none."""
+
+
 class PipelineError(Exception):
     """A mistake the user can mend; its text is one line: what is wrong, where, what to do."""
 
