@@ -39,7 +39,7 @@ def fold(values: NDArray[Any], n_splits: int) -> list[int]:
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), n_splits=st.integers(1, 1000))
 def test_folds_of_integers_are_exact(dtype: str, data: st.DataObject, n_splits: int) -> None:
     info = np.iinfo(dtype)
@@ -155,7 +155,7 @@ def test_the_docstring_publishes_these_vectors() -> None:
     assert read == VECTORS
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(-(2**63), 2**64 - 1), min_size=1, max_size=4).map(tuple))
 def test_hash_is_its_definition(values: tuple[int, ...]) -> None:
     assert hash64(columns_of(values)).tolist() == [mix(values)]
