@@ -31,8 +31,8 @@ from utils.schema import PROJECT, PipelineError
 PATIENCE = 60.0
 """Seconds without an answer after which the child is started anew, with twice the patience.
 
-A figure takes 0.1 to 2 s, the start 1 to 5; on a busy machine ten times as long, and a child that is
-only slow would lose what it has done."""
+A figure takes 0.1 to 2 s, the start 1 to 5; on a busy machine ten times as long, and a child that
+is only slow would lose what it has done."""
 
 ATTEMPTS = 4
 
