@@ -261,6 +261,11 @@ def test_independence_leaves_out_groups_too_small_to_tell() -> None:
     assert (found.dof, found.warning) == (0, None)
 
 
+def test_independence_of_too_few_events_says_nothing() -> None:
+    found = independence(np.arange(8) % 7, np.zeros(8, np.int64), 7)
+    assert (found.dof, found.warning) == (0, None)
+
+
 # --- the entry rule's fingerprint ----------------------------------------------------------------
 
 
@@ -283,11 +288,3 @@ def test_entry_numbers_of_another_file_could_not_flag_what_one_model_was_trained
 def test_entry_rule_refuses_remade_and_merged_files(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"a\.root.*never_trained"):
         check_entry_rule(FoldRule("entry", (), 2), [FILE], {**FILE, **change}, False)
-
-
-# --- the audit -----------------------------------------------------------------------------------
-
-
-def test_independence_of_too_few_events_says_nothing() -> None:
-    found = independence(np.arange(8) % 7, np.zeros(8, np.int64), 7)
-    assert (found.dof, found.warning) == (0, None)

@@ -122,9 +122,6 @@ def test_another_year_than_the_run_is_refused(tmp_path: Path) -> None:
         evaluate_dataset(run, EvaluateConfig(run_id="run", year="2018"))
 
 
-# --- models ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class ModelsOfRun:
     """What a run gives of its models."""
