@@ -203,6 +203,31 @@ def test_uproot_tells_where_baskets_lie(tmp_path: Path) -> None:
             assert hasattr(uproot.interpretation.numerical, name)
 
 
+def test_uproot_tells_where_pages_lie(tmp_path: Path) -> None:
+    from utils.formats.ntuples.pages import PageCheck
+    from utils.system.libraries.rootfiles import uproot
+
+    path = tmp_path / "a.root"
+    with uproot.recreate(path, compression=None) as file:
+        file.mkrntuple("t", {"x": np.dtype(np.float32)}).extend({"x": np.ones(9, np.float32)})
+    with (
+        at(
+            "utils/formats/ntuples/pages.py",
+            "Find where uproot's RNTuple keeps its clusters and pages now and follow it in "
+            "PageCheck; or drop PageCheck if uproot compares the checksums itself by then "
+            "(tests/formats/ntuples/test_damage.py says).",
+        ),
+        path.open("rb") as file,
+    ):
+        ntuple = uproot.open(path)["t"]
+        PageCheck(ntuple, file.fileno()).check("x", 0, 9)
+        [[column]] = ntuple.page_link_list
+        [page] = column.pages
+        assert page.has_checksum in (True, False)
+        assert (page.num_elements, page.locator.num_bytes) == (9, 36)
+        assert page.locator.offset > 0
+
+
 # --- pandas, MLflow ------------------------------------------------------------------------------
 
 

@@ -89,7 +89,8 @@ def open_tree(path: str | Path, tree: str) -> TreeInfo:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{path}: tree '{tree}' cannot be opened: {cause(error)}") from error
+        hint = "; re-compress it: hadd -f505 NEW.root OLD.root" if _is_old(path) else ""
+        raise InputError(f"{path}: tree '{tree}' cannot be opened: {cause(error)}{hint}") from error
 
 
 def _check_kind(file: Any, tree: str, path: Path) -> None:
@@ -128,6 +129,15 @@ def check_header(path: Path) -> int:
     if size < end:
         raise InputError(f"{path} is cut short: it holds {size} of {end} bytes; copy it again")
     return size
+
+
+def _is_old(path: Path) -> bool:
+    """Return whether a file is compressed as ROOT did long ago, which uproot does not unpack."""
+    with path.open("rb") as stream:
+        head = stream.read(61)
+    small = head[4:8] < (1_000_000).to_bytes(4, "big")
+    (compression,) = struct.unpack_from(">i", head, 33 if small else 45)
+    return bool(compression // 100 == 3)
 
 
 def cause(error: BaseException) -> str:
