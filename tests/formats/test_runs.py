@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from utils.formats import runs
-from utils.schema import PROJECT, FoldRule, Recipe, RunError
+from utils.schema import PROJECT, ClassInfo, FoldRule, Recipe, RunError
 
 # MLflow's own imports warn of what it uses of other libraries; nothing here can mend that.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -123,7 +123,7 @@ def test_damaged_identities_are_refused(tmp_path: Path, content: Any) -> None:
 RECIPE = Recipe(
     analysis={},
     training={},
-    classes=({"id": 0, "name": "a"}, {"id": 1, "name": "b"}),
+    classes=(ClassInfo(name="a"), ClassInfo(name="b")),
     features=("x",),
     pipeline={},
     fold=FoldRule("modulo", ("evt",), 2),

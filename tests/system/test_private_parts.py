@@ -338,7 +338,7 @@ def test_kaleido_takes_arguments_for_its_engine() -> None:
     with at(
         "utils/results/report/pdf.py",
         "kaleido is no longer 0.2: drop the block about `scope` in serve(), and see whether "
-        "tests/results/test_report.py still gets its PDFs on a busy machine.",
+        "tests/results/report/test_pdf.py still gets its PDFs on a busy machine.",
     ):
         passes(
             "import warnings\n"

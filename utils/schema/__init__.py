@@ -24,9 +24,17 @@ from utils.schema.basics import (
     slug,
     unique_slugs,
 )
-from utils.schema.exchange import FoldRule, Missing, Process, Recipe, Sample
+from utils.schema.exchange import FoldRule, Missing, Process, Sample
 from utils.schema.loading import load, undeclared_keys
-from utils.schema.parts import ClassInfo, EngineConfig, PcaConfig, ScalerConfig
+from utils.schema.parts import (
+    ClassInfo,
+    EngineConfig,
+    PcaConfig,
+    ScalerConfig,
+    classes_as_rows,
+    classes_of_rows,
+)
+from utils.schema.recipe import Recipe
 from utils.schema.stages import EvaluateConfig, PredictConfig, PreprocessConfig, TrainConfig
 
 __all__ = [
@@ -54,6 +62,8 @@ __all__ = [
     "Sample",
     "ScalerConfig",
     "TrainConfig",
+    "classes_as_rows",
+    "classes_of_rows",
     "load",
     "nearest",
     "portable",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -86,6 +86,21 @@ class ClassInfo(Closed):
     alpha: float = Field(0.4, ge=0, le=1)
     bin_size: float | None = Field(None, gt=0)
     label: str | None = None
+
+
+def classes_as_rows(classes: Iterable[ClassInfo]) -> list[dict[str, Any]]:
+    """Return classes, in order of their ids, as a skim and a run store them."""
+    return [{"id": i, **info.model_dump(mode="json")} for i, info in enumerate(classes)]
+
+
+def classes_of_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[ClassInfo, ...]:
+    """Return the classes, in order of their ids, that `classes_as_rows` gave `rows`.
+
+    Raises ValueError where a row is something else.
+    """
+    return tuple(
+        ClassInfo.model_validate({k: v for k, v in row.items() if k != "id"}) for row in rows
+    )
 
 
 class MissingConfig(Closed):

@@ -17,6 +17,8 @@ import numpy as np
 from utils.columns.arrays import Columns
 from utils.toys.physics import Channel, Toy, events, toy_of
 
+__all__ = ["write_ntuples"]
+
 DISTINCT = 50_000
 """Events of a file generated in full; a larger file repeats them with their energies varied."""
 

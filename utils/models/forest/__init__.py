@@ -30,6 +30,8 @@ from utils.models.forest.arrays import (
 from utils.schema import InputError, RunError
 from utils.system.threads import each
 
+__all__ = ["Forest", "compile_forest"]
+
 TASK_EVENTS = 32_768
 """Events in one unit of work of a thread."""
 

@@ -108,14 +108,12 @@ def _with_class_style(recipe: Recipe, config: EvaluateConfig) -> Recipe:
     """Return the recipe with the names and colours that the configuration gives its classes."""
     if config.class_to_info is None:
         return recipe
-    if sorted(config.class_to_info) != [c["id"] for c in recipe.classes]:
+    if sorted(config.class_to_info) != list(range(len(recipe.classes))):
         raise RunError(
             f"class_to_info names the classes {sorted(config.class_to_info)}, the run has "
-            f"{[c['id'] for c in recipe.classes]}"
+            f"{list(range(len(recipe.classes)))}"
         )
-    classes = tuple(
-        {"id": i, **c.model_dump(mode="json")} for i, c in sorted(config.class_to_info.items())
-    )
+    classes = tuple(info for _, info in sorted(config.class_to_info.items()))
     return replace(recipe, classes=classes)
 
 

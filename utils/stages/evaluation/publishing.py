@@ -137,7 +137,7 @@ def _recipe_table(run: Run, recipe: Recipe) -> dict[str, Any]:
     return {
         "run": run.run_id,
         "experiment": run.experiment_id,
-        "classes": [c["name"] for c in recipe.classes],
+        "classes": [c.name for c in recipe.classes],
         "features": list(recipe.features),
         "folds": recipe.fold.n_splits,
         "fold rule": " ".join([recipe.fold.kind, *recipe.fold.columns]),

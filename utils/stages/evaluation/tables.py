@@ -67,7 +67,7 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
         infold = np.stack([column(n).astype(np.float64) for n in infold_names], axis=1)
     trained = WEIGHT_PREFIX + recipe.weight
     return EvaluationTable(
-        classes=recipe.class_infos,
+        classes=recipe.classes,
         proba=proba,
         target=column(TARGET).astype(np.int64),
         fold=column("fold").astype(np.int64) if "fold" in has else np.zeros(len(proba), np.int64),

@@ -183,7 +183,7 @@ def _write_friend(task: FriendTask, file: InputFile, path: Path) -> list[LeakAud
         misc=_copied(task),
         probabilities=scorer.probability_names,
         cut=task.config.cut if task.skim is None else task.skim.metadata["config"]["common_cut"],
-        classes=[c["name"] for c in recipe.classes],
+        classes=[c.name for c in recipe.classes],
         sample=task.sample.name,
     )
     tree_name = task.config.output_tree_name or "pred"

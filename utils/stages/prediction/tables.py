@@ -82,7 +82,7 @@ def _description(task: TableTask) -> dict[str, Any]:
         "fraction": meta["fraction"],
         "process_fractions": meta.get("process_fractions"),
         "n_splits": task.scorer.models.rule.n_splits,
-        "classes": [c["name"] for c in task.scorer.recipe.classes],
+        "classes": [c.name for c in task.scorer.recipe.classes],
         "models": task.scorer.models.fingerprints,
         "skim_kind": meta["kind"],
         "features_left_out": _features_left_out(task),
@@ -123,7 +123,7 @@ def _scored(task: TableTask, start: int, stop: int) -> tuple[dict[str, Any], int
         columns[TRAINED_ON] = trained_on(scorer.trained[0], identity)
     n_public = len(columns)
     columns["process"] = (read["provenance"]["process"], list(meta["processes"]))
-    names = [c["name"] for c in scorer.recipe.classes]
+    names = [c.name for c in scorer.recipe.classes]
     columns["class"] = (np.where(target < 0, len(names), target), [*names, ""])
     columns |= {WEIGHT_PREFIX + n: values for n, values in read["weights"].items()}
     known = {**read["identity"], **read["misc_features"], **read["weights"]}

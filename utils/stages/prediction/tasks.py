@@ -214,7 +214,7 @@ def check_skim(skim: Skim, scorer: Scorer) -> None:
             f"{skim.path} was made with the feature pipeline {its[:12]}, run {scorer.run_id} with "
             f"{mine[:12]}: preprocess it again with the run's pipeline"
         )
-    names, wanted = [c["name"] for c in meta["classes"]], [c["name"] for c in recipe.classes]
+    names, wanted = [c["name"] for c in meta["classes"]], [c.name for c in recipe.classes]
     if names and names != wanted:
         raise InputError(
             f"{skim.path} was made for the classes {', '.join(names)}, run {scorer.run_id} has "

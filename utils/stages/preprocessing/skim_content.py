@@ -20,6 +20,7 @@ from utils.schema import (
     ConfigError,
     PreprocessConfig,
     Sample,
+    classes_as_rows,
     portable,
 )
 from utils.stages.preprocessing.reading import Plan
@@ -74,7 +75,7 @@ def metadata(
         "kind": "training" if config.for_training else "prediction",
         "dataset": dataset,
         "config": config.model_dump(mode="json", by_alias=True),
-        "classes": class_list(config, plan),
+        "classes": classes_as_rows(class_list(config, plan)),
         "features": {"cont": list(pipeline.outputs), "cat": list(config.cat_features)},
         "pipeline": pipeline.to_json(),
         "samples": [sample_entry(s) for s in plan.samples],
@@ -94,18 +95,17 @@ def _file_entry(config: PreprocessConfig, tree: ntuples.TreeInfo) -> dict[str, A
     return {**ntuples.fingerprint(tree), "path": portable(tree.path), "types": types}
 
 
-def class_list(config: PreprocessConfig, plan: Plan) -> list[dict[str, Any]]:
+def class_list(config: PreprocessConfig, plan: Plan) -> tuple[ClassInfo, ...]:
     """Return the classes in order of ids; where the file names none, processes name them."""
-    classes = dict(config.classes)
-    if not classes and config.for_training:
-        names: dict[int, dict[str, None]] = {}
-        for sample in plan.samples:
-            for process in sample.processes:
-                names.setdefault(process.class_id, {})[process.name] = None
-        if sorted(names) != list(range(len(names))):
-            raise ConfigError(f"processes have the classes {sorted(names)}: number them 0 to n-1")
-        classes = {i: ClassInfo(name="+".join(names[i])) for i in sorted(names)}
-    return [{"id": i, **c.model_dump(mode="json")} for i, c in classes.items()]
+    if config.classes or not config.for_training:
+        return tuple(config.classes.values())
+    names: dict[int, dict[str, None]] = {}
+    for sample in plan.samples:
+        for process in sample.processes:
+            names.setdefault(process.class_id, {})[process.name] = None
+    if sorted(names) != list(range(len(names))):
+        raise ConfigError(f"processes have the classes {sorted(names)}: number them 0 to n-1")
+    return tuple(ClassInfo(name="+".join(names[i])) for i in sorted(names))
 
 
 def sample_entry(sample: Sample) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +21,13 @@ from utils.models import boosting
 from utils.models.boosting import Split
 from utils.schema import (
     TARGET,
+    ClassInfo,
     ConfigError,
     FoldRule,
     InputError,
     RunError,
     TrainConfig,
+    classes_of_rows,
     nearest,
     project_path,
 )
@@ -43,7 +44,7 @@ class TrainingSet:
 
     skim: Skim
     features: tuple[str, ...]
-    classes: tuple[dict[str, Any], ...]
+    classes: tuple[ClassInfo, ...]
     rule: FoldRule
     weight_name: str
     rows: Array
@@ -55,7 +56,7 @@ class TrainingSet:
 
     @property
     def class_names(self) -> list[str]:
-        return [c["name"] for c in self.classes]
+        return [c.name for c in self.classes]
 
 
 def open_training_skim(config: TrainConfig) -> Skim:
@@ -127,7 +128,7 @@ def load_training_set(config: TrainConfig, skim: Skim) -> TrainingSet:
     )
     target = columns["targets"][TARGET]
     classes = _classes(config, skim, target)
-    names = [c["name"] for c in classes]
+    names = [c.name for c in classes]
     name, weight = _weight(config, columns, skim)
     weights.check_weights(weight, f"training weight '{name}' of {skim.path}", target, names)
     fold = fold_of(rule, columns["identity"], columns["provenance"]["entry"])
@@ -171,20 +172,20 @@ def _rule(config: TrainConfig, skim: Skim) -> FoldRule:
     return rule
 
 
-def _classes(config: TrainConfig, skim: Skim, target: Array) -> tuple[dict[str, Any], ...]:
-    stored = skim.metadata["classes"]
-    mine = [{"id": i, **c.model_dump(mode="json")} for i, c in config.classes.items()]
-    names, wanted = [c["name"] for c in stored], [c["name"] for c in mine]
+def _classes(config: TrainConfig, skim: Skim, target: Array) -> tuple[ClassInfo, ...]:
+    stored = classes_of_rows(skim.metadata["classes"])
+    mine = tuple(config.classes.values())
+    names, wanted = [c.name for c in stored], [c.name for c in mine]
     if mine and names != wanted:
         raise ConfigError(
             f"class_to_info names the classes {', '.join(wanted)}, but {skim.path} was made with "
             f"{', '.join(names)}: use the same list, or preprocess again"
         )
     present = np.bincount(target, minlength=len(stored))
-    for c, count in zip(stored, present, strict=False):
+    for name, count in zip(names, present, strict=False):
         if count == 0:
-            raise InputError(f"class {c['name']} has no events in {skim.path}")
-    return tuple(mine or stored)
+            raise InputError(f"class {name} has no events in {skim.path}")
+    return mine or stored
 
 
 def _weight(
