@@ -41,6 +41,7 @@ HOMES = {
     "lightgbm": "system/libraries/boosters.py",
     "numba": "system/libraries/jit.py",
     "uproot": "system/libraries/rootfiles.py",
+    "xxhash": "formats/ntuples/",
     "dask": "system/engine.py",
     "distributed": "system/engine.py",
     "dask_jobqueue": "system/engine.py",

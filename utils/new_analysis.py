@@ -148,8 +148,9 @@ def _stands_for_missing(different: Array, end: int) -> bool:
 def look_at(path: Path, tree: str) -> Sight:
     """Return what the file at `path` looks like. Raises InputError where it can't be read."""
     info = ntuples.open_tree(path, tree)
-    names = [n for n, t in info.branches.items() if not t.shape]
-    arrays = {n: t.shape for n, t in info.branches.items() if t.shape}
+    types = {n: info.branches[n] for n in info.columns if n in info.branches}
+    names = [n for n, t in types.items() if not t.shape]
+    arrays = {n: t.shape for n, t in types.items() if t.shape}
     if not names:
         raise InputError(f"tree '{tree}' of {path} has no branch that holds one number per entry")
     stop = min(info.n_entries, MAX_ENTRIES, MAX_CELLS // len(names))
@@ -173,7 +174,7 @@ def look_at(path: Path, tree: str) -> Sight:
         stop,
         columns,
         arrays,
-        info.unreadable,
+        {n: why for n, why in info.unreadable.items() if n in info.columns},
         identity,
         repeated,
         bool(uneven),

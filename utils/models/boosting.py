@@ -87,10 +87,9 @@ def _by_main_name(model_param: Mapping[str, Any]) -> dict[str, Any]:
     Raises ConfigError for what LightGBM would silently ignore: a parameter it does not have, and
     one that is given twice, under two names.
     """
-    from utils.system.libraries.boosters import lightgbm
+    from utils.system.libraries.boosters import parameter_names
 
-    names = lightgbm.basic._ConfigAliases._get_all_param_aliases()
-    main_name = {name: main for main, others in names.items() for name in (main, *others)}
+    main_name = parameter_names()
     given: dict[str, Any] = {}
     told: dict[str, str] = {}
     for key, value in model_param.items():
