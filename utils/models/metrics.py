@@ -17,6 +17,9 @@ import numpy as np
 
 from utils.columns.arrays import Array, Floats
 
+Values = dict[str, float]
+"""Metrics by name."""
+
 LARGER_IS_BETTER = frozenset({"auc"})
 
 METRICS = {
@@ -29,9 +32,7 @@ LOSS = {"multi_logloss": 0, "binary_logloss": 0, "multi_error": 1, "binary_error
 """Which of the kernels' sums a metric is the average of."""
 
 
-def metric_values(
-    names: Sequence[str], outputs: Floats, target: Array, weight: Floats
-) -> dict[str, float]:
+def metric_values(names: Sequence[str], outputs: Floats, target: Array, weight: Floats) -> Values:
     """Return metrics by name, of the raw scores `outputs` `(n_outputs, n)` of a model.
 
     One output means two classes, of which 1 has the probability 1 / (1 + exp(-score)); several

@@ -29,7 +29,8 @@ from utils.models.forest.arrays import (
     Trees,
     compile_trees,
 )
-from utils.models.metrics import LOSS, METRICS, auc
+from utils.models.interface import Settings
+from utils.models.metrics import LOSS, METRICS, Values, auc
 from utils.models.stopping import EarlyStopping
 from utils.system.threads import each
 
@@ -45,47 +46,40 @@ TASK_BYTES = 1 << 19
 HISTORY_BYTES = 1 << 28
 """Raw scores kept of a block of rounds, where a metric needs those of all events at once."""
 
-Values = dict[str, float]
 
-
-def why_not(
-    parameters: Mapping[str, Any],
-    objective: str,
-    metrics: Sequence[str],
-    n_rounds: int,
-    n_rows: int,
-) -> str | None:
+def why_not(settings: Settings, metrics: Sequence[str], n_rows: int) -> str | None:
     """Return why a training is left to LightGBM's own loop, None if it is not.
 
-    `parameters` are LightGBM's, by their main names; `n_rows` rows would be evaluated each round.
+    `metrics` are those of its `n_rows` validation rows.
     """
-    given = {name: str(value).lower() for name, value in parameters.items()}
-    boosting, depth = given.get("boosting", "gbdt"), int(given.get("max_depth", -1))
-    leaves = min(int(given.get("num_leaves", 31)), 2**depth if 0 < depth < 31 else 2**31)
-    if boosting not in ("gbdt", "goss"):  # dart changes earlier trees, rf averages
-        return f"boosting={boosting}"
-    if given.get("linear_tree", "false") not in ("false", "0"):
-        return "linear trees"
+    given = {name: str(value).lower() for name, value in settings.own.items()}
+    try:
+        depth, leaves = int(given.get("max_depth", -1)), int(given.get("num_leaves", 31))
+    except ValueError:
+        return "parameters that it may refuse"
+    leaves = min(leaves, 2**depth) if 0 < depth < 31 else leaves
     if leaves > MAX_LEAVES:
         return f"trees of {leaves} leaves"
     for name in metrics:
-        if name not in METRICS.get(objective, ()):
+        if name not in METRICS[settings.objective]:
             return f"metric {name}"
-    for name, only in _ONLY.items():
-        if given.get(name, only) != only:
-            return f"{name}={given[name]}"
-    if n_rounds * n_rows * int(given.get("num_class", 1)) < WORTHWHILE:
-        return "little to evaluate"
-    return None
+    for name, alike in _ALIKE.items():
+        if given.get(name, alike[0]) not in alike:
+            return f"{name} {given[name]}"
+    work = settings.num_iterations * n_rows * int(given.get("num_class", 1))
+    return "little to evaluate" if work < WORTHWHILE else None
 
 
-_ONLY = {
-    "multi_error_top_k": "1",
-    "early_stopping_min_delta": "0.0",
-    "device_type": "cpu",
-    "num_machines": "1",
+_ALIKE = {
+    "boosting": ("gbdt", "goss"),  # dart changes earlier trees, rf averages them
+    "linear_tree": ("false", "0"),
+    "boost_from_average": ("true", "1"),  # else what it gives a class without a split counts twice
+    "multi_error_top_k": ("1",),
+    "early_stopping_min_delta": ("0.0", "0"),
+    "device_type": ("cpu",),
+    "num_machines": ("1",),
 }
-"""Parameters that change metrics, early stopping or where scores are, at their only value here."""
+"""Values of parameters, the default first, with which trees, metrics and stopping are as here."""
 
 
 def load_kernels() -> None:
@@ -138,7 +132,7 @@ class Rows:
         def task(first: int) -> None:
             part = slice(first, first + step)
             rows = self.rows[first * BLOCK : (first + step) * BLOCK]
-            codes = kernels.encode(self.matrix[rows], thresholds)
+            codes = kernels.encode(np.ascontiguousarray(self.matrix[rows]), thresholds)
             target, weight = (of_block[part] for of_block in self.blocks)
             kernels.advance(
                 codes, trees, sigmoid, target, weight, self.scores[part], sums[part], history[part]
@@ -169,7 +163,7 @@ class Rounds:
     """A callback of `lightgbm.train` that follows its rounds and ends it.
 
     `record` is told each round's number and its metrics on `train` and `validation` rows. Nothing
-    else may evaluate the training or stop it. Without `patience` all rounds are trained.
+    else may evaluate the training or stop it.
     """
 
     order = 0
@@ -179,15 +173,15 @@ class Rounds:
         self,
         train: Rows,
         validation: Rows,
+        settings: Settings,
         metrics: Sequence[str],
-        patience: int,
-        first_metric_only: bool,
         n_threads: int,
         record: Callable[[int, Values, Values], None],
     ) -> None:
         self._rows = train, validation
-        self._metrics, self._patience, self._n_threads = metrics, patience, n_threads
-        self._stopping = EarlyStopping(metrics, patience, first_metric_only)
+        self._metrics, self._n_threads = metrics, n_threads
+        self._patience = settings.early_stopping_round
+        self._stopping = EarlyStopping(metrics, self._patience, settings.first_metric_only)
         self._record = record
         self._longest = LONGEST
         if any(name not in LOSS for name in metrics):
