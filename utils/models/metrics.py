@@ -54,14 +54,7 @@ def metric_values(names: Sequence[str], outputs: Floats, target: Array, weight: 
 
 def auc(score: Floats, target: Array, weight: Floats) -> float:
     """Return the area under the ROC curve of class 1 against class 0."""
-    order = np.argsort(-score)
-    score, weight = score[order], weight[order]
-    signal = np.where(target[order] > 0, weight, 0.0)
-    starts = np.flatnonzero(np.concatenate([[True], score[1:] != score[:-1]]))
-    positive = np.add.reduceat(signal, starts)
-    negative = np.add.reduceat(weight - signal, starts)
-    n_positive, n_negative = positive.sum(), negative.sum()
-    if not n_positive > 0 or n_negative == 0:
-        return 1.0
-    above = np.cumsum(positive) - positive
-    return float(np.sum(negative * (above + 0.5 * positive)) / (n_positive * n_negative))
+    from utils.models.forest import kernels
+
+    positive = np.where(target > 0, weight, 0.0)
+    return float(kernels.area(np.argsort(-score), score, positive, weight - positive))

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.columns.arrays import Floats, Int32
+from utils.columns.arrays import Floats, Int32, Integers
 from utils.models.forest.arrays import BLOCK, Thresholds, Trees
 from utils.system.libraries.jit import kernel
 
@@ -57,8 +57,8 @@ def encode(X: NDArray[np.floating], columns: Thresholds) -> NDArray[np.int8]:
         for c in range(len(columns.feature)):
             f = columns.feature[c]
             row = codes[block, c]
-            step = columns.first_step[c]
-            if step == 0:
+            n_thresholds = columns.n_thresholds[c]
+            if n_thresholds == 0:
                 member = columns.member[columns.member_start[c] : columns.member_start[c + 1]]
                 for e in range(n):
                     v = X[start + e, f]
@@ -70,12 +70,15 @@ def encode(X: NDArray[np.floating], columns: Thresholds) -> NDArray[np.int8]:
             for e in range(n):
                 value[e] = X[start + e, f]
                 rank[e] = 0
-            while step > 0:
+            # Counting all thresholds below a value takes vector instructions; searching does not.
+            for j in range(0, n_thresholds, 8):
+                t0, t1, t2, t3 = table[j], table[j + 1], table[j + 2], table[j + 3]
+                t4, t5, t6, t7 = table[j + 4], table[j + 5], table[j + 6], table[j + 7]
                 for e in range(n):
-                    r = np.uint64(rank[e])
-                    up = table[r + np.uint64(step - 1)] < value[e]
-                    rank[e] = np.int32(r) + (np.int32(step) if up else np.int32(0))
-                step >>= 1
+                    v = value[e]
+                    low = np.int32(v > t0) + np.int32(v > t1) + np.int32(v > t2) + np.int32(v > t3)
+                    high = np.int32(v > t4) + np.int32(v > t5) + np.int32(v > t6) + np.int32(v > t7)
+                    rank[e] += low + high
             zero_code = columns.zero_code[c]
             nan_code = columns.nan_code[c]
             for e in range(n):
@@ -305,6 +308,29 @@ def _block_losses(
         _binary_losses(scores[0], sigmoid, target, weight, work, sums)
     else:
         _multiclass_losses(scores, target, weight, work, sums)
+
+
+@kernel
+def area(order: Integers, score: Floats, positive: Floats, negative: Floats) -> float:
+    """Return the area under the ROC curve of weights `(n,)` of class 1 and class 0, ties half.
+
+    `order` are the events by falling score. Where a class has no weight the area is 1.
+    """
+    area, above, below = 0.0, 0.0, 0.0
+    here, against = 0.0, 0.0  # weights at the present score
+    last = score[order[0]]
+    for i in order:
+        if score[i] != last:
+            area += against * (above + 0.5 * here)
+            above += here
+            below += against
+            here, against, last = 0.0, 0.0, score[i]
+        here += positive[i]
+        against += negative[i]
+    area += against * (above + 0.5 * here)
+    above += here
+    below += against
+    return area / (above * below) if above > 0.0 and below != 0.0 else 1.0
 
 
 @kernel
