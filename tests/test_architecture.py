@@ -84,6 +84,8 @@ ABOVE_THE_FLOORS = {
 """Flat test files that are about no command, and what they are about."""
 
 NAMED_OTHERWISE = {
+    "formats/ntuples/test_damage.py": "changed bytes, through every reader of the package",
+    "system/test_private_parts.py": "what any module uses of a library's private parts",
     "formats/test_histograms_oracle.py": "published histograms, from what ntuples/ reads",
     "formats/test_root_readers.py": "ROOT itself reads friends and rewrites what is proved",
 }
