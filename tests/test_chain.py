@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 import uproot
-from conftest import Workspace, copy_project, last_run, toys
+from workspaces import Workspace, copy_project, last_run, toys
 
 from utils.formats.tables import METADATA
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import uproot
-from conftest import Workspace, copy_project
 from one_process import run_commands, run_id, succeed
+from workspaces import Workspace, copy_project
 
 from utils.models import mlp
 from utils.schema import Recipe

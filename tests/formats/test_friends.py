@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from utils.formats import friends
-from utils.schema import FoldRule, InputError, ProofError
+from utils.formats.friends import FriendWriter
+from utils.schema import (
+    FoldRule,
+    InputError,
+    ProofError,
+)
+
+
+def test_a_misc_feature_that_root_takes_for_an_array_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'arr\[1\]' can't be a branch"):
+        FriendWriter(tmp_path / "a.root", "pred", {"arr[1]": "f4"}, {})
+
 
 RULE = FoldRule("modulo", ("evt",), 3)
 METADATA = friends.friend_metadata(
@@ -25,6 +36,8 @@ METADATA = friends.friend_metadata(
     cut="pt_1 > 40",
     note="kept",
 )
+
+
 BRANCHES: dict[str, Any] = {
     "evt": "u8",
     "signed": "i8",

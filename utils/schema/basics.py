@@ -63,6 +63,12 @@ def project_path(path: str | Path) -> Path:
     return PROJECT / Path(path).expanduser()
 
 
+def skim_name(template: str, sample_name: str) -> str:
+    """Return the file name of a skim; `.h5` is added where the template leaves the suffix out."""
+    name = template.format(sample_name=sample_name)
+    return name if name.endswith((".h5", ".hdf5")) else f"{name}.h5"
+
+
 def portable(path: Path) -> str:
     """Return `path` relative to the project folder where it is inside, so that both can move."""
     return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)

@@ -16,7 +16,7 @@ from utils.columns.audit import LeakAudit, trained_identities
 from utils.formats.runs import RECIPE, NewRun
 from utils.formats.skims import Skim, open_skim, origin
 from utils.models import FoldResult, Split, kind
-from utils.schema import Recipe, TrainConfig, portable, project_path
+from utils.schema import Recipe, TrainConfig, portable, project_path, skim_name
 from utils.stages.training.training_set import TrainingSet
 from utils.system.files import scratch
 
@@ -143,7 +143,7 @@ def _test_skim(config: TrainConfig, skim: Skim) -> Path:
         return project_path(config.test_file)
     made = skim.metadata["config"]
     return skim.path.with_name(
-        made["output_filename_template"].format(sample_name=made["output_samples"][1])
+        skim_name(made["output_filename_template"], made["output_samples"][1])
     )
 
 
