@@ -18,28 +18,18 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
-from utils.columns.arrays import Array
-from utils.columns.folds import fold_of
+from utils.columns.arrays import Array, Floats, RowRange
 from utils.formats.friend_proof import CHECKS, CHUNK_ENTRIES, Proof, prove_alignment
 from utils.formats.friends import PRED_CLASS, Friend, fold_rule, iterate, open_friend
-from utils.schema import (
-    FILLER_CLASS,
-    PipelineError,
-    PreprocessConfig,
-    Process,
-    ProofError,
-    Sample,
-    load,
-)
+from utils.schema import PipelineError, ProofError
 
 __all__ = ["CHECKS", "Proof", "Scores", "main", "prove_alignment", "prove_scores", "run_scores"]
 
 log = logging.getLogger(__name__)
 
-Scores = Callable[[int, int], NDArray[np.float64]]
-"""Probabilities `(stop-start, n_classes)` of entries start .. stop-1, NaN where one was cut."""
+Scores = Callable[[RowRange], Floats]
+"""Gives the probabilities `(n, n_classes)` of a range of entries, NaN where one was cut."""
 
 
 def prove_scores(
@@ -58,11 +48,9 @@ def prove_scores(
     friend = open_friend(friend_path, tree)
     names = list(friend.metadata["probabilities"])
     largest = 0.0
-    for start, stop, found in iterate(
-        friend.path, friend.tree, [*names, PRED_CLASS], chunk_entries
-    ):
+    for span, found in iterate(friend.path, friend.tree, [*names, PRED_CLASS], chunk_entries):
         stored = np.stack([found[name] for name in names], axis=1)
-        expected = score_entries(start, stop)
+        expected = score_entries(span)
         if expected.shape[1] != len(names):
             raise ProofError(
                 f"{friend.path.name} has scores of {len(names)} classes, the run's models of "
@@ -71,7 +59,7 @@ def prove_scores(
         if len(expected) != len(stored):
             raise ProofError(
                 f"{friend.path.name} has {friend.n_entries} entries, the input "
-                f"{start + len(expected)}"
+                f"{span.start + len(expected)}"
             )
         tolerance = _tolerance(stored)
         difference = np.abs(stored - expected.astype(stored.dtype)).astype(np.float64)
@@ -80,12 +68,12 @@ def prove_scores(
         if bad.any():
             row, column = np.unravel_index(np.argmax(bad), bad.shape)
             raise ProofError(
-                f"{friend.path.name} holds other scores: entry {start + int(row)}: "
+                f"{friend.path.name} holds other scores: entry {span.start + int(row)}: "
                 f"{names[int(column)]} is {stored[row, column]!s} and was recomputed as "
                 f"{expected.astype(stored.dtype)[row, column]!s} ({int(bad.any(axis=1).sum())} of "
-                f"entries {start} to {stop - 1} differ)"
+                f"entries {span.start} to {span.stop - 1} differ)"
             )
-        _check_classes(friend, start, expected, found[PRED_CLASS])
+        _check_classes(friend, span.start, expected, found[PRED_CLASS])
         largest = max(largest, float(np.max(difference[~removed], initial=0.0)))
     return largest
 
@@ -97,9 +85,7 @@ def _tolerance(stored: Array) -> Array | float:
     return spacing
 
 
-def _check_classes(
-    friend: Friend, start: int, expected: NDArray[np.float64], chosen: Array
-) -> None:
+def _check_classes(friend: Friend, start: int, expected: Floats, chosen: Array) -> None:
     scored = np.flatnonzero(~np.isnan(expected[:, 0]))
     best = expected[scored].max(axis=1)
     given = expected[scored, np.clip(chosen[scored], 0, expected.shape[1] - 1)]
@@ -144,42 +130,28 @@ def run_scores(run_id: str, friend: Friend, input_path: str | Path, input_tree: 
     run that lacks something, ProofError for a friend tree of another run, fold rule or models.
     """
     # What scoring needs is slow to import, and most proofs do without.
-    from utils.columns.pipeline import FeaturePipeline, feature_matrix
-    from utils.formats import runs
-    from utils.models import scoring
+    from utils.formats import ntuples, runs
+    from utils.stages.prediction.scorer import Scorer, models_of
     from utils.stages.preprocessing import reading
 
     run = runs.open_run(run_id)
-    recipe = run.recipe
-    texts = [run.model_text(i) for i in range(len(recipe.models))]
-    models = scoring.compile_models(texts, recipe.fold, recipe.features, f"run {run.run_id}")
-    check_run(friend, run.run_id, models.fingerprints)
-    analysis = load(PreprocessConfig, recipe.analysis)
-    if list(friend.metadata["identity"]) != list(analysis.identity_columns):
+    scorer = Scorer(run.run_id, models_of(run), run.recipe)
+    rule, identity = scorer.recipe.fold, list(scorer.analysis.identity_columns)
+    check_run(friend, run.run_id, scorer.models.fingerprints)
+    if list(friend.metadata["identity"]) != identity:
         raise ProofError(
             f"{friend.path.name} identifies events by {', '.join(friend.metadata['identity'])}, "
-            f"run {run.run_id} by {', '.join(analysis.identity_columns)}"
+            f"run {run.run_id} by {', '.join(identity)}"
         )
-    if fold_rule(friend.metadata) != recipe.fold:
+    if fold_rule(friend.metadata) != rule:
         raise ProofError(f"{friend.path.name} has another fold rule than run {run.run_id}")
-    pipeline = FeaturePipeline.from_json(recipe.pipeline)
-    analysis = analysis.model_copy(
-        update={"common_cut": friend.metadata["cut"], "input_branches": None}
-    )
-    everything = (Process(friend.path.stem, None, FILLER_CLASS),)
-    sample = Sample(friend.path.stem, (str(Path(input_path).absolute()),), input_tree, everything)
-    [whole] = reading.plan(analysis, [sample], misc=(), weighted=False).units
+    info = ntuples.open_tree(Path(input_path).absolute(), input_tree)
+    roles = reading.roles_of(scorer.analysis, misc=())
+    entries = reading.Entries(info, roles, friend.metadata["cut"], scorer.analysis.chunk_size)
+    source = scorer.ntuple_entries(entries, friend.path.stem)
 
-    def score_entries(start: int, stop: int) -> NDArray[np.float64]:
-        scores = np.full((stop - start, models.n_classes), np.nan)
-        for part in reading.stream(replace(whole, start=start, stop=stop)):
-            groups = part.groups
-            entry = groups["provenance"]["entry"]
-            columns = {**groups["cont_features"], **groups["cat_features"]}
-            matrix = feature_matrix(columns, pipeline, models.features)
-            fold = fold_of(recipe.fold, groups["identity"], entry)
-            scores[entry - start] = scoring.score(models, matrix, fold)
-        return scores
+    def score_entries(span: RowRange) -> Floats:
+        return np.concatenate([scorer.scores(r) for r in replace(source, span=span).rows(rule)])
 
     return score_entries
 

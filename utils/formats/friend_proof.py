@@ -133,19 +133,19 @@ def _prove(
     all_scored = not (friend.metadata["cut"] or "").strip()
     ours = iterate_tree(friend_tree, friend.path, stored, chunk_entries)
     pairs = zip(ahead(theirs), ahead(ours), strict="length" in checks)
-    for (start, stop, expected), (_, _, found) in pairs:
+    for (rows, expected), (_, found) in pairs:
         wrong: list[tuple[int, str]] = []
         if "identity" in checks:
             wrong += [_differing(name, expected[name], found[name]) for name in compared]
         if "fold" in checks:
-            fold = fold_of(rule, expected, np.arange(start, stop, dtype=np.int64))
+            fold = fold_of(rule, expected, rows.numbers)
             wrong.append(_differing(FOLD, fold[: len(found[FOLD])], found[FOLD]))
         if "scores" in checks:
             wrong.append(_inconsistent(found, probabilities, all_scored))
         contradictions = [(row, text) for row, text in wrong if text]
         if contradictions:
             row, text = min(contradictions, key=lambda found: found[0])
-            raise ProofError(f"{where}: entry {start + row}: {text}")
+            raise ProofError(f"{where}: entry {rows.start + row}: {text}")
         distinct.add({name: expected[name] for name in identity})
         n_scored += int(np.count_nonzero(found[PRED_CLASS] >= 0))
     notes += distinct.notes(identity)

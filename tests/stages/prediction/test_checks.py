@@ -18,7 +18,7 @@ from utils.schema import (
     PreprocessConfig,
     load,
 )
-from utils.stages.prediction.tasks import _check_definitions
+from utils.stages.prediction.checks import _check_definitions
 from utils.stages.preprocessing import reading
 from utils.stages.preprocessing.prediction_skims import PredictionTask, write_prediction_skim
 
