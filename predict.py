@@ -22,9 +22,10 @@ def predict(config: PredictConfig) -> None:
     from utils.stages import prediction
     from utils.system import engine
 
+    make_outputs = prediction.output_kind(config.kind)
     run = runs.open_run(config.run_id, config.experiment_id)
     scorer = prediction.open_scorer(run, config)
-    outputs = prediction.output_kind(config, scorer)
+    outputs = make_outputs(config, scorer)
     with engine.start(config.engine) as workers:
         prediction.publish(run, outputs, workers)
     for line in outputs.next_commands(run, runs.uri_prefix()):

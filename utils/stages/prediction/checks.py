@@ -17,25 +17,17 @@ from utils.stages.prediction.scorer import Scorer
 def check_skim(skim: Skim, scorer: Scorer) -> None:
     """Raise InputError where a skim was made with another pipeline, class list or features."""
     recipe, meta = scorer.recipe, skim.metadata
-    mine, its = recipe.pipeline["fingerprint"], meta["pipeline"]["fingerprint"]
-    if mine != its:
-        raise InputError(
-            f"{skim.path} was made with the feature pipeline {its[:12]}, run {scorer.run_id} with "
-            f"{mine[:12]}: preprocess it again with the run's pipeline"
-        )
-    names, wanted = [c["name"] for c in meta["classes"]], [c.name for c in recipe.classes]
-    if names and names != wanted:
-        raise InputError(
-            f"{skim.path} was made for the classes {', '.join(names)}, run {scorer.run_id} has "
-            f"{', '.join(wanted)}"
-        )
-    identity = list(scorer.analysis.identity_columns)
-    if meta["identity"] != identity:
-        raise InputError(
-            f"{skim.path} identifies events by {', '.join(meta['identity'])}, run {scorer.run_id} "
-            f"by {', '.join(identity)}: the leak audit would compare nothing; preprocess it again "
-            "with the run's identity"
-        )
+    names = [c["name"] for c in meta["classes"]]
+    for what, its, mine in (
+        ("feature pipeline", *(p["fingerprint"][:12] for p in (meta["pipeline"], recipe.pipeline))),
+        ("list of classes", names, [c.name for c in recipe.classes if names]),
+        ("identity of events", meta["identity"], list(scorer.analysis.identity_columns)),
+    ):
+        if its != mine:
+            raise InputError(
+                f"{skim.path} was made with another {what} ({_listed(its)}) than run "
+                f"{scorer.run_id} ({_listed(mine)}): preprocess it again with the run's"
+            )
     _check_groups(skim, scorer)
     _check_definitions(skim, scorer)
     stored = {**skim.groups["cont_features"], **skim.groups["cat_features"]}
@@ -45,6 +37,10 @@ def check_skim(skim: Skim, scorer: Scorer) -> None:
                 f"{skim.path} has no feature '{name}' of run {scorer.run_id}; "
                 f"{nearest(name, stored)}"
             )
+
+
+def _listed(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else ", ".join(value)
 
 
 def _check_groups(skim: Skim, scorer: Scorer) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,38 +30,14 @@ class FriendTrees:
         self._config, self._scorer = config, scorer
 
     def tasks(self, _: Path, n_threads: int) -> list[Task]:
-        samples = input_samples(self._config, self._scorer)
-        outputs = [[self._friend_tree(sample, file) for file in sample.files] for sample in samples]
-        _check_paths([tree for of_sample in outputs for tree in of_sample])
-        return [
-            Task(f"sample {sample.name}", self._scorer, of_sample, n_threads)
-            for sample, of_sample in zip(samples, outputs, strict=True)
-        ]
-
-    def _friend_tree(self, sample: InputSample, file: InputFile) -> FriendTree:
-        config, scorer = self._config, self._scorer
-        stem = sample.name if len(sample.files) == 1 else file.path.stem
-        meta = friend_metadata(
-            input_file=file.fingerprint,
-            run_id=scorer.run_id,
-            models=scorer.models.fingerprints,
-            rule=scorer.models.rule,
-            identity=scorer.analysis.identity_columns,
-            misc=sample.misc,
-            probabilities=scorer.probability_names,
-            cut=sample.cut,
-            classes=[c.name for c in scorer.recipe.classes],
-            sample=sample.name,
-        )
-        return FriendTree(
-            file.source,
-            scorer,
-            file.path,
-            self._folder / config.output_filename_template.format(sample_name=stem),
-            config.output_tree_name or "pred",
-            meta,
-            config.double_precision,
-        )
+        scorer = replace(self._scorer, n_threads=n_threads)
+        tasks, all_trees = [], []
+        for sample in input_samples(self._config, scorer):
+            trees = [FriendTree(self._config, sample, f, self._folder) for f in sample.files]
+            tasks.append(Task(f"sample {sample.name}", scorer, trees))
+            all_trees += trees
+        _check_paths(all_trees)
+        return tasks
 
     @property
     def _folder(self) -> Path:
@@ -85,7 +61,7 @@ class FriendTrees:
 
 def _check_paths(trees: Sequence[FriendTree]) -> None:
     """Raise an error where a friend tree would replace an input file or another friend tree."""
-    inputs, outputs = {tree.input.resolve() for tree in trees}, [tree.path for tree in trees]
+    inputs, outputs = {tree.file.path.resolve() for tree in trees}, [tree.path for tree in trees]
     for output in outputs:
         if output.resolve() in inputs:
             raise ConfigError(
@@ -98,37 +74,59 @@ def _check_paths(trees: Sequence[FriendTree]) -> None:
 
 @dataclass(frozen=True)
 class FriendTree:
-    """The friend tree of the file `input`, to be written to `path`."""
+    """The friend tree of a file of a sample, to be written to `folder`."""
 
-    source: RowSource
-    scorer: Scorer
-    input: Path
-    path: Path
-    tree_name: str
-    metadata: Mapping[str, Any]
-    double_precision: bool
+    config: PredictConfig
+    sample: InputSample
+    file: InputFile
+    folder: Path
+
+    @property
+    def source(self) -> RowSource:
+        return self.file.source
+
+    @property
+    def path(self) -> Path:
+        stem = self.sample.name if len(self.sample.files) == 1 else self.file.path.stem
+        return self.folder / self.config.output_filename_template.format(sample_name=stem)
 
     @contextmanager
-    def written(self, scored: Iterable[Scored]) -> Iterator[Outcome]:
+    def written(self, scorer: Scorer, scored: Iterable[Scored]) -> Iterator[Outcome]:
+        name, metadata = self.config.output_tree_name or "pred", self._metadata(scorer)
         with complete(self.path) as partial:
             with ExitStack() as stack:
                 writer = None
                 for rows, scores in scored:
-                    branches = self._branches(rows, scores)
+                    branches = self._branches(scorer, rows, scores)
                     if writer is None:
                         types = {name: column.dtype for name, column in branches.items()}
-                        writer = FriendWriter(partial, self.tree_name, types, self.metadata)
+                        writer = FriendWriter(partial, name, types, metadata)
                         stack.enter_context(writer)
                     writer.append(branches)
-            yield self._outcome(prove_alignment(self.input, partial, friend_name=self.path.name))
+            proof = prove_alignment(self.file.path, partial, friend_name=self.path.name)
+            yield self._outcome(proof)
 
-    def _branches(self, rows: InputRows, scores: Floats) -> Columns:
+    def _metadata(self, scorer: Scorer) -> dict[str, Any]:
+        return friend_metadata(
+            input_file=self.file.fingerprint,
+            run_id=scorer.run_id,
+            models=scorer.models.fingerprints,
+            rule=scorer.models.rule,
+            identity=scorer.analysis.identity_columns,
+            misc=self.sample.misc,
+            probabilities=scorer.probability_names,
+            cut=self.sample.cut,
+            classes=[c.name for c in scorer.recipe.classes],
+            sample=self.sample.name,
+        )
+
+    def _branches(self, scorer: Scorer, rows: InputRows, scores: Floats) -> Columns:
         return {
             **rows.groups["identity"],
             **rows.groups["misc_features"],
             FOLD: rows.fold,
-            **self.scorer.trained_flag(rows),
-            **score_columns(scores, self.scorer.probability_names, self.double_precision),
+            **scorer.trained_flag(rows),
+            **score_columns(scores, scorer.probability_names, self.config.double_precision),
         }
 
     def _outcome(self, proof: Proof) -> Outcome:

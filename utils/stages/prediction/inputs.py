@@ -15,7 +15,7 @@ from utils.columns.arrays import RowRange
 from utils.columns.folds import check_entry_rule
 from utils.formats import ntuples
 from utils.formats.friends import FOLD, PRED_CLASS
-from utils.formats.skims import open_skim
+from utils.formats.skims import Skim, open_skim
 from utils.schema import (
     COMPUTED_COLUMNS,
     ConfigError,
@@ -65,81 +65,76 @@ def input_samples(config: PredictConfig, scorer: Scorer) -> list[InputSample]:
             "cut is for source=ntuples: a skim holds what its own cut left, so preprocess the "
             "prediction samples with common_cut"
         )
-    finder = _Finder(config, scorer)
-    found = [finder.find(sample) for sample in finder.analysis.read_samples]
+    analysis, rule = prediction_analysis(config, scorer), scorer.recipe.fold
+    roles = reading.roles_of(analysis, _misc(config, analysis))
     groups = {s["group"] for s in scorer.recipe.samples}
-    for sample in finder.analysis.read_samples:
-        if scorer.models.rule.n_splits == 1 and sample.group not in groups:
+    found = []
+    for sample in analysis.read_samples:
+        if config.source == "skims":
+            name = config.input_filename_template.format(sample_name=sample.name)
+            skim = open_skim(skim_folder(config, analysis) / name)
+            check_skim(skim, scorer)
+            never_trained = all(s["never_trained"] for s in skim.metadata["samples"])
+            cut = skim.metadata["config"]["common_cut"]
+            files = _of_skim(config, scorer, sample.name, skim, roles)
+        else:
+            never_trained, cut = sample.never_trained, config.cut
+            files = _ntuples(config, scorer, sample, roles)
+        for file in files:
+            check_entry_rule(rule, scorer.recipe.files, file.fingerprint, never_trained)
+        if rule.n_splits == 1 and sample.group not in groups:
             log.info(
                 "%s shares no events with a training sample (its group is %s): none of its rows "
                 "counts as trained on",
                 sample.name,
                 sample.group,
             )
+        found.append(InputSample(sample.name, cut, roles.misc, files))
     return found
 
 
-class _Finder:
-    """Finds the files of samples in skims or among ntuples, as a prediction asks for them."""
+def _of_skim(
+    config: PredictConfig, scorer: Scorer, sample: str, skim: Skim, roles: reading.Roles
+) -> tuple[InputFile, ...]:
+    """Return the files that a sample's skim was made of."""
+    stored, described = skim.groups["misc_features"], skim.metadata["files"]
+    for name in roles.misc:
+        if name not in stored:
+            raise InputError(
+                f"misc_features: '{name}' is not in {skim.path}; {nearest(name, stored)}"
+            )
+    files = []
+    for code, stated in enumerate(described):
+        path = project_path(stated["path"])
+        if config.orig_path is not None:
+            template = config.orig_filename_template if len(described) == 1 else None
+            name = template.format(sample_name=sample) if template else path.name
+            path = project_path(config.orig_path) / name
+        if not path.is_file():
+            raise InputError(
+                f"{path}, the input of sample {sample}, is not there: "
+                "give its folder as orig_path=..."
+            )
+        if scorer.recipe.fold.kind == "entry":
+            check_same_file(path, stated, skim)
+        span, features = RowRange(0, int(stated["n_entries"])), scorer.models.features
+        source = SkimEntries(span, features, skim, config.chunk_size, code, path, roles)
+        fingerprint = {k: v for k, v in stated.items() if k not in ("path", "types")}
+        files.append(InputFile(path, fingerprint, source))
+    return tuple(files)
 
-    def __init__(self, config: PredictConfig, scorer: Scorer) -> None:
-        self.analysis = prediction_analysis(config, scorer)
-        self._config, self._scorer = config, scorer
-        self._roles = reading.roles_of(self.analysis, _misc(config, self.analysis))
 
-    def find(self, sample: Sample) -> InputSample:
-        from_skim = self._config.source == "skims"
-        return self._in_skim(sample) if from_skim else self._among_ntuples(sample)
-
-    def _in_skim(self, sample: Sample) -> InputSample:
-        config, roles, features = self._config, self._roles, self._scorer.models.features
-        name = config.input_filename_template.format(sample_name=sample.name)
-        skim = open_skim(skim_folder(config, self.analysis) / name)
-        check_skim(skim, self._scorer)
-        stored, meta = skim.groups["misc_features"], skim.metadata
-        for column in roles.misc:
-            if column not in stored:
-                raise InputError(
-                    f"misc_features: '{column}' is not in {skim.path}; {nearest(column, stored)}"
-                )
-        never = all(s["never_trained"] for s in meta["samples"])
-        files = []
-        for code, stated in enumerate(meta["files"]):
-            path = project_path(stated["path"])
-            if config.orig_path is not None:
-                path = project_path(config.orig_path) / path.name
-                if config.orig_filename_template is not None and len(meta["files"]) == 1:
-                    name = config.orig_filename_template.format(sample_name=sample.name)
-                    path = project_path(config.orig_path) / name
-            if not path.is_file():
-                raise InputError(
-                    f"{path}, the input of sample {sample.name}, is not there: "
-                    "give its folder as orig_path=..."
-                )
-            if self._scorer.models.rule.kind == "entry":
-                check_same_file(path, stated, skim)
-            span = RowRange(0, int(stated["n_entries"]))
-            source = SkimEntries(span, features, skim, config.chunk_size, code, path, roles)
-            fingerprint = {k: v for k, v in stated.items() if k not in ("path", "types")}
-            files.append(self._file(path, fingerprint, source, never))
-        return InputSample(sample.name, meta["config"]["common_cut"], roles.misc, tuple(files))
-
-    def _among_ntuples(self, sample: Sample) -> InputSample:
-        config, roles, scorer = self._config, self._roles, self._scorer
-        files = []
-        for path in ntuples.find_files(sample):
-            info = ntuples.open_tree(path, sample.tree)
-            entries = reading.Entries(info, roles, config.cut, config.chunk_size)
-            source = scorer.ntuple_entries(entries, sample.group)
-            files.append(self._file(path, ntuples.fingerprint(info), source, sample.never_trained))
-        return InputSample(sample.name, config.cut, roles.misc, tuple(files))
-
-    def _file(
-        self, path: Path, fingerprint: Mapping[str, Any], source: RowSource, never_trained: bool
-    ) -> InputFile:
-        recipe = self._scorer.recipe
-        check_entry_rule(recipe.fold, recipe.files, fingerprint, never_trained)
-        return InputFile(path, fingerprint, source)
+def _ntuples(
+    config: PredictConfig, scorer: Scorer, sample: Sample, roles: reading.Roles
+) -> tuple[InputFile, ...]:
+    """Return the files of a sample."""
+    files = []
+    for path in ntuples.find_files(sample):
+        info = ntuples.open_tree(path, sample.tree)
+        entries = reading.Entries(info, roles, config.cut, config.chunk_size)
+        source = scorer.ntuple_entries(entries, sample.group)
+        files.append(InputFile(path, ntuples.fingerprint(info), source))
+    return tuple(files)
 
 
 def prediction_analysis(config: PredictConfig, scorer: Scorer) -> PreprocessConfig:

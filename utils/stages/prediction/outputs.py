@@ -1,10 +1,13 @@
-"""What a kind of output is, and how its tasks are written.
+"""What a kind of output is, and how the outputs of any kind are written and logged.
 
-A kind is one module that implements this interface and one line of `publishing.OUTPUT_KINDS`.
+A kind is one module with a class like `OutputKind`, and one line of `OUTPUT_KINDS` (`__init__.py`).
 """
 
 from __future__ import annotations
 
+import csv
+import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -14,10 +17,14 @@ from typing import Any, Protocol
 from utils.columns.arrays import Floats
 from utils.columns.audit import LeakAudit, merge_audits
 from utils.formats.runs import Run
-from utils.schema import RunError
+from utils.schema import PROJECT, RunError
 from utils.stages.prediction.rows import InputRows, RowSource
 from utils.stages.prediction.scorer import Scorer
+from utils.system.engine import Engine, available_cores, progress
+from utils.system.files import scratch
 from utils.system.threads import ahead
+
+log = logging.getLogger(__name__)
 
 Scored = tuple[InputRows, Floats]
 """A range of rows with their scores `(n, n_classes)`, NaN where a cut removed the row."""
@@ -38,8 +45,8 @@ class Output(Protocol):
     @property
     def source(self) -> RowSource: ...
 
-    def written(self, scored: Iterable[Scored]) -> AbstractContextManager[Outcome]:
-        """Write all rows and prove what was written; provide the outcome.
+    def written(self, scorer: Scorer, scored: Iterable[Scored]) -> AbstractContextManager[Outcome]:
+        """Write all rows in order and prove what was written; provide the outcome.
 
         The files get their names at the end of the block; after an error in it nothing is left.
         Raises ProofError where the output is not what it should be.
@@ -53,7 +60,6 @@ class Task:
     name: str
     scorer: Scorer
     outputs: Sequence[Output]
-    n_threads: int
 
     def __str__(self) -> str:
         return self.name
@@ -64,7 +70,7 @@ class Task:
 
 
 class OutputKind(Protocol):
-    """A kind of output, made from a configuration and a run's models.
+    """A kind of output, made from a PredictConfig and a Scorer.
 
     `name` begins the names of its manifests and is the key of the entries in them; `datasets` are
     what was asked for.
@@ -86,6 +92,33 @@ class OutputKind(Protocol):
         """Return the commands that come next, ids filled in, to paste."""
 
 
+def publish(run: Run, kind: OutputKind, workers: Engine) -> None:
+    """Write all outputs that are asked for, and log them under `pred/`, their manifest last."""
+    n_threads = 1 if workers.n_workers > 1 else available_cores()
+    # Workers elsewhere need a folder that they share with this process.
+    with scratch(None if workers.shares_memory else PROJECT / "outputs") as temporary:
+        tasks = kind.tasks(temporary, n_threads)
+        # The largest first: begun last, it would be worked on alone at the end.
+        tasks.sort(key=lambda task: task.n_rows, reverse=True)
+        outcomes: list[Outcome] = []
+        audits: list[LeakAudit] = []
+        with progress(sum(t.n_rows for t in tasks), "events", "predicting") as bar:
+            done = workers.map(write, tasks, threads=True)
+            for task, (written, audit) in zip(tasks, done, strict=True):
+                for line in (line for outcome in written for line in outcome.said):
+                    log.info("%s", line)
+                outcomes += written
+                audits.append(audit)
+                bar.update(task.n_rows)
+        audit = merge_audits(audits)
+        log.info("%s", audit.summary)
+        files = {f"pred/{name}": path for o in outcomes for name, path in o.files.items()}
+        name = "_".join([kind.name, *sorted(kind.datasets)])[:80]
+        content = {kind.name: [o.entry for o in outcomes], "audit_passed": audit.passed}
+        run.publish({**files, **_described(temporary, name, audit, content)})
+    log.info("%s", kind.summary(len(outcomes)))
+
+
 def write(task: Task) -> tuple[list[Outcome], LeakAudit]:
     """Score and write the outputs of a task; only when all are proved do they have their names.
 
@@ -94,7 +127,9 @@ def write(task: Task) -> tuple[list[Outcome], LeakAudit]:
     audits: list[LeakAudit] = []
     with ExitStack() as until_all_are_proved:
         outcomes = [
-            until_all_are_proved.enter_context(output.written(_scored(task, output, audits)))
+            until_all_are_proved.enter_context(
+                output.written(task.scorer, _scored(task.scorer, output.source, audits))
+            )
             for output in task.outputs
         ]
         audit = merge_audits(audits)
@@ -103,12 +138,23 @@ def write(task: Task) -> tuple[list[Outcome], LeakAudit]:
     return outcomes, audit
 
 
-def _scored(task: Task, output: Output, audits: list[LeakAudit]) -> Iterator[Scored]:
-    """Yield an output's rows with their scores, made ahead, and append the audit of each range."""
-    scorer = task.scorer
-    for rows, scores, audit in ahead(
-        (rows, scorer.scores(rows, task.n_threads), scorer.audit(rows))
-        for rows in output.source.rows(scorer.models.rule)
-    ):
+def _scored(scorer: Scorer, source: RowSource, audits: list[LeakAudit]) -> Iterator[Scored]:
+    """Yield rows with their scores, made ahead of what is done with them; collect their audits."""
+    made = ((r, scorer.scores(r), scorer.audit(r)) for r in source.rows(scorer.models.rule))
+    for rows, scores, audit in ahead(made):
         audits.append(audit)
         yield rows, scores
+
+
+def _described(
+    folder: Path, name: str, audit: LeakAudit, content: Mapping[str, Any]
+) -> dict[str, Path]:
+    """Return the audit table and, last, the manifest that says the prediction is complete."""
+    table, manifest = folder / f"audit_{name}.csv", folder / f"manifest_{name}.json"
+    rows = audit.to_rows()
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    manifest.write_text(json.dumps(content, indent=1))
+    return {f"pred/{path.name}": path for path in (table, manifest)}

@@ -27,6 +27,7 @@ class Scorer:
     models: FoldModels
     recipe: Recipe
     trained: tuple[UInt64, ...] = ()
+    n_threads: int = 1
 
     @cached_property
     def analysis(self) -> PreprocessConfig:
@@ -46,17 +47,17 @@ class Scorer:
         span, features = RowRange(0, entries.info.n_entries), self.models.features
         return NtupleEntries(span, features, entries, self.pipeline, group)
 
-    def scores(self, rows: InputRows, n_threads: int = 1) -> Floats:
+    def scores(self, rows: InputRows) -> Floats:
         """Return probabilities `(n, n_classes)` of all rows, NaN where a cut removed the row."""
         scores = np.full((rows.span.size, self.models.n_classes), np.nan)
         fold, features = rows.fold[rows.place], self._features(rows)
-        scores[rows.place] = scoring.score(self.models, features, fold, n_threads)
+        scores[rows.place] = scoring.score(self.models, features, fold, self.n_threads)
         return scores
 
-    def scores_in_fold(self, rows: InputRows, n_threads: int = 1) -> Floats:
+    def scores_in_fold(self, rows: InputRows) -> Floats:
         """Return mean probabilities by the models that trained on each row, NaN where none did."""
         learnt = [trained_on(identities, rows.identity) for identities in self.trained]
-        return scoring.score_in_fold(self.models, self._features(rows), learnt, n_threads)
+        return scoring.score_in_fold(self.models, self._features(rows), learnt, self.n_threads)
 
     def _features(self, rows: InputRows) -> NDArray[np.float32]:
         """Return the models' features: of a source that gives more, the first columns."""

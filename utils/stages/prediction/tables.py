@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from utils.columns.arrays import Columns, Floats, RowRange
 from utils.columns.expressions import parse
 from utils.columns.folds import check_entry_rule
-from utils.columns.pipeline import stack_columns
+from utils.columns.pipeline import FeaturePipeline, stack_columns
 from utils.formats import tables
 from utils.formats.friends import score_columns
 from utils.formats.runs import Run
@@ -44,10 +44,11 @@ class Tables:
         self._config, self._scorer = config, scorer
 
     def tasks(self, scratch: Path, n_threads: int) -> list[Task]:
-        tables = [self._table(name, scratch, n_threads) for name in self.datasets]
-        return [Task(f"table {t.name}", self._scorer, [t], n_threads) for t in tables]
+        scorer = replace(self._scorer, n_threads=n_threads)
+        tables = [self._table(name, scratch) for name in self.datasets]
+        return [Task(f"table {table.name}", scorer, [table]) for table in tables]
 
-    def _table(self, name: str, folder: Path, n_threads: int) -> Table:
+    def _table(self, name: str, folder: Path) -> Table:
         config, scorer = self._config, self._scorer
         skim = open_skim(self._skim_path(name))
         check_skim(skim, scorer)
@@ -62,7 +63,7 @@ class Tables:
         others = [*scorer.pipeline.outputs, *skim.groups["cat_features"]]
         features = tuple(dict.fromkeys([*scorer.models.features, *others]))
         source = SkimRows(RowRange(0, skim.n_rows), features, skim, CHUNK_ROWS)
-        return Table(name, source, scorer, misc_of(misc, skim), folder, n_threads)
+        return Table(name, source, misc_of(misc, skim), folder)
 
     def _skim_path(self, name: str) -> Path:
         known = self._scorer.recipe.skims
@@ -100,51 +101,49 @@ class Table:
 
     name: str
     source: SkimRows
-    scorer: Scorer
     misc: tuple[str, ...]
     folder: Path
-    n_threads: int
 
     @contextmanager
-    def written(self, scored: Iterable[Scored]) -> Iterator[Outcome]:
+    def written(self, scorer: Scorer, scored: Iterable[Scored]) -> Iterator[Outcome]:
         csv, parquet = (self.folder / f"{self.name}{suffix}" for suffix in (".csv", ".parquet"))
         n_events = self.source.span.size
-        with tables.write(csv, parquet, self._description()) as writer:
+        with tables.write(csv, parquet, self._description(scorer)) as writer:
             for rows, scores in scored:
-                public = self._public(rows, scores)
-                writer.append({**public, **self._private(rows)}, len(public))
+                public = self._public(scorer, rows, scores)
+                writer.append({**public, **self._private(scorer, rows)}, len(public))
             yield Outcome(
                 {path.name: path for path in (csv, parquet)},
                 {"name": self.name, "n_events": n_events},
                 [f"{self.name}: {n_events} events scored"],
             )
 
-    def _description(self) -> dict[str, Any]:
+    def _description(self, scorer: Scorer) -> dict[str, Any]:
         meta = self.source.skim.metadata
         mixed = "PCA was applied, and its components can't be turned back into features"
         return {
-            "run_id": self.scorer.run_id,
+            "run_id": scorer.run_id,
             "dataset": self.name,
             "fraction": meta["fraction"],
             "process_fractions": meta.get("process_fractions"),
-            "n_splits": self.scorer.models.rule.n_splits,
-            "classes": [c.name for c in self.scorer.recipe.classes],
-            "models": self.scorer.models.fingerprints,
+            "n_splits": scorer.models.rule.n_splits,
+            "classes": [c.name for c in scorer.recipe.classes],
+            "models": scorer.models.fingerprints,
             "skim_kind": meta["kind"],
-            "features_left_out": "" if self.scorer.pipeline.components is None else mixed,
+            "features_left_out": "" if scorer.pipeline.components is None else mixed,
         }
 
-    def _public(self, rows: InputRows, scores: Floats) -> Columns:
+    def _public(self, scorer: Scorer, rows: InputRows, scores: Floats) -> Columns:
         """Return the columns of rows that go into the CSV as well."""
-        groups, names = rows.groups, self.scorer.probability_names
+        groups, names = rows.groups, scorer.probability_names
         columns = dict(groups["identity"])
         columns |= {n: groups["misc_features"][n] for n in self.misc if n not in columns}
         columns |= {"fold": rows.fold, TARGET: groups["targets"][TARGET]}
-        return {**columns, **score_columns(scores, names), **self.scorer.trained_flag(rows)}
+        return {**columns, **score_columns(scores, names), **scorer.trained_flag(rows)}
 
-    def _private(self, rows: InputRows) -> dict[str, Any]:
+    def _private(self, scorer: Scorer, rows: InputRows) -> dict[str, Any]:
         """Return the columns of rows that only Parquet holds."""
-        groups, recipe, meta = rows.groups, self.scorer.recipe, self.source.skim.metadata
+        groups, recipe, meta = rows.groups, scorer.recipe, self.source.skim.metadata
         target, names = groups["targets"][TARGET], [c.name for c in recipe.classes]
         columns: dict[str, Any] = {
             "process": (groups["provenance"]["process"], list(meta["processes"])),
@@ -157,16 +156,16 @@ class Table:
             values = np.asarray(weight.evaluate(known, rows.span.size), np.float64)
             columns[WEIGHT_PREFIX + recipe.weight] = values
         if meta.get("dataset") == "train":
-            infold = self.scorer.scores_in_fold(rows, self.n_threads)
+            infold = scorer.scores_in_fold(rows)
             columns |= {
                 f"{INFOLD_PREFIX}{i}_proba": infold[:, i].astype(np.float32)
                 for i in range(infold.shape[1])
             }
-        return columns | {FEATURE_PREFIX + n: v for n, v in self._untransformed(rows).items()}
+        features = self._untransformed(scorer.pipeline, rows)
+        return columns | {FEATURE_PREFIX + name: values for name, values in features.items()}
 
-    def _untransformed(self, rows: InputRows) -> Columns:
+    def _untransformed(self, pipeline: FeaturePipeline, rows: InputRows) -> Columns:
         """Return features as they were before the scaler; none of those that PCA mixed."""
-        pipeline = self.scorer.pipeline
         features = dict(zip(self.source.features, rows.features.T, strict=True))
         cat = {n: features[n] for n in self.source.skim.groups["cat_features"]}
         if pipeline.components is not None:
