@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.columns.expressions import expand
 from utils.formats import ntuples
 from utils.formats.skims import Skim, origin
-from utils.schema import InputError, nearest
+from utils.schema import InputError, PreprocessConfig, load, nearest
 from utils.stages.prediction.scorer import Scorer
+from utils.stages.preprocessing.roles import Meaning, roles_of
 
 
-def check_skim(skim: Skim, scorer: Scorer) -> None:
-    """Raise InputError where a skim was made with another pipeline, class list or features."""
+def check_skim(skim: Skim, scorer: Scorer, misc: Sequence[str]) -> None:
+    """Raise InputError where a skim has another pipeline, class list, or meaning of its columns.
+
+    Compared are features and the columns that `misc` names.
+    """
     recipe, meta = scorer.recipe, skim.metadata
     names = [c["name"] for c in meta["classes"]]
     for what, its, mine in (
@@ -29,7 +31,7 @@ def check_skim(skim: Skim, scorer: Scorer) -> None:
                 f"{scorer.run_id} ({_listed(mine)}): preprocess it again with the run's"
             )
     _check_groups(skim, scorer)
-    _check_definitions(skim, scorer)
+    _check_meanings(skim, scorer, misc)
     stored = {**skim.groups["cont_features"], **skim.groups["cat_features"]}
     for name in recipe.features:
         if name not in stored:
@@ -64,32 +66,21 @@ def _check_groups(skim: Skim, scorer: Scorer) -> None:
             )
 
 
-def _check_definitions(skim: Skim, scorer: Scorer) -> None:
-    """Raise InputError where a feature means something else in a skim than in the run."""
-    run, its = scorer.recipe.analysis, skim.metadata["config"]
-    compared = [("missing", "missing", run["missing"], its["missing"])]
-    for name in sorted({*run["cont_features"], *run["cat_features"]}):
-        for key in ("derived_features", "clip", "feature_info"):
-            values = [config[key].get(name) for config in (run, its)]
-            if key == "feature_info":  # of which labels may change
-                values = [(value or {}).get("missing") for value in values]
-            elif key == "derived_features":
-                values = [_meaning(config, name) for config in (run, its)]
-            compared.append((key, name, values[0], values[1]))
-    for key, name, mine, other in compared:
-        if json.dumps(mine) != json.dumps(other):  # as text, in which NaN equals NaN
-            raise InputError(
-                f"{skim.path} was made with another `{key}` ('{name}') than the training skim of "
-                f"run {scorer.run_id}: preprocess it again with the run's"
-            )
-
-
-def _meaning(config: Mapping[str, Any], name: str) -> list[str] | None:
-    """Return what computes a derived feature, its definitions filled in; None for a branch."""
-    if name not in config["derived_features"]:
-        return None
-    definitions = {**config["derived_features"], **config["cuts"]}
-    return [str(step) for step in expand(definitions[name], definitions).program]
+def _check_meanings(skim: Skim, scorer: Scorer, misc: Sequence[str]) -> None:
+    """Raise InputError where a feature or a misc column means something else than in the run."""
+    its = roles_of(load(PreprocessConfig, skim.metadata["config"]), misc).meaning
+    for name, mine in roles_of(scorer.analysis, misc).meaning.items():
+        other = its.get(name, Meaning())
+        # As texts, in which NaN equals NaN.
+        for (key, wanted), found in zip(vars(mine).items(), vars(other).values(), strict=True):
+            if str(wanted) != str(found):
+                how = f"{key}: {found}, not {wanted}"
+                if key == "steps":
+                    how = "its definition, or one that this uses, differs"
+                raise InputError(
+                    f"{skim.path} was made with another '{name}' than the training skim of run "
+                    f"{scorer.run_id} ({how}): preprocess it again with the run's"
+                )
 
 
 def check_same_file(path: Path, stated: Mapping[str, Any], skim: Skim) -> None:

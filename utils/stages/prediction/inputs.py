@@ -32,6 +32,7 @@ from utils.stages.prediction.checks import check_same_file, check_skim
 from utils.stages.prediction.rows import RowSource, SkimEntries
 from utils.stages.prediction.scorer import TRAINED_ON, Scorer
 from utils.stages.preprocessing import reading
+from utils.stages.preprocessing.roles import Roles, roles_of
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +67,14 @@ def input_samples(config: PredictConfig, scorer: Scorer) -> list[InputSample]:
             "prediction samples with common_cut"
         )
     analysis, rule = prediction_analysis(config, scorer), scorer.recipe.fold
-    roles = reading.roles_of(analysis, _misc(config, analysis))
+    roles = roles_of(analysis, _misc(config, analysis))
     groups = {s["group"] for s in scorer.recipe.samples}
     found = []
     for sample in analysis.read_samples:
         if config.source == "skims":
             name = config.input_filename_template.format(sample_name=sample.name)
             skim = open_skim(skim_folder(config, analysis) / name)
-            check_skim(skim, scorer)
+            check_skim(skim, scorer, roles.misc)
             never_trained = all(s["never_trained"] for s in skim.metadata["samples"])
             cut = skim.metadata["config"]["common_cut"]
             files = _of_skim(config, scorer, sample.name, skim, roles)
@@ -94,7 +95,7 @@ def input_samples(config: PredictConfig, scorer: Scorer) -> list[InputSample]:
 
 
 def _of_skim(
-    config: PredictConfig, scorer: Scorer, sample: str, skim: Skim, roles: reading.Roles
+    config: PredictConfig, scorer: Scorer, sample: str, skim: Skim, roles: Roles
 ) -> tuple[InputFile, ...]:
     """Return the files that a sample's skim was made of."""
     stored, described = skim.groups["misc_features"], skim.metadata["files"]
@@ -119,13 +120,13 @@ def _of_skim(
             check_same_file(path, stated, skim)
         span, features = RowRange(0, int(stated["n_entries"])), scorer.models.features
         source = SkimEntries(span, features, skim, config.chunk_size, code, path, roles)
-        fingerprint = {k: v for k, v in stated.items() if k not in ("path", "types")}
+        fingerprint = {k: v for k, v in stated.items() if k != "types"}
         files.append(InputFile(path, fingerprint, source))
     return tuple(files)
 
 
 def _ntuples(
-    config: PredictConfig, scorer: Scorer, sample: Sample, roles: reading.Roles
+    config: PredictConfig, scorer: Scorer, sample: Sample, roles: Roles
 ) -> tuple[InputFile, ...]:
     """Return the files of a sample."""
     files = []

@@ -25,6 +25,7 @@ from utils.formats import ntuples
 from utils.formats.skims import Skim
 from utils.schema import FoldRule, ProofError
 from utils.stages.preprocessing import reading
+from utils.stages.preprocessing.roles import Roles
 
 Described = Sequence[Mapping[str, Any]]
 """What is known of some samples or files: group, fingerprint."""
@@ -132,7 +133,7 @@ class SkimEntries(SkimRows):
 
     code: int
     path: Path
-    roles: reading.Roles
+    roles: Roles
 
     def parts(self) -> Iterator[Part]:
         names = {

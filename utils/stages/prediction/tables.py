@@ -51,15 +51,15 @@ class Tables:
     def _table(self, name: str, folder: Path) -> Table:
         config, scorer = self._config, self._scorer
         skim = open_skim(self._skim_path(name))
-        check_skim(skim, scorer)
+        misc = scorer.analysis.misc_features
+        if config.misc_features is not None:
+            misc = config.misc_features
+        check_skim(skim, scorer, misc)
         if not config.input_path:
             check_origin(skim, name, scorer)
         never = all(s["never_trained"] for s in skim.metadata["samples"])
         for file in skim.metadata["files"]:
             check_entry_rule(scorer.models.rule, scorer.recipe.files, file, never)
-        misc = scorer.analysis.misc_features
-        if config.misc_features is not None:
-            misc = config.misc_features
         others = [*scorer.pipeline.outputs, *skim.groups["cat_features"]]
         features = tuple(dict.fromkeys([*scorer.models.features, *others]))
         source = SkimRows(RowRange(0, skim.n_rows), features, skim, CHUNK_ROWS)

@@ -5,7 +5,6 @@ Both get their columns here, so a column means the same in training and in predi
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,13 +12,9 @@ from typing import Any
 import numpy as np
 
 from utils.columns.arrays import Array, Columns, Groups, Integers, RowRange
-from utils.columns.expressions import expand, parse
 from utils.columns.values import (
-    apply_missing,
     check_finite,
-    clip_columns,
     count_not_finite,
-    holds_missing,
     refuse_not_finite,
 )
 from utils.formats import ntuples
@@ -30,85 +25,14 @@ from utils.schema import (
     AnalysisConfig,
     ConfigError,
     InputError,
-    Missing,
     PreprocessConfig,
     Sample,
     nearest,
 )
-
-log = logging.getLogger(__name__)
-
+from utils.stages.preprocessing.roles import Roles, roles_of, weight_names
 
 _WEIGHT_KEY = "__physics_weight__"
 """The physics weight among the definitions."""
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Which columns an analysis reads, by role, and what is done to the features.
-
-    `kept` are further columns stored with the weights, because the training weight names them.
-    `definitions` are derived features and named cuts. `made_from` names the columns a derived
-    feature is made from that may be missing, and it is where one of them is.
-    """
-
-    cont: tuple[str, ...]
-    cat: tuple[str, ...]
-    misc: tuple[str, ...]
-    identity: tuple[str, ...]
-    kept: tuple[str, ...]
-    definitions: Mapping[str, str]
-    missing: Mapping[str, Missing]
-    made_from: Mapping[str, Mapping[str, Missing]]
-    clip: Mapping[str, tuple[float | None, float | None]]
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        return (*self.cont, *self.cat)
-
-    def columns(self) -> tuple[str, ...]:
-        """Every column to read, each once; computed ones are not read."""
-        return self.with_sources(*self.features, *self.misc, *self.identity, *self.kept)
-
-    def with_sources(self, *names: str) -> tuple[str, ...]:
-        """Return the named columns and those that derived ones among them are made from."""
-        sources = [source for name in names for source in self.made_from.get(name, ())]
-        return tuple(dict.fromkeys([*names, *sources]))
-
-
-def roles_of(config: AnalysisConfig, misc: Sequence[str] | None = None) -> Roles:
-    """Return the roles an analysis gives its columns; `misc` replaces its `misc_features`."""
-    features = [*config.cont_features, *config.cat_features]
-    chosen = config.misc_features if misc is None else misc
-    misc_read = tuple(name for name in chosen if name not in COMPUTED_COLUMNS)
-    definitions = {**config.derived_features, **config.cuts}
-    missing = config.missing_values(features)
-    made_from = {}
-    for name in features:
-        if name not in config.derived_features:
-            continue
-        declared = config.missing_values(_sources(name, definitions))
-        if declared:
-            made_from[name] = declared
-            missing.setdefault(name, next(iter(declared.values())))
-    return Roles(
-        cont=tuple(config.cont_features),
-        cat=tuple(config.cat_features),
-        misc=misc_read,
-        identity=config.identity_columns,
-        kept=_kept(config),
-        definitions=definitions,
-        missing=missing,
-        made_from=made_from,
-        clip=config.clip,
-    )
-
-
-def _sources(name: str, definitions: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the branches, or elements of them, that a derived feature is computed from."""
-    steps = expand(definitions[name], definitions).program
-    columns = (s.name + "".join(f"[{i}]" for i in s.element) for s in steps if s.kind == "column")
-    return tuple(dict.fromkeys(columns))
 
 
 def physics_weight(config: AnalysisConfig) -> str | None:
@@ -116,18 +40,9 @@ def physics_weight(config: AnalysisConfig) -> str | None:
     uses_branch = (
         config.compute_w_CP
         or config.class_balance == "weight"
-        or PHYSICS_WEIGHT in _weight_names(config)
+        or PHYSICS_WEIGHT in weight_names(config)
     )
     return config.weight or (PHYSICS_WEIGHT if uses_branch else None)
-
-
-def _weight_names(config: AnalysisConfig) -> frozenset[str]:
-    return parse(config.weight_name).names if config.weight_name else frozenset()
-
-
-def _kept(config: AnalysisConfig) -> tuple[str, ...]:
-    known = {*COMPUTED_COLUMNS, PHYSICS_WEIGHT, *config.misc_features}
-    return tuple(sorted(_weight_names(config) - known))
 
 
 @dataclass(frozen=True)
@@ -286,8 +201,7 @@ def stream(unit: Unit) -> Iterator[Selected]:
         chunk_entries=unit.chunk_size,
     ):
         selections = [
-            (rows.entry, _with_missing_derived(unit.roles, rows.columns))
-            for rows in chunk.selections
+            (rows.entry, unit.roles.with_fillers(rows.columns)) for rows in chunk.selections
         ]
         for _, columns in selections:
             _add(not_finite, unit.roles, columns)
@@ -312,25 +226,6 @@ def _add(counts: dict[str, tuple[int, int]], roles: Roles, columns: Columns) -> 
         counts[name] = (before[0] + nan, before[1] + inf)
 
 
-def _with_missing_derived(roles: Roles, columns: Columns) -> Columns:
-    """Return the columns with derived features missing where one of their branches is.
-
-    They then hold the declared value, as a branch would, and the policy for it follows: from -999
-    and -999 no ratio of 1 is computed.
-    """
-    result = dict(columns)
-    for name, sources in roles.made_from.items():
-        if name not in columns:
-            continue
-        declared = roles.missing[name]
-        absent = np.logical_or.reduce(
-            [holds_missing(columns[source], its) for source, its in sources.items()]
-        )
-        if absent.any():
-            result[name] = np.where(absent, declared.values[0], columns[name])
-    return result
-
-
 def _wanted(unit: Unit) -> dict[str, Any]:
     """Return what a unit reads, as `ntuples.stream` and `ntuples.check` take it."""
     definitions = dict(unit.roles.definitions)
@@ -353,7 +248,7 @@ def _by_role(
     roles, n_rows = unit.roles, len(entry)
     process = unit.sample.processes[position]
     where = f"{unit.info.path} (process {process.name})"
-    features, counts = _features(roles, columns, where)
+    features, counts = roles.transformed(columns, where)
     weight = np.asarray(columns.get(_WEIGHT_KEY, np.ones(n_rows)), np.float64) * unit.sample.factor
     kept = {n: np.asarray(columns[n], np.float64) for n in roles.kept}
     check_finite({PHYSICS_WEIGHT: weight, **kept}, [PHYSICS_WEIGHT, *kept], where)
@@ -372,22 +267,6 @@ def _by_role(
             "entry": entry.astype(np.int64, copy=False),
         },
     }, counts
-
-
-def _features(roles: Roles, columns: Columns, where: str = "") -> tuple[Columns, dict[str, int]]:
-    """Return features as they go into the feature pipeline, and the counts of missing cells."""
-    raw = {n: columns[n] for n in roles.features}
-    features, counts = apply_missing(raw, roles.missing, where)
-    features = clip_columns(features, {n: roles.clip[n] for n in features if n in roles.clip})
-    features = {name: _float32(values) for name, values in features.items()}
-    check_finite(features, roles.features, where, allow_nan_in=roles.features)
-    return features, counts
-
-
-def _float32(values: Array) -> Array:
-    # A value too large for float32 becomes infinite here, and check_finite then names it.
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32, copy=False)
 
 
 def join(parts: Sequence[Selected]) -> Selected:
@@ -460,16 +339,16 @@ def stream_entries(
     info, roles = source.info, source.roles
     if not span.size:
         nothing = _no_rows(info, roles.columns())
-        yield span, _of_entries(roles, span, nothing), span.numbers, _features(roles, nothing)[0]
+        yield span, _of_entries(roles, span, nothing), span.numbers, roles.transformed(nothing)[0]
     not_finite: dict[str, tuple[int, int]] = {}
     for chunk in ntuples.stream(
         info, **source.wanted, start=span.start, stop=span.stop, chunk_entries=source.chunk_size
     ):
-        every, kept = (_with_missing_derived(roles, rows.columns) for rows in chunk.selections)
+        every, kept = (roles.with_fillers(rows.columns) for rows in chunk.selections)
         _add(not_finite, roles, kept)
         if not not_finite:
             part, numbers = RowRange(chunk.start, chunk.stop), chunk.selections[1].entry
-            features, _ = _features(roles, kept, str(info.path))
+            features, _ = roles.transformed(kept, str(info.path))
             yield part, _of_entries(roles, part, every), numbers, features
     refuse_not_finite(not_finite, str(info.path))
 
