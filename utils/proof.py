@@ -15,26 +15,33 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from utils.columns.arrays import Array, Floats, RowRange
-from utils.formats.friend_proof import CHECKS, CHUNK_ENTRIES, Proof, prove_alignment
+from utils.columns.arrays import Array, Columns, Floats, RowRange
+from utils.formats.friend_proof import CHUNK_ENTRIES, differing, prove_alignment
 from utils.formats.friends import PRED_CLASS, Friend, fold_rule, iterate, open_friend
 from utils.schema import PipelineError, ProofError
 
-__all__ = ["CHECKS", "Proof", "Scores", "main", "prove_alignment", "prove_scores", "run_scores"]
+__all__ = ["Recomputation", "main", "prove_alignment", "prove_scores", "run_scores"]
 
 log = logging.getLogger(__name__)
 
-Scores = Callable[[RowRange], Floats]
-"""Gives the probabilities `(n, n_classes)` of a range of entries, NaN where one was cut."""
+
+class Recomputation(NamedTuple):
+    """What a run makes of entries: `of` gives their probabilities and the columns of `derived`.
+
+    Probabilities are `(n, n_classes)`, NaN where a cut removed the entry.
+    """
+
+    of: Callable[[RowRange], tuple[Floats, Columns]]
+    derived: tuple[str, ...] = ()
 
 
 def prove_scores(
     friend_path: str | Path,
-    score_entries: Scores,
+    recompute: Recomputation,
     *,
     tree: str | None = None,
     chunk_entries: int = CHUNK_ENTRIES,
@@ -42,15 +49,17 @@ def prove_scores(
     """Compare every stored score with a recomputed one and return the largest difference.
 
     Equal means the same float32 within one unit in the last place (float64 branches: within 1e-14),
-    the same `pred_class` unless two classes tie within that, and fillers in the same rows. Raises
-    ProofError with the first entry that differs and its values.
+    the same `pred_class` unless two classes tie within that, and fillers in the same rows. Derived
+    columns are compared bit by bit. Raises ProofError with the first entry that differs and its
+    values.
     """
     friend = open_friend(friend_path, tree)
     names = list(friend.metadata["probabilities"])
     largest = 0.0
-    for span, found in iterate(friend.path, friend.tree, [*names, PRED_CLASS], chunk_entries):
+    compared = [*names, PRED_CLASS, *recompute.derived]
+    for span, found in iterate(friend.path, friend.tree, compared, chunk_entries):
         stored = np.stack([found[name] for name in names], axis=1)
-        expected = score_entries(span)
+        expected, derived = recompute.of(span)
         if expected.shape[1] != len(names):
             raise ProofError(
                 f"{friend.path.name} has scores of {len(names)} classes, the run's models of "
@@ -61,6 +70,10 @@ def prove_scores(
                 f"{friend.path.name} has {friend.n_entries} entries, the input "
                 f"{span.start + len(expected)}"
             )
+        for name, values in derived.items():
+            first, text = differing(name, values, found[name], "as recomputed")
+            if text:
+                raise ProofError(f"{friend.path.name}: entry {span.start + first}: {text}")
         tolerance = _tolerance(stored)
         difference = np.abs(stored - expected.astype(stored.dtype)).astype(np.float64)
         removed = np.isnan(expected)
@@ -122,8 +135,10 @@ def check_run(friend: Friend, run_id: str, models: Sequence[str]) -> None:
         )
 
 
-def run_scores(run_id: str, friend: Friend, input_path: str | Path, input_tree: str) -> Scores:
-    """Return what computes the scores of any range of entries anew from the input tree.
+def run_scores(
+    run_id: str, friend: Friend, input_path: str | Path, input_tree: str
+) -> Recomputation:
+    """Return what computes scores and derived columns of any entries anew from the input tree.
 
     Everything comes from the run: derived features, missing values, clipping, feature pipeline,
     fold rule and models. From the friend tree comes only the cut it states. Raises RunError for a
@@ -133,6 +148,7 @@ def run_scores(run_id: str, friend: Friend, input_path: str | Path, input_tree: 
     from utils.formats import ntuples, runs
     from utils.stages.prediction.scorer import Scorer, models_of
     from utils.stages.preprocessing import reading
+    from utils.stages.preprocessing.roles import roles_of
 
     run = runs.open_run(run_id)
     scorer = Scorer(run.run_id, models_of(run), run.recipe)
@@ -146,14 +162,17 @@ def run_scores(run_id: str, friend: Friend, input_path: str | Path, input_tree: 
     if fold_rule(friend.metadata) != rule:
         raise ProofError(f"{friend.path.name} has another fold rule than run {run.run_id}")
     info = ntuples.open_tree(Path(input_path).absolute(), input_tree)
-    roles = reading.roles_of(scorer.analysis, misc=())
+    misc = [n for n in friend.metadata["misc"] if n in scorer.analysis.derived_features]
+    roles = roles_of(scorer.analysis, misc)
     entries = reading.Entries(info, roles, friend.metadata["cut"], scorer.analysis.chunk_size)
     source = scorer.ntuple_entries(entries, friend.path.stem)
 
-    def score_entries(span: RowRange) -> Floats:
-        return np.concatenate([scorer.scores(r) for r in replace(source, span=span).rows(rule)])
+    def of(span: RowRange) -> tuple[Floats, Columns]:
+        parts = list(replace(source, span=span).rows(rule))
+        columns = {n: np.concatenate([p.groups["misc_features"][n] for p in parts]) for n in misc}
+        return np.concatenate([scorer.scores(part) for part in parts]), columns
 
-    return score_entries
+    return Recomputation(of, tuple(misc))
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -191,8 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.scores:
             friend = open_friend(given.friend, given.tree)
             tree = given.input_tree or friend.metadata["input"]["tree"]
-            scores = run_scores(given.scores, friend, given.input, tree)
-            largest = prove_scores(given.friend, scores, tree=given.tree)
+            recompute = run_scores(given.scores, friend, given.input, tree)
+            largest = prove_scores(given.friend, recompute, tree=given.tree)
             proof = replace(proof, run_id=given.scores, deviation=largest)
         for note in proof.notes:
             log.warning("note: %s", note)
