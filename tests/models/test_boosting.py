@@ -98,8 +98,6 @@ def test_rows_of_each_model(data: dict[str, Any]) -> None:
         ({"objective": "regression"}, 3, "no class probabilities"),
         ({"objective": "binary"}, 3, "binary, but there are 3 classes"),
         ({"num_class": 4}, 3, "num_class is 4, but there are 3"),
-        ({"num_threads": 4}, 3, "set by the training itself"),
-        ({"n_jobs": 4}, 3, "model_param.n_jobs is set by the training itself"),
         ({"learning_rate": 0.03, "eta": 0.5}, 3, "one parameter of LightGBM.* once, as .*rate"),
     ],
 )

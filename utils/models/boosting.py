@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,8 +21,10 @@ STEPS = "trees"
 PACKAGES: tuple[str, ...] = ("lightgbm",)
 FLAVOR: str | None = "lightgbm"
 
-_OURS = ("num_threads", "verbosity")
-"""Parameters that the training sets itself."""
+_WITHOUT_EFFECT = ("verbosity", "metric_freq", "is_provide_training_metric")
+"""Parameters of LightGBM's command line: the training logs and evaluates in its own way."""
+
+log = logging.getLogger(__name__)
 
 
 def check_features(features: Sequence[str]) -> None:
@@ -103,9 +106,10 @@ def _by_main_name(model_param: Mapping[str, Any]) -> dict[str, Any]:
                 f"model_param.{told[main]} and model_param.{key} are one parameter of LightGBM: "
                 f"give it once, as model_param.{main}"
             )
-        if main in _OURS:
-            raise ConfigError(f"model_param.{key} is set by the training itself: leave it out")
         given[main], told[main] = value, key
+    idle = [told[name] for name in _WITHOUT_EFFECT if given.pop(name, None) is not None]
+    if idle:
+        log.info("Without effect here: %s", ", ".join(f"model_param.{name}" for name in idle))
     return given
 
 

@@ -72,6 +72,10 @@ class PreprocessConfig(AnalysisConfig):
         return samples_to_read(self, listed, self.for_training)
 
 
+_NUM_THREADS = frozenset(("num_threads", "num_thread", "nthread", "nthreads", "n_jobs"))
+"""LightGBM's names of its number of threads, which is one for the whole process."""
+
+
 class TrainConfig(AnalysisConfig):
     """Keys of train.py.
 
@@ -86,6 +90,26 @@ class TrainConfig(AnalysisConfig):
     experiment_name: Text | None = None
     run_name: Text | None = None
     train_metric_every: int | None = Field(None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _threads_of_the_engine(cls, raw: Any) -> Any:
+        """Take `model_param.num_threads` for what it bounds: the threads of the whole command."""
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("model_param"), Mapping):
+            return raw
+        model_param, engine = dict(raw["model_param"]), raw.get("engine") or {}
+        given = {name: model_param.pop(name) for name in _NUM_THREADS & model_param.keys()}
+        bounds = {value for value in given.values() if value is not None and value not in (0, -1)}
+        engine = {"kind": engine} if isinstance(engine, str) else engine
+        if bounds and isinstance(engine, Mapping):
+            bounds |= {engine["n_workers"]} if engine.get("n_workers") is not None else set()
+            if len(bounds) > 1:
+                raise ConfigError(
+                    f"model_param.num_threads and engine.n_workers bound the same threads, and "
+                    f"are {' and '.join(map(str, sorted(bounds)))}: give one of them"
+                )
+            engine = {**engine, "n_workers": bounds.pop()}
+        return {**raw, "model_param": model_param, "engine": engine}
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -115,8 +139,15 @@ class RunStageConfig(Closed):
 
 
 class PredictConfig(RunStageConfig):
-    """Keys of predict.py."""
+    """Keys of predict.py.
 
+    `preprocess_cfg` is the preprocessing file that a predict file may compose, to take values from
+    by interpolation; its feature lists, there or at top level, have to be those of the run.
+    """
+
+    preprocess_cfg: dict[str, Any] = {}
+    cont_features: list[str] | None = None
+    cat_features: list[str] | None = None
     kind: Text
     source: Literal["skims", "ntuples"] = "skims"
     sample_names: list[Text] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,11 @@ class FriendTrees:
         self.datasets: Sequence[str] = config.sample_names
         self._config, self._scorer = config, scorer
 
-    def tasks(self, _: Path, n_threads: int) -> list[Task]:
-        scorer = replace(self._scorer, n_threads=n_threads)
+    def tasks(self, _: Path) -> list[Task]:
         tasks, all_trees = [], []
-        for sample in input_samples(self._config, scorer):
+        for sample in input_samples(self._config, self._scorer):
             trees = [FriendTree(self._config, sample, f, self._folder) for f in sample.files]
-            tasks.append(Task(f"sample {sample.name}", scorer, trees))
+            tasks.append(Task(f"sample {sample.name}", self._scorer, trees))
             all_trees += trees
         _check_paths(all_trees)
         return tasks

@@ -27,6 +27,7 @@ from utils.schema import (
     load,
     nearest,
     project_path,
+    skim_name,
 )
 from utils.stages.prediction.checks import check_same_file, check_skim
 from utils.stages.prediction.rows import RowSource, SkimEntries
@@ -72,7 +73,7 @@ def input_samples(config: PredictConfig, scorer: Scorer) -> list[InputSample]:
     found = []
     for sample in analysis.read_samples:
         if config.source == "skims":
-            name = config.input_filename_template.format(sample_name=sample.name)
+            name = skim_name(config.input_filename_template, sample.name)
             skim = open_skim(skim_folder(config, analysis) / name)
             check_skim(skim, scorer, roles.misc)
             never_trained = all(s["never_trained"] for s in skim.metadata["samples"])
@@ -150,7 +151,8 @@ def prediction_analysis(config: PredictConfig, scorer: Scorer) -> PreprocessConf
     }
     names = list(config.sample_names) or list(known)
     if not names and config.input_path:
-        suffix = config.input_filename_template.split("{sample_name}")[-1]
+        ending = config.input_filename_template.split("{sample_name}")[-1]
+        suffix = skim_name("{sample_name}" + ending, "")
         folder = project_path(config.input_path)
         names = sorted(p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}"))
     if not names:

@@ -14,7 +14,7 @@ from utils.columns.pipeline import FeaturePipeline
 from utils.formats.runs import Run
 from utils.models import scoring
 from utils.models.scoring import FoldModels
-from utils.schema import PredictConfig, PreprocessConfig, Recipe, RunError, load
+from utils.schema import ConfigError, PredictConfig, PreprocessConfig, Recipe, RunError, load
 from utils.stages.prediction.rows import InputRows, NtupleEntries
 from utils.stages.preprocessing import reading
 
@@ -100,6 +100,7 @@ def open_scorer(run: Run, config: PredictConfig) -> Scorer:
         raise RunError(f"the leak audit of run {run.run_id} failed: it must not be used to predict")
     if not config.input_path:
         run.check_year(config.year, "give the input_path of the other year's skims")
+    _check_features(run, config)
     models = models_of(run)
     if models.fingerprints != [m["fingerprint"] for m in recipe.models]:
         raise RunError(
@@ -107,3 +108,18 @@ def open_scorer(run: Run, config: PredictConfig) -> Scorer:
         )
     trained = tuple(run.trained_identities(i) for i in range(len(recipe.models)))
     return Scorer(run.run_id, models, recipe, trained)
+
+
+def _check_features(run: Run, config: PredictConfig) -> None:
+    """Raise ConfigError where a composed preprocessing file has other features than the run."""
+    for key in ("cont_features", "cat_features"):
+        mine = list(run.recipe.analysis[key])
+        for where, its in (
+            (key, getattr(config, key)),
+            (f"preprocess_cfg.{key}", config.preprocess_cfg.get(key)),
+        ):
+            if its is not None and list(its) != mine:
+                raise ConfigError(
+                    f"{where} is [{', '.join(map(str, its))}], but run {run.run_id} was trained "
+                    f"with [{', '.join(mine)}]: leave it out, or name the run's file"
+                )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,15 @@ from utils.formats.friends import score_columns
 from utils.formats.runs import Run
 from utils.formats.skims import Skim, open_skim
 from utils.formats.tables import FEATURE_PREFIX, INFOLD_PREFIX, WEIGHT_PREFIX
-from utils.schema import COMPUTED_COLUMNS, TARGET, InputError, PredictConfig, nearest, project_path
+from utils.schema import (
+    COMPUTED_COLUMNS,
+    TARGET,
+    InputError,
+    PredictConfig,
+    nearest,
+    project_path,
+    skim_name,
+)
 from utils.stages.prediction.checks import check_origin, check_skim
 from utils.stages.prediction.inputs import skim_folder
 from utils.stages.prediction.outputs import Outcome, Scored, Task
@@ -43,10 +51,9 @@ class Tables:
         self.datasets: Sequence[str] = config.sample_names or ["train", "test"]
         self._config, self._scorer = config, scorer
 
-    def tasks(self, scratch: Path, n_threads: int) -> list[Task]:
-        scorer = replace(self._scorer, n_threads=n_threads)
+    def tasks(self, scratch: Path) -> list[Task]:
         tables = [self._table(name, scratch) for name in self.datasets]
-        return [Task(f"table {table.name}", scorer, [table]) for table in tables]
+        return [Task(f"table {table.name}", self._scorer, [table]) for table in tables]
 
     def _table(self, name: str, folder: Path) -> Table:
         config, scorer = self._config, self._scorer
@@ -70,7 +77,7 @@ class Tables:
         if name in known and not self._config.input_path:
             return project_path(known[name])
         folder = skim_folder(self._config, self._scorer.analysis)
-        return folder / self._config.input_filename_template.format(sample_name=name)
+        return folder / skim_name(self._config.input_filename_template, name)
 
     def summary(self, n_outputs: int) -> str:
         return f"Logged {n_outputs} tables under pred/ of run {self._scorer.run_id}"
