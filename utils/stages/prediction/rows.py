@@ -6,8 +6,8 @@ fold, the hash of its identity), is there once, in the order of the input.
 
 from __future__ import annotations
 
-import bisect
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -167,8 +167,7 @@ class SkimEntries(SkimRows):
             read = self.skim.read({"provenance": ["file"]}, RowRange(row, row + 1))
             return int(read["provenance"]["file"][0])
 
-        first = bisect.bisect_left(rows, self.code, key=file_of)
-        return RowRange(first, bisect.bisect_right(rows, self.code, lo=first, key=file_of))
+        return RowRange(*(bisect_left(rows, self.code + i, key=file_of) for i in (0, 1)))
 
     def _as_in_file(self, columns: Columns) -> Columns:
         """Return columns in the file's types: another file of the sample may have widened them."""
