@@ -178,10 +178,11 @@ def _misc(config: PredictConfig, analysis: PreprocessConfig) -> tuple[str, ...]:
     chosen = analysis.misc_features if config.misc_features is None else config.misc_features
     skipped = {*COMPUTED_COLUMNS, *analysis.identity_columns}
     misc = tuple(name for name in chosen if name not in skipped)
-    for name in misc:
+    for name in (*analysis.identity_columns, *misc):
         if name in (FOLD, TRAINED_ON) or name.startswith(PRED_CLASS):
             raise ConfigError(
-                f"misc_features: '{name}' is the name of a branch that predictions make: leave it "
-                f"out, or give it another name in derived_features, for example 'old: {name}'"
+                f"'{name}' is the name of a branch that predictions make: identify events by another "
+                "one, or rename a misc feature in derived_features, for example "
+                f"'old: {name}'"
             )
     return misc

@@ -22,7 +22,15 @@ from utils.formats.friends import score_columns
 from utils.formats.runs import Run
 from utils.formats.skims import Skim, open_skim
 from utils.formats.tables import FEATURE_PREFIX, INFOLD_PREFIX, WEIGHT_PREFIX
-from utils.schema import COMPUTED_COLUMNS, TARGET, InputError, PredictConfig, nearest, project_path
+from utils.schema import (
+    COMPUTED_COLUMNS,
+    TARGET,
+    ConfigError,
+    InputError,
+    PredictConfig,
+    nearest,
+    project_path,
+)
 from utils.stages.prediction.checks import check_origin, check_skim
 from utils.stages.prediction.inputs import skim_folder
 from utils.stages.prediction.outputs import Outcome, Scored, Task
@@ -84,6 +92,11 @@ class Tables:
 def misc_of(chosen: Sequence[str], skim: Skim) -> tuple[str, ...]:
     """Return the misc features a table copies from a skim. Raises InputError for one not there."""
     stored = skim.groups["misc_features"]
+    for name in skim.groups["identity"]:
+        if name in OWN:
+            raise ConfigError(
+                f"events of {skim.path} are identified by '{name}', a column of tables"
+            )
     for name in chosen:
         if name not in {*stored, *COMPUTED_COLUMNS, *skim.groups["identity"]}:
             raise InputError(
