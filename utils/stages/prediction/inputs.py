@@ -181,8 +181,7 @@ def _misc(config: PredictConfig, analysis: PreprocessConfig) -> tuple[str, ...]:
     for name in (*analysis.identity_columns, *misc):
         if name in (FOLD, TRAINED_ON) or name.startswith(PRED_CLASS):
             raise ConfigError(
-                f"'{name}' is the name of a branch that predictions make: identify events by another "
-                "one, or rename a misc feature in derived_features, for example "
-                f"'old: {name}'"
+                f"'{name}' is the name of a branch that predictions make: identify events by "
+                f"another, or rename a misc feature in derived_features, for example 'old: {name}'"
             )
     return misc
