@@ -28,7 +28,7 @@ from utils.schema import (
     nearest,
     project_path,
 )
-from utils.stages.prediction.checks import check_same_file, check_skim
+from utils.stages.prediction.checks import check_same_file, check_skim, check_trained_files
 from utils.stages.prediction.rows import RowSource, SkimEntries
 from utils.stages.prediction.scorer import TRAINED_ON, Scorer
 from utils.stages.preprocessing import reading
@@ -81,6 +81,7 @@ def input_samples(config: PredictConfig, scorer: Scorer) -> list[InputSample]:
         else:
             never_trained, cut = sample.never_trained, config.cut
             files = _ntuples(config, scorer, sample, roles)
+            check_trained_files([f.fingerprint for f in files], {sample.group}, scorer)
         for file in files:
             check_entry_rule(rule, scorer.recipe.files, file.fingerprint, never_trained)
         if rule.n_splits == 1 and sample.group not in groups:
@@ -120,7 +121,7 @@ def _of_skim(
             check_same_file(path, stated, skim)
         span, features = RowRange(0, int(stated["n_entries"])), scorer.models.features
         source = SkimEntries(span, features, skim, config.chunk_size, code, path, roles)
-        fingerprint = {k: v for k, v in stated.items() if k != "types"}
+        fingerprint = {k: v for k, v in stated.items() if k not in ("types", "group")}
         files.append(InputFile(path, fingerprint, source))
     return tuple(files)
 

@@ -114,7 +114,8 @@ def publish(run: Run, kind: OutputKind, workers: Engine) -> None:
         log.info("%s", audit.summary)
         files = {f"pred/{name}": path for o in outcomes for name, path in o.files.items()}
         name = "_".join([kind.name, *sorted(kind.datasets)])[:80]
-        content = {kind.name: [o.entry for o in outcomes], "audit_passed": audit.passed}
+        passed = audit.passed if audit.verdict != "compared nothing" else None
+        content = {kind.name: [o.entry for o in outcomes], "audit_passed": passed}
         run.publish({**files, **_described(temporary, name, audit, content)})
     log.info("%s", kind.summary(len(outcomes)))
 
