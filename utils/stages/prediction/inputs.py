@@ -151,9 +151,9 @@ def prediction_analysis(config: PredictConfig, scorer: Scorer) -> PreprocessConf
     }
     names = list(config.sample_names) or list(known)
     if not names and config.input_path:
-        suffix = config.input_filename_template.split("{sample_name}")[-1]
-        folder = project_path(config.input_path)
-        names = sorted(p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}"))
+        before, _, after = config.input_filename_template.partition("{sample_name}")
+        found = project_path(config.input_path).glob(f"{before}*{after}")
+        names = sorted(p.name.removeprefix(before).removesuffix(after) for p in found)
     if not names:
         raise RunError("the run's analysis names no prediction samples: give sample_names=[...]")
     raw["input_samples"] = [known.get(name, name) for name in names]

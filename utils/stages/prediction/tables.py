@@ -126,7 +126,7 @@ class Table:
                 public = self._public(scorer, rows, scores)
                 writer.append({**public, **self._private(scorer, rows)}, len(public))
             yield Outcome(
-                {path.name: path for path in (csv, parquet)},
+                {f"{self.name}{path.suffix}": path for path in (csv, parquet)},
                 {"name": self.name, "n_events": n_events},
                 [f"{self.name}: {n_events} events scored"],
             )
