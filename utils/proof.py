@@ -14,6 +14,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -111,10 +112,6 @@ def _check_classes(friend: Friend, start: int, expected: Floats, chosen: Array) 
         )
 
 
-def _at(values: Sequence[str], place: int) -> str:
-    return values[place] if place < len(values) else "absent"
-
-
 # --- a run's scores -------------------------------------------------------------------------------
 
 
@@ -123,16 +120,12 @@ def check_run(friend: Friend, run_id: str, models: Sequence[str]) -> None:
     made_by = friend.metadata["run_id"]
     if made_by != run_id:
         raise ProofError(f"{friend.path.name} was made by run {made_by}, not by run {run_id}")
-    stated = list(friend.metadata["models"])
-    if stated != list(models):
-        place = next(
-            (i for i, (a, b) in enumerate(zip(stated, models, strict=False)) if a != b),
-            min(len(stated), len(models)),
-        )
-        raise ProofError(
-            f"{friend.path.name} was made with other models: model {place} is "
-            f"{_at(stated, place)} there and {_at(models, place)} in run {run_id}"
-        )
+    for i, pair in enumerate(zip_longest(friend.metadata["models"], models, fillvalue="absent")):
+        if pair[0] != pair[1]:
+            raise ProofError(
+                f"{friend.path.name} was made with other models: model {i} is {pair[0]} there and "
+                f"{pair[1]} in run {run_id}"
+            )
 
 
 def run_scores(

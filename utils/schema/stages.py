@@ -9,7 +9,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from utils.schema.analysis import AnalysisConfig
-from utils.schema.basics import DEFAULT_KIND, ConfigError, project_path, skim_name
+from utils.schema.basics import (
+    DEFAULT_KIND,
+    ConfigError,
+    pipeline_path,
+    project_path,
+    skim_name,
+)
 from utils.schema.exchange import Sample
 from utils.schema.parts import ClassInfo, Closed, EngineConfig, Template, Text, as_class_ids
 from utils.schema.samples import samples_to_read
@@ -51,11 +57,11 @@ class PreprocessConfig(AnalysisConfig):
     def pipe_file(self) -> Path:
         """The file of the fitted feature pipeline: written for training, read for prediction."""
         if self.for_training:
-            return (self.output_folder / self.pipe_name).with_suffix(".json")
+            return pipeline_path(self.output_folder / self.pipe_name)
         if not (self.input_pipe_file or self.skim_path):
             raise ConfigError("input_pipe_file is not set: name the pipeline that training wrote")
         named = self.input_pipe_file or f"{self.skim_path}/training/{self.pipe_name}"
-        return project_path(named).with_suffix(".json")
+        return pipeline_path(project_path(named))
 
     def skim_file(self, sample_name: str) -> Path:
         return self.output_folder / skim_name(self.output_filename_template, sample_name)

@@ -24,6 +24,7 @@ from predictions import (
 )
 
 from utils.schema import ConfigError, FoldRule, RunError
+from utils.stages.prediction.outputs import write
 
 
 def test_files_of_a_sample_may_have_other_types(
@@ -162,3 +163,26 @@ def test_misc_features_can_not_hide_a_prediction(
     scorer = scorer_of(tmp_path, boosters, MODULO, derived_features={name: "x"})
     with pytest.raises(ConfigError, match=f"'{name}' is the name of a branch that predictions"):
         friend_of(tmp_path, scorer, {"source": "ntuples", "misc_features": [name]})
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        ("{sample_name}/pred.root", "S/pred.root"),
+        ("../{sample_name}.root", "S.root"),
+        ("{sample_name}.v1_pred.root", "S.v1_pred.root"),
+    ],
+)
+def test_friend_trees_keep_their_folders_in_the_run(
+    tmp_path: Path,
+    tree: dict[str, Any],
+    boosters: tuple[lightgbm.Booster, ...],
+    template: str,
+    name: str,
+) -> None:
+    scorer = scorer_of(tmp_path, boosters, MODULO)
+    config = {"source": "ntuples", "output_filename_template": template}
+    config["output_path"] = str(tmp_path / "out" / "in")
+    [outcome], _ = write(friend_task(tmp_path, scorer, config))
+    assert outcome.files == {name: tmp_path / "out" / "in" / template.format(sample_name="S")}
+    assert outcome.entry["friend"] == name

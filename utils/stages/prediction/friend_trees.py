@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from utils.columns.arrays import Columns, Floats
@@ -60,15 +60,15 @@ class FriendTrees:
 
 def _check_paths(trees: Sequence[FriendTree]) -> None:
     """Raise an error where a friend tree would replace an input file or another friend tree."""
-    inputs, outputs = {tree.file.path.resolve() for tree in trees}, [tree.path for tree in trees]
-    for output in outputs:
-        if output.resolve() in inputs:
+    inputs, names = {tree.file.path.resolve() for tree in trees}, [tree.name for tree in trees]
+    for tree in trees:
+        if tree.path.resolve() in inputs:
             raise ConfigError(
-                f"the friend tree {output} would replace an input file: give another output_path "
-                "or output_filename_template"
+                f"the friend tree {tree.path} would replace an input file: give another "
+                "output_path or output_filename_template"
             )
-        if outputs.count(output) > 1:
-            raise InputError(f"two input files would both make {output}: rename one of them")
+        if names.count(tree.name) > 1:
+            raise InputError(f"two input files would both make {tree.path}: rename one of them")
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,22 @@ class FriendTree:
 
     @property
     def path(self) -> Path:
+        return self.folder / self._template
+
+    @property
+    def name(self) -> str:
+        """The name in the run: with the folders of the template, as long as these lead inwards."""
+        path = self._template
+        return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
+
+    @property
+    def _template(self) -> PurePath:
         stem = self.sample.name if len(self.sample.files) == 1 else self.file.path.stem
-        return self.folder / self.config.output_filename_template.format(sample_name=stem)
+        return PurePath(self.config.output_filename_template.format(sample_name=stem))
 
     @contextmanager
     def written(self, scorer: Scorer, scored: Iterable[Scored]) -> Iterator[Outcome]:
-        name, metadata = self.config.output_tree_name or "pred", self._metadata(scorer)
+        tree, metadata = self.config.output_tree_name or "pred", self._metadata(scorer)
         with complete(self.path) as partial:
             with ExitStack() as stack:
                 writer = None
@@ -99,7 +109,7 @@ class FriendTree:
                     branches = self._branches(scorer, rows, scores)
                     if writer is None:
                         types = {name: column.dtype for name, column in branches.items()}
-                        writer = FriendWriter(partial, name, types, metadata)
+                        writer = FriendWriter(partial, tree, types, metadata)
                         stack.enter_context(writer)
                     writer.append(branches)
             proof = prove_alignment(self.file.path, partial, friend_name=self.path.name)
@@ -129,7 +139,7 @@ class FriendTree:
         }
 
     def _outcome(self, proof: Proof) -> Outcome:
-        name = self.path.name
+        name = self.name
         entry = {
             "friend": name,
             "path": portable(self.path),

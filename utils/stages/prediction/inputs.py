@@ -29,7 +29,7 @@ from utils.schema import (
     project_path,
     skim_name,
 )
-from utils.stages.prediction.checks import check_same_file, check_skim
+from utils.stages.prediction.checks import check_same_file, check_skim, check_trained_files
 from utils.stages.prediction.rows import RowSource, SkimEntries
 from utils.stages.prediction.scorer import TRAINED_ON, Scorer
 from utils.stages.preprocessing import reading
@@ -82,6 +82,7 @@ def input_samples(config: PredictConfig, scorer: Scorer) -> list[InputSample]:
         else:
             never_trained, cut = sample.never_trained, config.cut
             files = _ntuples(config, scorer, sample, roles)
+            check_trained_files([f.fingerprint for f in files], {sample.group}, scorer)
         for file in files:
             check_entry_rule(rule, scorer.recipe.files, file.fingerprint, never_trained)
         if rule.n_splits == 1 and sample.group not in groups:
@@ -121,7 +122,7 @@ def _of_skim(
             check_same_file(path, stated, skim)
         span, features = RowRange(0, int(stated["n_entries"])), scorer.models.features
         source = SkimEntries(span, features, skim, config.chunk_size, code, path, roles)
-        fingerprint = {k: v for k, v in stated.items() if k != "types"}
+        fingerprint = {k: v for k, v in stated.items() if k not in ("types", "group")}
         files.append(InputFile(path, fingerprint, source))
     return tuple(files)
 
@@ -151,10 +152,10 @@ def prediction_analysis(config: PredictConfig, scorer: Scorer) -> PreprocessConf
     }
     names = list(config.sample_names) or list(known)
     if not names and config.input_path:
-        ending = config.input_filename_template.split("{sample_name}")[-1]
-        suffix = skim_name("{sample_name}" + ending, "")
-        folder = project_path(config.input_path)
-        names = sorted(p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}"))
+        template = config.input_filename_template
+        before, _, after = skim_name(template, "{sample_name}").partition("{sample_name}")
+        found = project_path(config.input_path).glob(f"{before}*{after}")
+        names = sorted(p.name.removeprefix(before).removesuffix(after) for p in found)
     if not names:
         raise RunError("the run's analysis names no prediction samples: give sample_names=[...]")
     raw["input_samples"] = [known.get(name, name) for name in names]
@@ -180,10 +181,10 @@ def _misc(config: PredictConfig, analysis: PreprocessConfig) -> tuple[str, ...]:
     chosen = analysis.misc_features if config.misc_features is None else config.misc_features
     skipped = {*COMPUTED_COLUMNS, *analysis.identity_columns}
     misc = tuple(name for name in chosen if name not in skipped)
-    for name in misc:
+    for name in (*analysis.identity_columns, *misc):
         if name in (FOLD, TRAINED_ON) or name.startswith(PRED_CLASS):
             raise ConfigError(
-                f"misc_features: '{name}' is the name of a branch that predictions make: leave it "
-                f"out, or give it another name in derived_features, for example 'old: {name}'"
+                f"'{name}' is the name of a branch that predictions make: identify events by "
+                f"another, or rename a misc feature in derived_features, for example 'old: {name}'"
             )
     return misc

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from utils.columns.arrays import Floats
 from utils.columns.audit import LeakAudit, merge_audits
 from utils.formats.runs import Run
-from utils.schema import PROJECT, RunError
+from utils.schema import PROJECT, RunError, short_name
 from utils.stages.prediction.rows import InputRows, RowSource
 from utils.stages.prediction.scorer import Scorer
 from utils.system.engine import Engine, progress
@@ -113,8 +113,9 @@ def publish(run: Run, kind: OutputKind, workers: Engine) -> None:
         audit = merge_audits(audits)
         log.info("%s", audit.summary)
         files = {f"pred/{name}": path for o in outcomes for name, path in o.files.items()}
-        name = "_".join([kind.name, *sorted(kind.datasets)])[:80]
-        content = {kind.name: [o.entry for o in outcomes], "audit_passed": audit.passed}
+        name = short_name("_".join([kind.name, *sorted(kind.datasets)]))
+        passed = audit.passed if audit.verdict != "compared nothing" else None
+        content = {kind.name: [o.entry for o in outcomes], "audit_passed": passed}
         run.publish({**files, **_described(temporary, name, audit, content)})
     log.info("%s", kind.summary(len(outcomes)))
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from utils.columns.arrays import Floats, Mask, RowRange, UInt64
 from utils.columns.audit import LeakAudit, audit_prediction, trained_on
+from utils.columns.identity import group_codes
 from utils.columns.pipeline import FeaturePipeline
 from utils.formats.runs import Run
 from utils.models import scoring
@@ -65,7 +66,10 @@ class Scorer:
 
     def audit(self, rows: InputRows) -> LeakAudit:
         """Return the leak audit of the rows that are scored."""
-        return audit_prediction(self.trained, rows.identity[rows.place], rows.fold[rows.place])
+        recipe, place = self.recipe, rows.place
+        codes = group_codes(recipe.fold, recipe.samples, recipe.files)
+        known = np.isin(rows.group[place], np.array(codes, np.uint64))
+        return audit_prediction(self.trained, rows.identity[place], rows.fold[place], known)
 
     def trained_flag(self, rows: InputRows) -> dict[str, Mask]:
         """Return the column that flags rows the scoring model was trained on.

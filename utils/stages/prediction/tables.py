@@ -25,6 +25,7 @@ from utils.formats.tables import FEATURE_PREFIX, INFOLD_PREFIX, WEIGHT_PREFIX
 from utils.schema import (
     COMPUTED_COLUMNS,
     TARGET,
+    ConfigError,
     InputError,
     PredictConfig,
     nearest,
@@ -91,6 +92,11 @@ class Tables:
 def misc_of(chosen: Sequence[str], skim: Skim) -> tuple[str, ...]:
     """Return the misc features a table copies from a skim. Raises InputError for one not there."""
     stored = skim.groups["misc_features"]
+    for name in skim.groups["identity"]:
+        if name in OWN:
+            raise ConfigError(
+                f"events of {skim.path} are identified by '{name}', a column of tables"
+            )
     for name in chosen:
         if name not in {*stored, *COMPUTED_COLUMNS, *skim.groups["identity"]}:
             raise InputError(
@@ -120,7 +126,7 @@ class Table:
                 public = self._public(scorer, rows, scores)
                 writer.append({**public, **self._private(scorer, rows)}, len(public))
             yield Outcome(
-                {path.name: path for path in (csv, parquet)},
+                {f"{self.name}{path.suffix}": path for path in (csv, parquet)},
                 {"name": self.name, "n_events": n_events},
                 [f"{self.name}: {n_events} events scored"],
             )

@@ -12,11 +12,7 @@ from typing import Any
 import numpy as np
 
 from utils.columns.arrays import Array, Columns, Groups, Integers, RowRange
-from utils.columns.values import (
-    check_finite,
-    count_not_finite,
-    refuse_not_finite,
-)
+from utils.columns.values import check_finite, count_not_finite, refuse_not_finite
 from utils.formats import ntuples
 from utils.schema import (
     COMPUTED_COLUMNS,
