@@ -9,22 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from utils.columns.arrays import Array
 from utils.columns.folds import fold_of
+from utils.formats import ntuples
 from utils.formats.friends import (
     FOLD,
     PRED_CLASS,
     PRED_CLASS_PROBA,
     Friend,
-    find_friend,
     fold_rule,
-    get_tree,
+    iterate,
     iterate_tree,
-    open_root,
+    open_friend,
 )
 from utils.schema import ProofError, nearest
 from utils.system.threads import ahead
@@ -90,27 +89,23 @@ def prove_alignment(
     Raises ProofError with the first entry that is wrong and its values, InputError for files,
     trees or branches that are missing or unreadable.
     """
-    input_path, friend_path = Path(input_path), Path(friend_path)
-    with open_root(friend_path) as ours, open_root(input_path) as theirs:
-        friend, friend_tree = find_friend(ours, friend_path, tree)
-        name = input_tree or friend.metadata["input"]["tree"]
-        source_tree = get_tree(theirs, name, input_path)
-        source = _describe(theirs, source_tree, input_path, name)
-        return _prove(friend, friend_tree, source, source_tree, friend_name, checks, chunk_entries)
+    friend = open_friend(friend_path, tree)
+    name = input_tree or friend.metadata["input"]["tree"]
+    source = ntuples.open_tree(Path(input_path).absolute(), name)
+    return _prove(friend, source, friend_name, checks, chunk_entries)
 
 
 def _prove(
     friend: Friend,
-    friend_tree: Any,
-    source: _Input,
-    source_tree: Any,
+    source: ntuples.TreeInfo,
     friend_name: str | None,
     checks: Sequence[str],
     chunk_entries: int,
 ) -> Proof:
     input_path, rule = source.path, fold_rule(friend.metadata)
     identity = tuple(friend.metadata["identity"])
-    copied = [name for name in friend.metadata["misc"] if name in source.branches]
+    known = {*source.branches, *source.unreadable, *source.shared}
+    copied = [name for name in friend.metadata["misc"] if name in known]
     # A friend's word on what identifies events is not taken for the columns of its folds.
     folding = [name for name in rule.columns if name in friend.branches]
     compared = tuple(dict.fromkeys([*identity, *folding, *copied]))
@@ -127,11 +122,11 @@ def _prove(
     distinct = _Neighbours()
     n_scored = 0
     wanted = list(dict.fromkeys([*compared, *rule.columns]))
-    theirs = iterate_tree(source_tree, input_path, wanted, chunk_entries)
+    theirs = iterate_tree(source, wanted, chunk_entries)
     of_choice = [name for name in [PRED_CLASS_PROBA] if name in friend.branches]
     stored = [*compared, FOLD, PRED_CLASS, *of_choice, *probabilities]
     all_scored = not (friend.metadata["cut"] or "").strip()
-    ours = iterate_tree(friend_tree, friend.path, stored, chunk_entries)
+    ours = iterate(friend.path, friend.tree, stored, chunk_entries)
     pairs = zip(ahead(theirs), ahead(ours), strict="length" in checks)
     for (start, stop, expected), (_, _, found) in pairs:
         wrong: list[tuple[int, str]] = []
@@ -157,28 +152,10 @@ def _prove(
 # --- parts of the proof --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Input:
-    path: Path
-    tree: str
-    n_entries: int
-    branches: tuple[str, ...]
-    fingerprint: Mapping[str, Any]
-
-
-def _describe(file: Any, found: Any, path: Path, tree: str) -> _Input:
-    n_entries = int(found.num_entries)
-    fingerprint = {
-        "size": path.stat().st_size,
-        "uuid": str(file.file.uuid),
-        "n_entries": n_entries,
-    }
-    return _Input(path, tree, n_entries, tuple(found.keys()), fingerprint)
-
-
 def _check_branches(
-    friend: Friend, source: _Input, compared: Sequence[str], own: Sequence[str]
+    friend: Friend, source: ntuples.TreeInfo, compared: Sequence[str], own: Sequence[str]
 ) -> None:
+    where = f"{friend.path.name} is not a friend of {source.path.name}"
     for name in [*compared, *own]:
         if name not in friend.branches:
             raise ProofError(
@@ -186,18 +163,21 @@ def _check_branches(
             )
     for name in [*compared, *fold_rule(friend.metadata).columns]:
         if name not in source.branches:
+            raise ProofError(f"{where}: {source.why_not(name)}")
+        shape = source.branches[name].shape
+        if shape:
+            n_values = int(np.prod(shape))
             raise ProofError(
-                f"{friend.path.name} is not a friend of {source.path.name}: its column '{name}' is "
-                f"no branch of tree '{source.tree}'; {nearest(name, source.branches)}"
+                f"{where}: '{name}' has {n_values} values in the input and one in the friend"
             )
 
 
-def _fingerprint_notes(friend: Friend, source: _Input) -> list[str]:
-    stated = friend.metadata["input"]
+def _fingerprint_notes(friend: Friend, source: ntuples.TreeInfo) -> list[str]:
+    stated, now = friend.metadata["input"], ntuples.fingerprint(source)
     changed = [
-        f"{key} {stated.get(key)}, now {now}"
-        for key, now in source.fingerprint.items()
-        if stated.get(key) != now
+        f"{key} {stated.get(key)}, now {now[key]}"
+        for key in ("size", "uuid", "n_entries")
+        if stated.get(key) != now[key]
     ]
     if not changed:
         return []
@@ -211,8 +191,6 @@ def _differing(name: str, expected: Array, found: Array) -> tuple[int, str]:
     """Return the first row where two columns differ in a bit, and its values; else no text."""
     if expected.dtype != found.dtype:
         return 0, f"'{name}' is {expected.dtype} in the input and {found.dtype} in the friend"
-    if expected.ndim != 1:
-        return 0, f"'{name}' has {expected[0].size} values in the input and one in the friend"
     n_rows = min(len(expected), len(found))
     bits = f"u{expected.dtype.itemsize}"
     differ = np.ascontiguousarray(expected[:n_rows]).view(bits) != np.ascontiguousarray(

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from utils.columns.arrays import Array
+from utils.formats import ntuples
 from utils.schema import FILLER_CLASS, FoldRule, InputError, ProofError, nearest
 from utils.system.files import complete
 from utils.system.libraries.rootfiles import uproot
@@ -242,33 +243,46 @@ def open_friend(path: str | Path, tree: str | None = None) -> Friend:
 
     Raises InputError if the file, the tree or its metadata are missing or unreadable.
     """
-    path = Path(path)
-    with open_root(path) as file:
-        return find_friend(file, path, tree)[0]
+    path = Path(path).absolute()
+    tree, metadata = _read_metadata(path, tree)
+    info = ntuples.open_tree(path, tree)
+    return Friend(path, tree, info.n_entries, info.branches, metadata)
 
 
-def find_friend(file: Any, path: Path, tree: str | None) -> tuple[Friend, Any]:
-    """Return the friend tree of an open file, described and as uproot has it."""
-    named = [key.removesuffix(SUFFIX) for key in _names(file) if key.endswith(SUFFIX)]
+def _read_metadata(path: Path, tree: str | None) -> tuple[str, dict[str, Any]]:
+    """Return the name of the friend tree in a file, and its metadata."""
+    ntuples.check_header(path)
+    try:
+        with uproot.open({str(path): None}, object_cache=None, array_cache=None) as file:
+            keys = file.keys(recursive=True, cycle=False)
+            named = [key.removesuffix(SUFFIX) for key in keys if key.endswith(SUFFIX)]
+            tree = _chosen(named, tree, path)
+            text = str(file[tree + SUFFIX])
+    except InputError:
+        raise
+    except Exception as error:  # a file may be broken in more ways than uproot has exceptions for
+        raise InputError(f"{path} cannot be read: {ntuples.cause(error)}") from error
+    where = f"'{tree}{SUFFIX}' of {path.name}"
+    try:
+        metadata = json.loads(text)
+    except ValueError:
+        raise InputError(f"{where} is not JSON") from None
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise InputError(f"{where} does not describe a '{FORMAT}'")
+    _check_metadata(metadata, where)
+    return tree, metadata
+
+
+def _chosen(named: Sequence[str], tree: str | None, path: Path) -> str:
     if not named:
         raise InputError(
             f"{path.name} holds no '<tree>{SUFFIX}': it is no friend tree written by predict.py"
         )
-    if tree is None:
-        if len(named) > 1:
-            raise InputError(f"{path.name} holds {', '.join(named)}: choose one with --tree")
-        tree = named[0]
-    elif tree not in named:
+    if tree is None and len(named) > 1:
+        raise InputError(f"{path.name} holds {', '.join(named)}: choose one with --tree")
+    if tree is not None and tree not in named:
         raise InputError(f"no friend tree '{tree}' in {path.name}; {nearest(tree, named)}")
-    try:
-        metadata = json.loads(str(file[tree + SUFFIX]))
-    except ValueError:
-        raise InputError(f"'{tree}{SUFFIX}' of {path.name} is not JSON") from None
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise InputError(f"'{tree}{SUFFIX}' of {path.name} does not describe a '{FORMAT}'")
-    _check_metadata(metadata, f"'{tree}{SUFFIX}' of {path.name}")
-    found = get_tree(file, tree, path)
-    return Friend(path, tree, int(found.num_entries), _dtypes(found), metadata), found
+    return tree or named[0]
 
 
 _TEXTS = ("identity", "misc", "probabilities", "models")
@@ -304,87 +318,20 @@ def iterate(
 ) -> Iterator[tuple[int, int, dict[str, Array]]]:
     """Yield `(start, stop, columns)` through a tree, friend or input, in their stored dtypes.
 
-    At most `chunk_entries` entries are in memory. Raises InputError for what is missing or
-    unreadable.
+    At most `chunk_entries` entries are in memory, and the next ones being read. Raises InputError
+    for what is missing or unreadable.
     """
-    path = Path(path)
-    with open_root(path) as file:
-        yield from iterate_tree(get_tree(file, tree, path), path, names, chunk_entries)
+    yield from iterate_tree(ntuples.open_tree(Path(path).absolute(), tree), names, chunk_entries)
 
 
 def iterate_tree(
-    found: Any, path: Path, names: Sequence[str], chunk_entries: int
+    info: ntuples.TreeInfo, names: Sequence[str], chunk_entries: int
 ) -> Iterator[tuple[int, int, dict[str, Array]]]:
-    """Yield what `iterate` does, through an open tree."""
-    known = found.keys()
+    """Yield what `iterate` does, through a tree that was opened."""
     for name in names:
-        if name not in known:
-            raise InputError(
-                f"no branch '{name}' in tree '{found.name}' of {path.name}; {nearest(name, known)}"
-            )
-    n_entries = int(found.num_entries)
-    if not names:
-        for start in range(0, n_entries, chunk_entries):
-            yield start, min(start + chunk_entries, n_entries), {}
-        return
-    start = 0
-    chunks = found.iterate(list(names), step_size=chunk_entries, library="np")
-    while True:
-        try:
-            read = next(chunks, None)
-            columns = {name: read[name] for name in names} if read is not None else None
-        except Exception as error:  # uproot raises many kinds on a damaged basket
-            raise InputError(
-                f"tree '{found.name}' of {path.name} cannot be read: {_first_line(error)}"
-            ) from error
-        if columns is None:
-            return
-        stop = start + len(columns[names[0]])
-        yield start, stop, columns
-        start = stop
-
-
-def open_root(path: Path) -> Any:
-    """Return the open ROOT file (a context manager), or raise InputError."""
-    if not path.is_file():
-        raise InputError(f"no such file: {path}")
-    try:
-        return uproot.open(path, object_cache=None, array_cache=None)
-    except Exception as error:  # a file may be broken in more ways than uproot has exceptions for
-        raise InputError(f"{path} is no readable ROOT file: {_first_line(error)}") from error
-
-
-def get_tree(file: Any, tree: str, path: Path) -> Any:
-    """Return tree `tree` (TTree or RNTuple) of an open file, its highest cycle."""
-    trees = tree_names(file)
-    if tree not in trees:
-        raise InputError(f"no tree '{tree}' in {path.name}; {nearest(tree, trees)}")
-    try:
-        return file[tree]
-    except Exception as error:
-        raise InputError(
-            f"tree '{tree}' of {path.name} cannot be read: {_first_line(error)}"
-        ) from error
-
-
-def tree_names(file: Any) -> list[str]:
-    """Return the names of all trees of an open file, without cycles."""
-    kinds = ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")
-    classes = file.classnames(recursive=True, cycle=False)
-    return [name for name, kind in classes.items() if kind in kinds]
-
-
-def _names(file: Any) -> list[str]:
-    return list(file.keys(recursive=True, cycle=False))
-
-
-def _dtypes(tree: Any) -> dict[str, np.dtype[Any]]:
-    return {
-        branch.name: np.dtype(branch.interpretation.numpy_dtype).newbyteorder("=")
-        for branch in tree.branches
-    }
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no details'}"
+        if name not in info.branches:
+            raise InputError(info.why_not(name))
+    for chunk in ntuples.stream(
+        info, columns=list(names), cuts=[None], chunk_entries=chunk_entries, n_threads=1
+    ):
+        yield chunk.start, chunk.stop, chunk.selections[0].columns
