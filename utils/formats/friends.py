@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from utils.columns.arrays import Array
 from utils.formats import ntuples
-from utils.schema import FILLER_CLASS, FoldRule, InputError, ProofError, nearest
+from utils.schema import FILLER_CLASS, NOT_IN_BRANCHES, FoldRule, InputError, ProofError, nearest
 from utils.system.files import complete
 from utils.system.libraries.rootfiles import uproot
 
@@ -215,7 +215,7 @@ class FriendWriter:
 
 
 def _check_branch(name: str, dtype: np.dtype[Any], path: Path) -> None:
-    if set(name) & set("[](){}:/ ,"):
+    if set(name) & set(NOT_IN_BRANCHES):
         raise InputError(
             f"'{name}' can't be a branch of {path.name}: ROOT would read it as something else; "
             f"give it a name in derived_features, for example 'first: {name}'"

@@ -10,6 +10,7 @@ from utils.schema.analysis import AnalysisConfig
 from utils.schema.basics import (
     COMPUTED_COLUMNS,
     FILLER_CLASS,
+    NOT_IN_BRANCHES,
     PHYSICS_WEIGHT,
     PROJECT,
     TARGET,
@@ -40,6 +41,7 @@ from utils.schema.stages import EvaluateConfig, PredictConfig, PreprocessConfig,
 __all__ = [
     "COMPUTED_COLUMNS",
     "FILLER_CLASS",
+    "NOT_IN_BRANCHES",
     "PHYSICS_WEIGHT",
     "PROJECT",
     "TARGET",

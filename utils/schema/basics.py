@@ -23,6 +23,10 @@ FILLER_CLASS = -1
 """`pred_class` of an entry that a cut removed, and the target of an event of unknown class."""
 
 
+NOT_IN_BRANCHES = "[](){}:/ ,"
+"""What ROOT would read as something else in the name of a friend tree's branch."""
+
+
 class PipelineError(Exception):
     """A mistake the user can mend; its text is one line: what is wrong, where, what to do."""
 
