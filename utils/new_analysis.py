@@ -429,7 +429,7 @@ def _samples(stems: Mapping[str, Sight], simulated: Sequence[str]) -> list[str]:
 
 def _missing(values: Sequence[float]) -> list[str]:
     texts = ", ".join(".nan" if np.isnan(m) else f"{m:g}" for m in values)
-    return _if(values, f"missing: {{values: [{texts}], to: nan}}  # LightGBM is given NaN")
+    return _if(values, f"missing: {{values: [{texts}], to: nan}}  # models are given NaN")
 
 
 def _physics_weight(name: str | None, sights: Sequence[Sight]) -> str:

@@ -151,7 +151,8 @@ def test_the_sign_of_zero_and_the_bits_of_nan_count(tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     n=st.integers(2, 60),

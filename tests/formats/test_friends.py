@@ -194,7 +194,7 @@ def test_pred_class_is_decided_before_rounding() -> None:
     assert friends.score_columns(close, ["a", "b"], double_precision=True)["b"] == 0.5 + 1e-12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_selection_of_any_range_is_placed(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, 2**40))

@@ -9,6 +9,7 @@ refused with its nearest relative, unless an interpolation refers to it (a user'
 from utils.schema.analysis import AnalysisConfig
 from utils.schema.basics import (
     COMPUTED_COLUMNS,
+    DEFAULT_KIND,
     FILLER_CLASS,
     NOT_IN_BRANCHES,
     PHYSICS_WEIGHT,
@@ -22,6 +23,7 @@ from utils.schema.basics import (
     nearest,
     portable,
     project_path,
+    skim_name,
     slug,
     unique_slugs,
 )
@@ -40,6 +42,7 @@ from utils.schema.stages import EvaluateConfig, PredictConfig, PreprocessConfig,
 
 __all__ = [
     "COMPUTED_COLUMNS",
+    "DEFAULT_KIND",
     "FILLER_CLASS",
     "NOT_IN_BRANCHES",
     "PHYSICS_WEIGHT",
@@ -70,6 +73,7 @@ __all__ = [
     "nearest",
     "portable",
     "project_path",
+    "skim_name",
     "slug",
     "undeclared_keys",
     "unique_slugs",

@@ -159,8 +159,8 @@ def _check_features(config: AnalysisConfig) -> None:
             )
         if set(name) & set(NOT_IN_BRANCHES):
             raise ConfigError(
-                f"'{name}' identifies events, but no branch of a friend tree can be called so: ROOT "
-                "would read it as something else; rename it, or write its leaf's name"
+                f"'{name}' identifies events, but no branch of a friend tree can be called so: "
+                "ROOT would read it as something else; rename it, or write its leaf's name"
             )
     reserved = sorted(set(COMPUTED_COLUMNS) & {*config.cont_features, *config.cat_features})
     if reserved:
@@ -168,37 +168,12 @@ def _check_features(config: AnalysisConfig) -> None:
             f"{', '.join(reserved)} is computed by preprocessing and gives the class away: "
             "it can be in misc_features, never a feature"
         )
-    _check_trainable(config)
-
-
-_NOT_IN_NAMES = '",:[]{}'
-"""What LightGBM refuses in the name of a feature, beside what ends a line."""
-
-
-def _check_trainable(config: AnalysisConfig) -> None:
-    """Refuse names that the files of a model can't hold, or can't tell apart."""
     components = [n for n in config.cat_features if re.fullmatch(r"pca_\d+", n)]
     if config.pca is not None and components:
         raise ConfigError(
             f"cat_features: '{components[0]}' is also the name of a component of pca: give it "
             "another one in derived_features"
         )
-    untransformed = config.cont_features if config.pca is None else []
-    told: dict[str, str] = {}
-    for name in config.training_features or [*untransformed, *config.cat_features]:
-        if not name.isprintable() or set(name) & set(_NOT_IN_NAMES) or not name.strip():
-            example = re.sub(r"\W+", "_", name).strip("_") or "name"
-            raise ConfigError(
-                f"feature {name!r}: a model's file holds no name with one of {_NOT_IN_NAMES} or a "
-                f"sign that is not printed: name it in derived_features, for example '{example}: "
-                f"{name}', and train on that"
-            )
-        first = told.setdefault(name.replace(" ", "_"), name)
-        if first != name:
-            raise ConfigError(
-                f"features '{first}' and '{name}' have one name in a model's file, where a blank "
-                "is written as _: train on one of them, or name one in derived_features"
-            )
 
 
 def _check_classes(config: AnalysisConfig) -> None:
