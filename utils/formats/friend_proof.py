@@ -16,14 +16,13 @@ from utils.columns.arrays import Array
 from utils.columns.folds import fold_of
 from utils.formats import ntuples
 from utils.formats.friends import (
-    FOLD,
-    PRED_CLASS,
-    PRED_CLASS_PROBA,
+    BranchNames,
     Friend,
     fold_rule,
     iterate,
     iterate_tree,
     open_friend,
+    stated_names,
 )
 from utils.schema import ProofError, nearest
 from utils.system.threads import ahead
@@ -116,8 +115,8 @@ def _prove(
     # A friend's word on what identifies events is not taken for the columns of its folds.
     folding = [name for name in rule.columns if name in friend.branches]
     compared = tuple(dict.fromkeys([*identity, *folding, *copied]))
-    probabilities = list(friend.metadata["probabilities"])
-    _check_branches(friend, source, compared, [FOLD, PRED_CLASS, *probabilities])
+    names = stated_names(friend.metadata)
+    _check_branches(friend, source, compared, [names.fold, names.pred_class, *names.probabilities])
     where = f"{friend_name or friend.path.name} is not a friend of {input_path.name}"
     if "length" in checks and friend.n_entries != source.n_entries:
         raise ProofError(
@@ -130,8 +129,8 @@ def _prove(
     n_scored = 0
     wanted = list(dict.fromkeys([*compared, *rule.columns]))
     theirs = iterate_tree(source, wanted, chunk_entries)
-    of_choice = [name for name in [PRED_CLASS_PROBA] if name in friend.branches]
-    stored = [*compared, FOLD, PRED_CLASS, *of_choice, *probabilities]
+    of_choice = [name for name in [names.pred_class_proba] if name in friend.branches]
+    stored = [*compared, names.fold, names.pred_class, *of_choice, *names.probabilities]
     all_scored = not (friend.metadata["cut"] or "").strip()
     ours = iterate(friend.path, friend.tree, stored, chunk_entries)
     pairs = zip(ahead(theirs), ahead(ours), strict="length" in checks)
@@ -141,15 +140,17 @@ def _prove(
             wrong += [differing(name, expected[name], found[name]) for name in compared]
         if "fold" in checks:
             fold = fold_of(rule, expected, rows.numbers)
-            wrong.append(differing(FOLD, fold[: len(found[FOLD])], found[FOLD]))
+            stated = found[names.fold]
+            origin = "by the input's identity"
+            wrong.append(differing(names.fold, fold[: len(stated)], stated, origin))
         if "scores" in checks:
-            wrong.append(_inconsistent(found, probabilities, all_scored))
+            wrong.append(_inconsistent(found, names, all_scored))
         contradictions = [(row, text) for row, text in wrong if text]
         if contradictions:
             row, text = min(contradictions, key=lambda found: found[0])
             raise ProofError(f"{where}: entry {rows.start + row}: {text}")
         distinct.add({name: expected[name] for name in identity})
-        n_scored += int(np.count_nonzero(found[PRED_CLASS] >= 0))
+        n_scored += int(np.count_nonzero(found[names.pred_class] >= 0))
     notes += distinct.notes(identity)
     derived = tuple(name for name in misc if name not in source.branches)
     return Proof(
@@ -210,29 +211,28 @@ def differing(
     if not differ.any():
         return n_rows, ""
     row = int(np.argmax(differ))
-    origin = "by the input's identity" if name == FOLD else origin
     return row, f"'{name}' is {expected[row]!s} {origin} and {found[row]!s} in the friend"
 
 
 def _inconsistent(
-    found: Mapping[str, Array], names: Sequence[str], all_scored: bool
+    found: Mapping[str, Array], names: BranchNames, all_scored: bool
 ) -> tuple[int, str]:
     """Return the first row whose scores contradict each other, and how; else no text.
 
     With `all_scored`, where no cut is stated, a filler is a contradiction too.
     """
-    scores = np.stack([found[name] for name in names], axis=1).astype(np.float64)
-    chosen = found[PRED_CLASS]
+    scores = np.stack([found[name] for name in names.probabilities], axis=1).astype(np.float64)
+    chosen = found[names.pred_class]
     scored = chosen >= 0
     # Rounding to float32 keeps the order, so the largest score before it is still the largest.
-    place = np.clip(chosen, 0, len(names) - 1)[:, None]
+    place = np.clip(chosen, 0, len(names.probabilities) - 1)[:, None]
     largest = np.take_along_axis(scores, place, axis=1)[:, 0]
     with np.errstate(invalid="ignore"):
         good = (np.abs(scores.sum(axis=1) - 1) < 1e-5) & (scores.min(axis=1) >= 0)
-        good &= (largest == scores.max(axis=1)) & (chosen < len(names))
+        good &= (largest == scores.max(axis=1)) & (chosen < len(names.probabilities))
     good = np.where(scored, good, np.isnan(scores).all(axis=1) & (chosen == -1))
-    if PRED_CLASS_PROBA in found:
-        best = found[PRED_CLASS_PROBA]
+    if names.pred_class_proba in found:
+        best = found[names.pred_class_proba]
         good &= np.where(scored, best == scores.max(axis=1), np.isnan(best))
     if good.all() and all_scored and not scored.all():
         row = int(np.argmin(scored))
@@ -240,9 +240,11 @@ def _inconsistent(
     if good.all():
         return len(good), ""
     row = int(np.argmin(good))
-    values = ", ".join(str(found[name][row]) for name in names)
-    best_is = f" of {found[PRED_CLASS_PROBA][row]!s}" if PRED_CLASS_PROBA in found else ""
-    return row, f"scores {values} with pred_class {chosen[row]!s}{best_is} contradict each other"
+    values = ", ".join(str(found[name][row]) for name in names.probabilities)
+    with_class = f"{names.pred_class} {chosen[row]!s}"
+    if names.pred_class_proba in found:
+        with_class += f" of {found[names.pred_class_proba][row]!s}"
+    return row, f"scores {values} with {with_class} contradict each other"
 
 
 class _Neighbours:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,32 +25,83 @@ from utils.system.files import complete
 from utils.system.libraries.rootfiles import uproot
 
 FORMAT = "friend tree 1"
-FOLD = "fold"
-PRED_CLASS = "pred_class"
-PRED_CLASS_PROBA = "pred_class_proba"
 SUFFIX = "_metadata"
 
 BASKET_ENTRIES = 100_000
 """Entries per basket: rows appended in smaller pieces are collected up to this many."""
 
 
+# --- names ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BranchNames:
+    """What the branches are called that a friend tree adds to its input's.
+
+    `probabilities` are those of the classes, in class order. With one fold `trained_on` flags the
+    rows that the model was trained on.
+    """
+
+    probabilities: tuple[str, ...]
+    fold: str = "fold"
+    pred_class: str = "pred_class"
+    pred_class_proba: str = "pred_class_proba"
+    trained_on: str = "trained_on"
+
+    @property
+    def own(self) -> dict[str, str]:
+        """The names of all but the probabilities, as metadata hold them."""
+        return {f.name: getattr(self, f.name) for f in fields(self)[1:]}
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.own.values(), *self.probabilities)
+
+
+def branch_names(n_classes: int, prefix: str = "") -> BranchNames:
+    """Return the names for so many classes, each with `prefix` before it."""
+    own = {key: prefix + name for key, name in BranchNames(()).own.items()}
+    return BranchNames(tuple(f"{prefix}pred_class_{i}_proba" for i in range(n_classes)), **own)
+
+
+def stated_names(metadata: Mapping[str, Any]) -> BranchNames:
+    """Return the names that a friend tree's metadata state; the first friend trees stated none."""
+    return BranchNames(tuple(metadata["probabilities"]), **metadata.get("branches", {}))
+
+
+def friend_stems(sample: str, files: Sequence[Path]) -> list[str]:
+    """Return what `{sample_name}` stands for in the name of the friend tree of each file.
+
+    That of a sample's only file is the sample's name. Of several it is the file's name, behind as
+    much of its folder as no other file of the sample shares, and behind the sample's name unless it
+    starts so: it depends on nothing but the sample.
+    """
+    if len(files) == 1:
+        return [sample]
+    stems = [path.stem for path in files]
+    for depth in range(2, max(len(path.parts) for path in files)):
+        if len(set(stems)) == len(stems):
+            break
+        stems = ["_".join([*path.parts[-depth:-1], path.stem]) for path in files]
+    return [stem if stem.startswith(sample) else f"{sample}_{stem}" for stem in stems]
+
+
 # --- rows ----------------------------------------------------------------------------------------
 
 
 def score_columns(
-    probabilities: NDArray[np.float64], names: Sequence[str], double_precision: bool = False
+    probabilities: NDArray[np.float64], names: BranchNames, double_precision: bool = False
 ) -> dict[str, Array]:
     """Return the columns of scores: one per class, `pred_class` and `pred_class_proba`.
 
-    `probabilities` is `(n, n_classes)`, NaN in rows without scores, and `names` are the branches of
-    the classes. `pred_class` (int32) is the most probable class before rounding to float32, the
-    first of several, and -1 without scores.
+    `probabilities` is `(n, n_classes)`, NaN in rows without scores. `pred_class` (int32) is the
+    most probable class before rounding to float32, the first of several, and -1 without scores.
     """
     stored = probabilities.astype(np.float64 if double_precision else np.float32)
     scored = ~np.isnan(probabilities[:, 0])
     chosen = np.where(scored, np.argmax(probabilities, axis=1), FILLER_CLASS).astype(np.int32)
-    columns: dict[str, Array] = {name: stored[:, i].copy() for i, name in enumerate(names)}
-    return {**columns, PRED_CLASS: chosen, PRED_CLASS_PROBA: stored.max(axis=1)}
+    columns: dict[str, Array] = {n: stored[:, i].copy() for i, n in enumerate(names.probabilities)}
+    return {**columns, names.pred_class: chosen, names.pred_class_proba: stored.max(axis=1)}
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -63,7 +114,7 @@ def friend_metadata(
     models: Sequence[str],
     rule: FoldRule,
     identity: Sequence[str],
-    probabilities: Sequence[str],
+    names: BranchNames,
     misc: Sequence[str] = (),
     cut: str | None = None,
     **more: Any,
@@ -72,7 +123,7 @@ def friend_metadata(
 
     `input_file` is the input's fingerprint (base name, size, UUID, tree, entries), `models` the
     fingerprints of the run's models in fold order, `identity` and `misc` the branches copied from
-    the input, `probabilities` the branches of the classes in class order. `more` is kept as it is.
+    the input, `names` the others. `more` is kept as it is.
     """
     return {
         "format": FORMAT,
@@ -86,7 +137,8 @@ def friend_metadata(
         },
         "identity": list(identity),
         "misc": list(misc),
-        "probabilities": list(probabilities),
+        "probabilities": list(names.probabilities),
+        "branches": names.own,
         "cut": cut,
         **more,
     }
@@ -116,7 +168,7 @@ class FriendWriter:
         self.path = Path(path)
         self.branches = {name: np.dtype(dtype) for name, dtype in branches.items()}
         for name, dtype in self.branches.items():
-            _check_branch(name, dtype, self.path)
+            check_branch(name, self.path.name, dtype)
         self.n_entries = 0
         self._tree_name = tree_name
         self._metadata = json.dumps(metadata, allow_nan=False)
@@ -180,14 +232,16 @@ class FriendWriter:
             self._file[self._tree_name + SUFFIX] = self._metadata
 
 
-def _check_branch(name: str, dtype: np.dtype[Any], path: Path) -> None:
+def check_branch(name: str, where: str, dtype: DTypeLike = np.float32) -> None:
+    """Raise InputError where a friend tree can have no branch of this name and type."""
     if set(name) & set(NOT_IN_BRANCHES):
         raise InputError(
-            f"'{name}' can't be a branch of {path.name}: ROOT would read it as something else; "
+            f"'{name}' can't be a branch of {where}: ROOT would read it as something else; "
             f"give it a name in derived_features, for example 'first: {name}'"
         )
+    dtype = np.dtype(dtype)
     if dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype == np.float16:
-        raise InputError(f"branch '{name}' of {path.name} cannot be written as {dtype}")
+        raise InputError(f"branch '{name}' of {where} cannot be written as {dtype}")
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -266,6 +320,7 @@ def _check_metadata(metadata: Mapping[str, Any], where: str) -> None:
         and _are_texts(rule.get("columns"))
         and isinstance(rule.get("n_splits"), int)
         and rule["n_splits"] >= 1,
+        "branches": _are_branches(metadata.get("branches", {})),
         **{key: _are_texts(metadata.get(key)) for key in _TEXTS},
     }
     if not metadata.get("probabilities"):
@@ -273,6 +328,11 @@ def _check_metadata(metadata: Mapping[str, Any], where: str) -> None:
     for key, is_good in good.items():
         if not is_good:
             raise InputError(f"{where} is damaged: its '{key}' is missing or wrong; predict again")
+
+
+def _are_branches(value: Any) -> bool:
+    known = BranchNames(()).own
+    return isinstance(value, dict) and set(value) <= set(known) and _are_texts([*value.values()])
 
 
 def _are_texts(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -9,8 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from utils.columns.arrays import Columns, Floats
+from utils.formats import ntuples
 from utils.formats.friend_proof import Proof, prove_alignment
-from utils.formats.friends import FOLD, FriendWriter, friend_metadata, score_columns
+from utils.formats.friends import (
+    BranchNames,
+    FriendWriter,
+    branch_names,
+    check_branch,
+    friend_metadata,
+    friend_stems,
+    score_columns,
+)
 from utils.formats.runs import Run
 from utils.schema import ConfigError, InputError, PredictConfig, portable, project_path
 from utils.stages.prediction.inputs import InputFile, InputSample, input_samples
@@ -18,6 +28,8 @@ from utils.stages.prediction.outputs import Outcome, Scored, Task
 from utils.stages.prediction.rows import InputRows, RowSource
 from utils.stages.prediction.scorer import Scorer
 from utils.system.files import complete
+
+log = logging.getLogger(__name__)
 
 
 class FriendTrees:
@@ -32,8 +44,17 @@ class FriendTrees:
     def tasks(self, _: Path, n_threads: int) -> list[Task]:
         scorer = replace(self._scorer, n_threads=n_threads)
         tasks, all_trees = [], []
-        for sample in input_samples(self._config, scorer):
-            trees = [FriendTree(self._config, sample, f, self._folder) for f in sample.files]
+        names = branch_names(scorer.models.n_classes, self._config.output_branch_prefix)
+        samples = input_samples(self._config, scorer)
+        for name in [*names.all, *samples[0].misc, *scorer.analysis.identity_columns]:
+            check_branch(name, "a friend tree")
+        _tell_of_hidden(samples, names)
+        for sample in samples:
+            stems = friend_stems(sample.name, [f.path for f in sample.files])
+            trees = [
+                FriendTree(self._config, sample, file, names, self._path(stem))
+                for file, stem in zip(sample.files, stems, strict=True)
+            ]
             tasks.append(Task(f"sample {sample.name}", scorer, trees))
             all_trees += trees
         _check_paths(all_trees)
@@ -48,6 +69,9 @@ class FriendTrees:
         if not skim_path:
             raise ConfigError("output_path is not set: name the folder the friend trees go to")
         return project_path(skim_path).parent / "friends" / self._scorer.run_id
+
+    def _path(self, stem: str) -> Path:
+        return self._folder / self._config.output_filename_template.format(sample_name=stem)
 
     def summary(self, n_outputs: int) -> str:
         return f"Wrote {n_outputs} friend trees to {self._folder} and logged them under pred/"
@@ -69,26 +93,44 @@ def _check_paths(trees: Sequence[FriendTree]) -> None:
                 "or output_filename_template"
             )
         if outputs.count(output) > 1:
-            raise InputError(f"two input files would both make {output}: rename one of them")
+            raise InputError(
+                f"two input files would both make {output}: let output_filename_template have "
+                "{sample_name} in it, or name the samples otherwise"
+            )
+
+
+def _tell_of_hidden(samples: Sequence[InputSample], names: BranchNames) -> None:
+    """Say which branches of friend trees the input's own hide; a sample's files are alike."""
+    hidden: dict[str, str] = {}
+    for sample in samples:
+        file = sample.files[0]
+        tree = ntuples.open_tree(file.path, file.fingerprint["tree"])
+        known = {*tree.branches, *tree.unreadable, *tree.shared}
+        hidden |= {name: file.path.name for name in names.all if name in known}
+    if hidden:
+        log.warning(
+            "Warning: inputs (%s) have branches named %s themselves, which ROOT reads unless the "
+            "friend's name stands in front (pred.%s): output_branch_prefix=ml_ names the friend's "
+            "ml_%s",
+            ", ".join(dict.fromkeys(hidden.values())),
+            ", ".join(hidden),
+            *[next(iter(hidden))] * 2,
+        )
 
 
 @dataclass(frozen=True)
 class FriendTree:
-    """The friend tree of a file of a sample, to be written to `folder`."""
+    """The friend tree of a file of a sample, its branches and where it is to be."""
 
     config: PredictConfig
     sample: InputSample
     file: InputFile
-    folder: Path
+    names: BranchNames
+    path: Path
 
     @property
     def source(self) -> RowSource:
         return self.file.source
-
-    @property
-    def path(self) -> Path:
-        stem = self.sample.name if len(self.sample.files) == 1 else self.file.path.stem
-        return self.folder / self.config.output_filename_template.format(sample_name=stem)
 
     @contextmanager
     def written(self, scorer: Scorer, scored: Iterable[Scored]) -> Iterator[Outcome]:
@@ -114,7 +156,7 @@ class FriendTree:
             rule=scorer.models.rule,
             identity=scorer.analysis.identity_columns,
             misc=self.sample.misc,
-            probabilities=scorer.probability_names,
+            names=self.names,
             cut=self.sample.cut,
             classes=[c.name for c in scorer.recipe.classes],
             sample=self.sample.name,
@@ -124,9 +166,9 @@ class FriendTree:
         return {
             **rows.groups["identity"],
             **rows.groups["misc_features"],
-            FOLD: rows.fold,
-            **scorer.trained_flag(rows),
-            **score_columns(scores, scorer.probability_names, self.config.double_precision),
+            self.names.fold: rows.fold,
+            **scorer.trained_flag(rows, self.names.trained_on),
+            **score_columns(scores, self.names, self.config.double_precision),
         }
 
     def _outcome(self, proof: Proof) -> Outcome:
