@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,13 +29,25 @@ log = logging.getLogger(__name__)
 
 
 def check_features(features: Sequence[str]) -> None:
-    """Raise ConfigError for a name that a model's text can't hold."""
+    """Raise ConfigError for names that a model's text can't hold, or can't tell apart."""
+    told: dict[str, str] = {}
     for name in features:
-        if set(name) & set('[]{}":,'):
+        if not name.strip() or not name.isprintable() or set(name) & set(_NOT_IN_NAMES):
+            plain = re.sub(r"\W+", "_", name).strip("_") or "first"
             raise ConfigError(
-                f"LightGBM takes no feature named '{name}': name it in derived_features, for "
-                f"example 'first: {name}'"
+                f"LightGBM takes no feature named {name!r}: name it in derived_features, for "
+                f"example '{plain}: {name}'"
             )
+        first = told.setdefault(name.replace(" ", "_"), name)
+        if first != name:
+            raise ConfigError(
+                f"LightGBM takes the features '{first}' and '{name}' for one, since it writes a "
+                "blank as _: train on one of them, or name one in derived_features"
+            )
+
+
+_NOT_IN_NAMES = '[]{}":,'
+"""What LightGBM refuses in the name of a feature, beside what ends a line."""
 
 
 def settings(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Settings:

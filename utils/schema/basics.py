@@ -24,6 +24,9 @@ FILLER_CLASS = -1
 """`pred_class` of an entry that a cut removed, and the target of an event of unknown class."""
 
 
+NOT_IN_BRANCHES = "[](){}:/ ,"
+"""What ROOT would read as something else in the name of a friend tree's branch."""
+
 DEFAULT_KIND = "lightgbm"
 """The kind of model where a training or its recipe names none."""
 

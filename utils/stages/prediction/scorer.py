@@ -39,10 +39,6 @@ class Scorer:
     def pipeline(self) -> FeaturePipeline:
         return FeaturePipeline.from_json(self.recipe.pipeline)
 
-    @property
-    def probability_names(self) -> list[str]:
-        return [f"pred_class_{i}_proba" for i in range(self.models.n_classes)]
-
     def ntuple_entries(self, entries: reading.Entries, group: str) -> NtupleEntries:
         """Return the entries of a file, of a sample in `group`, as these models take them."""
         span, features = RowRange(0, entries.info.n_entries), self.models.features
@@ -71,18 +67,14 @@ class Scorer:
         known = np.isin(rows.group[place], np.array(codes, np.uint64))
         return audit_prediction(self.trained, rows.identity[place], rows.fold[place], known)
 
-    def trained_flag(self, rows: InputRows) -> dict[str, Mask]:
+    def trained_flag(self, rows: InputRows, name: str) -> dict[str, Mask]:
         """Return the column that flags rows the scoring model was trained on.
 
         Only with one fold can there be any: with several there is no such column.
         """
         if self.models.rule.n_splits > 1:
             return {}
-        return {TRAINED_ON: trained_on(self.trained[0], rows.identity)}
-
-
-TRAINED_ON = "trained_on"
-"""Name of the flag."""
+        return {name: trained_on(self.trained[0], rows.identity)}
 
 
 def models_of(run: Run) -> FoldModels:

@@ -18,7 +18,7 @@ from utils.columns.expressions import parse
 from utils.columns.folds import check_entry_rule
 from utils.columns.pipeline import FeaturePipeline, stack_columns
 from utils.formats import tables
-from utils.formats.friends import score_columns
+from utils.formats.friends import branch_names, score_columns
 from utils.formats.runs import Run
 from utils.formats.skims import Skim, open_skim
 from utils.formats.tables import FEATURE_PREFIX, INFOLD_PREFIX, WEIGHT_PREFIX
@@ -36,10 +36,10 @@ from utils.stages.prediction.checks import check_origin, check_skim
 from utils.stages.prediction.inputs import skim_folder
 from utils.stages.prediction.outputs import Outcome, Scored, Task
 from utils.stages.prediction.rows import InputRows, SkimRows
-from utils.stages.prediction.scorer import TRAINED_ON, Scorer
+from utils.stages.prediction.scorer import Scorer
 
 CHUNK_ROWS = 200_000
-OWN = ("fold", TARGET, "pred_class", "pred_class_proba", TRAINED_ON, "process", "class")
+OWN = (TARGET, "process", "class", *branch_names(0).own.values())
 """Columns a table makes itself; a misc feature of that name would clash."""
 
 
@@ -148,11 +148,15 @@ class Table:
 
     def _public(self, scorer: Scorer, rows: InputRows, scores: Floats) -> Columns:
         """Return the columns of rows that go into the CSV as well."""
-        groups, names = rows.groups, scorer.probability_names
+        groups, names = rows.groups, branch_names(scorer.models.n_classes)
         columns = dict(groups["identity"])
         columns |= {n: groups["misc_features"][n] for n in self.misc if n not in columns}
-        columns |= {"fold": rows.fold, TARGET: groups["targets"][TARGET]}
-        return {**columns, **score_columns(scores, names), **scorer.trained_flag(rows)}
+        columns |= {names.fold: rows.fold, TARGET: groups["targets"][TARGET]}
+        return {
+            **columns,
+            **score_columns(scores, names),
+            **scorer.trained_flag(rows, names.trained_on),
+        }
 
     def _private(self, scorer: Scorer, rows: InputRows) -> dict[str, Any]:
         """Return the columns of rows that only Parquet holds."""
