@@ -37,6 +37,7 @@ ENTRY_ONLY = "utils.system.program"
 HOMES = {
     "mlflow": "formats/runs.py",
     "tables": "formats/skims.py",
+    "h5py": "formats/skims.py",
     "lightgbm": "system/libraries/boosters.py",
     "numba": "system/libraries/jit.py",
     "uproot": "system/libraries/rootfiles.py",
