@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from scored_files import recipe, selected, weighted_recipe, write_scored
 
 from utils.columns.pipeline import FeaturePipeline
-from utils.columns.splitting import train_test_rows
 from utils.formats.runs import Run
-from utils.formats.tables import METADATA
-from utils.results.metrics import EvaluationOptions, EvaluationTable, evaluate
+from utils.results.metrics import EvaluationTable
 from utils.schema import (
-    PHYSICS_WEIGHT,
     TARGET,
     ClassInfo,
     ConfigError,
     EvaluateConfig,
-    FoldRule,
     Recipe,
     RunError,
 )
@@ -34,20 +30,9 @@ from utils.stages.evaluation.numbers import (
     models_and_matrix,
     with_trained_weights,
 )
-from utils.stages.evaluation.tables import read_table
-from utils.stages.preprocessing.training_skims import process_fractions
 
 WEIGHT = np.array([2.0, -1.0, 1.0, 1.0, -2.0, 5.0, -9.0])
 TRUE = np.array([0, 0, 0, 1, 1, 1, -1])
-
-
-def recipe(policy: str) -> Recipe:
-    nothing: dict[str, Any] = {}
-    return Recipe(
-        analysis=nothing, training={"negative_weights": policy}, classes=(), features=(),
-        pipeline=nothing, fold=FoldRule("entry", (), 2), weight="weight", objective="multiclass",
-        models=(), samples=(), files=(), skims=nothing, audit=(), audit_passed=True,
-    )  # fmt: skip
 
 
 def table(weight: Any) -> EvaluationTable:
@@ -135,101 +120,6 @@ def test_another_year_than_the_run_is_refused(tmp_path: Path) -> None:
         evaluate_dataset(run, EvaluateConfig(run_id="run", year="2017"))
     with pytest.raises(RunError, match="no table 'test'"):  # the year is its own
         evaluate_dataset(run, EvaluateConfig(run_id="run", year="2018"))
-
-
-# --- expected events ------------------------------------------------------------------------------
-
-PROCESSES = ("common", "rare", "signed")
-
-
-def selected(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
-    """Return 2,000 events of class a, 4 of a rare process and 500 with signs of class b."""
-    process = np.repeat([0, 1, 2], [2000, 4, 500])
-    weight = np.where(process == 2, np.where(rng.random(2504) < 0.2, -1.0, 1.0), 3.0)
-    return {
-        "targets": {TARGET: (process > 0).astype(np.int32)},
-        "weights": {PHYSICS_WEIGHT: weight * rng.uniform(0.5, 1.5, 2504)},
-        "provenance": {"process": process},
-    }
-
-
-def rows_of(groups: dict[str, dict[str, Any]], rows: Any) -> dict[str, dict[str, Any]]:
-    return {g: {n: v[rows] for n, v in columns.items()} for g, columns in groups.items()}
-
-
-def write_scored(path: Path, piece: dict[str, dict[str, Any]], **description: Any) -> None:
-    process = piece["provenance"]["process"].astype(np.int32)
-    proba = np.random.default_rng(5).dirichlet([1, 1], len(process))
-    columns = {
-        **{f"pred_class_{i}_proba": proba[:, i] for i in range(2)},
-        **piece["targets"],
-        "process": pa.DictionaryArray.from_arrays(pa.array(process), pa.array(PROCESSES)),
-        f"weights/{PHYSICS_WEIGHT}": piece["weights"][PHYSICS_WEIGHT],
-        **piece.get("features", {}),
-    }
-    made = pa.table(columns).replace_schema_metadata({METADATA: json.dumps(description).encode()})
-    pyarrow.parquet.write_table(made, path)
-
-
-def weighted_recipe() -> Recipe:
-    classes = (ClassInfo(name="a"), ClassInfo(name="b"))
-    return replace(recipe("keep"), classes=classes, analysis={"weight": "w"})
-
-
-def test_a_rare_process_yields_what_was_selected(tmp_path: Path) -> None:
-    groups = selected(np.random.default_rng(1))
-    groups["weights"][PHYSICS_WEIGHT] = np.abs(groups["weights"][PHYSICS_WEIGHT])
-    process, weight = groups["provenance"]["process"], groups["weights"][PHYSICS_WEIGHT]
-    train, test = train_test_rows(groups["targets"][TARGET], 0.9, 3, process)
-    assert np.sum(process[test] == 1) == 1  # 25 % of the rare process, 10 % of the others
-    pieces = [rows_of(groups, train), rows_of(groups, test)]
-    path = tmp_path / "test.parquet"
-    fractions = process_fractions(PROCESSES, pieces)[1]
-    write_scored(path, pieces[1], fraction=len(test) / 2504, process_fractions=fractions)
-    table, gaps = read_table(path, weighted_recipe(), "test")
-    assert "yields" not in gaps
-    sections = ("confusion", "densities", "significance")
-    options = EvaluationOptions(
-        n_bootstrap=5, sections=sections, signal_classes=("b",), luminosity=60.0
-    )
-    result = evaluate(table, options)
-    expected = [weight[process == 0].sum(), weight[process > 0].sum()]
-    matrix = next(m for m in result.confusion if m.view == "physics")
-    assert matrix.yields.sum(axis=1) == pytest.approx(expected)
-    assert [c.sum_weight for c in result.class_counts] == pytest.approx(expected)
-    drawn = sum(d.yields.sum(axis=1) for d in result.densities if d.view == "physics")
-    assert drawn == pytest.approx(expected)
-    assert result.significance is not None
-    scans = result.significance.scans
-    assert sum(s.signal[0] for s in scans) == pytest.approx(expected[1])
-    assert sum(s.background[0] for s in scans) == pytest.approx(expected[0])
-
-
-def test_no_cancellation_of_weights_makes_a_fraction_small() -> None:
-    process = np.array([0, 0, 0, 1, 1, 1, 1])
-    weight = np.array([1.0, 1.0, 2.0, 1.0, -2.0, 5.0, 1.0])
-    groups = {"provenance": {"process": process}, "weights": {PHYSICS_WEIGHT: weight}}
-    parts = [rows_of(groups, [0, 1, 5, 6]), rows_of(groups, [2, 3, 4])]
-    train, test = process_fractions(("p", "q", "none"), parts)
-    assert train == {"p": 0.5, "q": pytest.approx(6 / 9), "none": 0}
-    # Of process q the test part sums to -1, of absolute weights to 3.
-    assert test == {"p": 0.5, "q": pytest.approx(3 / 9), "none": 0}
-    groups["weights"] = {PHYSICS_WEIGHT: 0 * weight}  # then of events
-    parts = [rows_of(groups, [0, 1, 5, 6]), rows_of(groups, [2, 3, 4])]
-    assert process_fractions(("p", "q", "none"), parts)[1] == {"p": 1 / 3, "q": 0.5, "none": 0}
-
-
-def test_a_table_without_fractions_of_processes_says_so(tmp_path: Path) -> None:
-    groups = selected(np.random.default_rng(1))
-    write_scored(tmp_path / "old.parquet", groups, fraction=0.5)
-    table, gaps = read_table(tmp_path / "old.parquet", weighted_recipe(), "old")
-    assert "same share" in gaps["yields"]
-    result = evaluate(table, EvaluationOptions(n_bootstrap=5, sections=("confusion",)))
-    total = 2 * groups["weights"][PHYSICS_WEIGHT].sum()
-    assert sum(c.sum_weight for c in result.class_counts) == pytest.approx(total)
-
-
-# --- models ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
-"""The Poisson bootstrap: sums, replicates, pairing, and coverage of its intervals by toys."""
+"""The Poisson bootstrap: sums, replicates, and coverage of its intervals by toys."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from scipy.stats import norm, poisson
+from scored_tables import two_gaussians
 
-from utils.results.metrics import VIEWS, EvaluationOptions, EvaluationTable, compare, evaluate
+from utils.results.metrics import VIEWS
 from utils.results.metrics.bootstrap import (
     Term,
     _multiplicity_table,
@@ -16,25 +17,6 @@ from utils.results.metrics.bootstrap import (
 )
 from utils.results.metrics.performance import make_curves, rank_classes
 from utils.results.metrics.scores import make_confusion, make_scores, score_terms
-from utils.schema import ClassInfo, InputError
-
-CLASSES = (ClassInfo(name="background"), ClassInfo(name="signal"))
-
-
-def _table(rng, n=600, d=1.0, n_folds=1, weight=False, noise=0.0):
-    """Return two Gaussians a distance d apart, scored by the right probability."""
-    target = (rng.random(n) < 0.5).astype(np.int32)
-    x = rng.normal(size=n) + d * target
-    x = x + noise * rng.normal(size=n)
-    p = 1 / (1 + np.exp(-(d * x - d**2 / 2)))
-    return EvaluationTable(
-        classes=CLASSES,
-        proba=np.stack([1 - p, p], axis=1),
-        target=target,
-        fold=(np.arange(n) % n_folds).astype(np.int32),
-        weight=rng.normal(1, 0.5, n) if weight else None,
-        n_folds=n_folds,
-    )
 
 
 def test_multiplicities_are_poisson():
@@ -131,7 +113,7 @@ def toys():
     rng = np.random.default_rng(11)
     found = []
     for _ in range(N_TOYS):
-        table = _table(rng, n=300, weight=True)
+        table = two_gaussians(rng, n=300, weight=True)
         ranked = rank_classes(table)
         codes = [one.codes for one in ranked]
         terms = score_terms(table.proba, table.target, codes, table.weight)
@@ -178,76 +160,3 @@ def test_confusion_intervals_cover_the_truth(toys):
     truth = norm.cdf(0.5)
     inside = [m.norm_true_low[0, 0] <= truth <= m.norm_true_high[0, 0] for _, m in toys]
     assert np.mean(inside) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / N_TOYS)
-
-
-def test_a_run_compared_with_itself_does_not_differ():
-    table = _table(np.random.default_rng(4), n=2000, weight=True, n_folds=2)
-    found = compare(table, table, EvaluationOptions(n_bootstrap=50), ("A", "B"))
-    for metric in found.metrics:
-        if metric.metric == "average_precision" and metric.view == "physics":
-            assert metric.difference.note == "undefined with negative weights"
-            continue
-        assert metric.difference.value == 0
-        assert metric.difference.low == metric.difference.high == 0
-        assert metric.verdict.startswith("no significant difference")
-
-
-def _pair(seed, n=4000, noise=0.15):
-    """Return the same events scored well, and scored with a little noise added."""
-    good = _table(np.random.default_rng(seed), n=n)
-    rng = np.random.default_rng(seed + 1)
-    logit = np.log(good.proba[:, 1] / good.proba[:, 0]) + noise * rng.normal(size=n)
-    p = 1 / (1 + np.exp(-logit))
-    bad = EvaluationTable(CLASSES, np.stack([1 - p, p], axis=1), good.target, good.fold)
-    return good, bad
-
-
-def test_pairing_sees_a_difference_far_below_the_single_uncertainties():
-    good, bad = _pair(20, noise=0.4)
-    options = EvaluationOptions(n_bootstrap=100)
-    found = {(m.metric, m.class_id): m for m in compare(good, bad, options, ("A", "B")).metrics[:8]}
-    macro = found["roc_auc_macro", None]
-    alone = evaluate(good, options).view("balanced").roc_auc_macro.error
-    assert 0 < macro.difference.error < 0.5 * alone
-    assert macro.verdict.startswith("A is better")
-    assert found["log_loss", None].difference.value < 0
-    assert found["log_loss", None].verdict.startswith("A is better")
-    swapped = compare(bad, good, options, ("A", "B"))
-    assert swapped.verdict.startswith("B is better")
-
-
-def test_paired_interval_covers_the_truth():
-    # Both scores are equally noisy copies of the same one: the true difference is zero.
-    options = EvaluationOptions(n_bootstrap=80)
-    covered = []
-    for seed in range(60):
-        rng = np.random.default_rng([9, seed])
-        base = _table(rng, n=200)
-        tables = []
-        for _ in range(2):
-            logit = np.log(base.proba[:, 1] / base.proba[:, 0]) + 0.5 * rng.normal(size=200)
-            p = 1 / (1 + np.exp(-logit))
-            proba = np.stack([1 - p, p], axis=1)
-            tables.append(EvaluationTable(CLASSES, proba, base.target, base.fold))
-        difference = compare(*tables, options).metrics[0].difference
-        covered.append(difference.low <= 0 <= difference.high)
-    assert np.mean(covered) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 60)
-
-
-def test_tables_of_other_events_do_not_compare():
-    rng = np.random.default_rng(5)
-    a, b = _table(rng, n=50), _table(rng, n=60)
-    with pytest.raises(InputError, match="50 events in one run and 60"):
-        compare(a, b, EvaluationOptions())
-    c = EvaluationTable(CLASSES, a.proba, 1 - a.target, a.fold)
-    with pytest.raises(InputError, match="50 events have another class"):
-        compare(a, c, EvaluationOptions())
-    other = EvaluationTable((CLASSES[0], ClassInfo(name="x")), a.proba, a.target, a.fold)
-    with pytest.raises(InputError, match="different classes"):
-        compare(a, other, EvaluationOptions())
-
-
-def test_fillers_of_either_run_leave_the_comparison():
-    a, b = _pair(7, n=300)
-    b.proba[:20] = np.nan
-    assert compare(a, b, EvaluationOptions(n_bootstrap=20)).n_events == 280

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
-
-from utils.schema import PROJECT
+from interpreters import passes
 
 
 @pytest.mark.parametrize(
@@ -30,11 +26,11 @@ assert sys.modules["json"] is not json
 later("json")
 assert type(sys.modules["json"]).__name__ == "module"
 """
-    _passes(code)
+    passes(code)
 
 
 def test_a_hidden_module_is_missing_meanwhile() -> None:
-    _passes("""
+    passes("""
 import sys
 from utils.system.libraries.imports import hidden
 assert "colorsys" not in sys.modules
@@ -49,24 +45,3 @@ import colorsys
 with hidden("colorsys"):
     import colorsys
 """)
-
-
-def test_uproot_reads_and_writes_with_awkward_put_off() -> None:
-    _passes("""
-import pathlib, sys, tempfile
-import numpy
-from utils.system.libraries.rootfiles import uproot
-assert "awkward.contents" not in sys.modules
-path = pathlib.Path(tempfile.mkdtemp()) / "a.root"
-with uproot.recreate(path) as file:
-    tree = file.mktree("t", {"x": "f4"})
-    tree.extend({"x": numpy.arange(3, dtype="f4")})
-assert uproot.open(f"{path}:t")["x"].array(library="ak").tolist() == [0, 1, 2]
-""")
-
-
-def _passes(code: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
