@@ -1,9 +1,8 @@
-"""Predictions of a run: made for all samples, proved, then logged with a manifest written last."""
+"""Predictions of a run: made for all samples, proved, then published with their manifests."""
 
 from __future__ import annotations
 
 import csv
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,10 +101,9 @@ def publish_friends(run: Run, config: PredictConfig, scorer: Scorer, workers: En
             bar.update(task.n_entries)
     audit = merge_audits(audits)
     log.info("%s", audit.summary)
-    with scratch() as temporary:
-        name = "_".join(["friends", *sorted(config.sample_names)])
-        extra = _audit_files(temporary, name[:80], audit, {"friends": proofs})
-        run.publish({**{f"pred/{p.name}": p for p in outputs}, **extra})
+    for path, proved in zip(outputs, proofs, strict=True):
+        run.publish({f"pred/{path.name}": path}, {**proved, "audit_passed": audit.passed})
+    _publish_audit(run, "_".join(["friends", *sorted(config.sample_names)]), audit)
     log.info("Wrote %d friend trees to %s and logged them under pred/", len(outputs), folder)
 
 
@@ -134,11 +132,10 @@ def publish_tables(run: Run, config: PredictConfig, scorer: Scorer, workers: Eng
                 bar.update(task.skim.n_rows)
         audit = merge_audits([r.audit for r in results])
         log.info("%s", audit.summary)
-        content = {"tables": [{"name": r.name, "n_events": r.n_events} for r in results]}
-        name = "tables_" + "_".join(sorted(r.name for r in results))
-        extra = _audit_files(temporary, name[:80], audit, content)
-        files = {f"pred/{p.name}": p for r in results for p in (r.csv, r.parquet)}
-        run.publish({**files, **extra})
+        for r in results:
+            files = {f"pred/{p.name}": p for p in (r.csv, r.parquet)}
+            run.publish(files, {"n_events": r.n_events, "audit_passed": r.audit.passed})
+        _publish_audit(run, "tables_" + "_".join(sorted(r.name for r in results)), audit)
     log.info("Logged %d tables under pred/ of run %s", len(results), run.run_id)
 
 
@@ -176,18 +173,16 @@ def _check_origin(skim: Skim, name: str, config: PredictConfig, scorer: Scorer) 
         )
 
 
-def _audit_files(
-    folder: Path, name: str, audit: LeakAudit, content: dict[str, Any]
-) -> dict[str, Path]:
-    """Return the audit table and, last, the manifest that says the prediction is complete."""
-    table, manifest = folder / f"audit_{name}.csv", folder / f"manifest_{name}.json"
-    rows = audit.to_rows()
-    with table.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    manifest.write_text(json.dumps({**content, "audit_passed": audit.passed}, indent=1))
-    return {f"pred/{table.name}": table, f"pred/{manifest.name}": manifest}
+def _publish_audit(run: Run, name: str, audit: LeakAudit) -> None:
+    """Log the audit of all rows of a prediction as a table."""
+    with scratch() as folder:
+        table = folder / f"audit_{name[:80]}.csv"
+        rows = audit.to_rows()
+        with table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        run.publish({f"pred/{table.name}": table})
 
 
 def _threads(workers: Engine) -> int:
