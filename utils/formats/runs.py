@@ -283,10 +283,17 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """Raises RunError where the run has none, one of another format, or no manifest."""
-        return self._read_recipe(
-            self.artifact(RECIPE, what="recipe: it was not made by train.py or did not finish")
-        )
+        """The recipe of a training none of whose files was changed.
+
+        Raises RunError where the run has none, one of another format or no manifest, and where any
+        file that the manifest of the training lists is not as it was: whatever a script needs.
+        """
+        path = self.artifact(RECIPE, what="recipe: it was not made by train.py or did not finish")
+        manifest = self.manifest(manifest_of(RECIPE))
+        for other in manifest.files if manifest else ():
+            if other != RECIPE:
+                self.artifact(other, what="file of its training")
+        return self._read_recipe(path)
 
     def unchecked_recipe(self) -> Recipe:
         """Return the recipe of a run that may have no manifest yet."""
