@@ -48,7 +48,7 @@ def _check_models(run: Run, recipe: Recipe) -> None:
     where = f"run {run.run_id}"
     texts = [run.model_text(i, checked=False) for i in range(len(recipe.models))]
     try:
-        models = scoring.compile_models(texts, recipe.fold, recipe.features, where)
+        models = scoring.open_models(recipe.model_kind, texts, recipe.fold, recipe.features, where)
         FeaturePipeline.from_json(recipe.pipeline, f"the feature pipeline of {where}")
     except InputError as error:
         raise RunError(str(error)) from None

@@ -173,6 +173,37 @@ def test_nothing_is_read_or_written_through_a_link(tmp_path: Path) -> None:
     assert [p.name for p in victim.iterdir()] == ["t.csv"]
 
 
+def test_only_the_users_own_places_outside_a_run_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, disk = tmp_path / "project", tmp_path / "disk"
+    monkeypatch.setattr(runs, "PROJECT", project)
+    monkeypatch.setattr(runs, "PLACES", project / "outputs" / "places")
+    monkeypatch.setattr(runs, "LAST_RUN", project / "outputs" / "last_run.json")
+    inside = f"{project}/data/skims"
+    runs.remember("mine", "0", [str(disk / "skims"), inside, ""])
+
+    def counts(run_id: str, path: str) -> bool:
+        try:
+            runs.Run(run_id, "0", "").place(Path(path), "its skims", "input_path=FOLDER")
+        except RunError as error:
+            return "add input_path=FOLDER to the command" not in str(error)
+        return True
+
+    assert counts("mine", f"{disk}/skims/training/train.h5")
+    assert not counts("mine", f"{disk}/skims/../other")
+    assert not counts("mine", f"{disk}/skims2")
+    assert counts("theirs", f"{project}/data/x.h5")
+    assert not counts("theirs", f"{project}/../disk/skims")
+    assert not counts("theirs", f"{disk}/skims")
+    # In a copy of the project, what was inside the original is the original's.
+    (project / "outputs").rename(tmp_path / "outputs")
+    monkeypatch.setattr(runs, "PROJECT", tmp_path / "copy")
+    monkeypatch.setattr(runs, "PLACES", tmp_path / "outputs" / "places")
+    assert counts("mine", f"{disk}/skims")
+    assert not counts("mine", inside)
+
+
 @pytest.mark.parametrize("path", ["../x.csv", "/etc/x.csv", "pred/../../x.csv", "recipe/x"])
 def test_a_manifest_that_names_other_places_is_refused(tmp_path: Path, path: str) -> None:
     run = local_run(tmp_path, csv="1")
@@ -248,6 +279,23 @@ def test_damaged_identities_are_refused(tmp_path: Path, content: Any) -> None:
     run.seal(["recipe/trained_0.npy"], {})
     with pytest.raises(RunError, match="is damaged"):
         run.trained_identities(0)
+
+
+def test_a_model_is_found_by_its_number_whatever_its_ending(tmp_path: Path) -> None:
+    folder = tmp_path / "recipe"
+    folder.mkdir()
+    (folder / "model_1.json").write_text("one")
+    (folder / "model_11.txt").write_text("eleven")
+    run = runs.Run("r", "0", str(tmp_path))
+    run.seal(run.artifacts("recipe"), {})
+    assert (run.model_text(1), run.model_text(11)) == ("one", "eleven")
+    with pytest.raises(RunError, match="run r has no model 0"):
+        run.model_text(0)
+    (folder / "model_1.txt").write_text("another")
+    (folder / "manifest.json").unlink()
+    run.seal(run.artifacts("recipe"), {})
+    with pytest.raises(RunError, match="run r has more than one model 1"):
+        run.model_text(1)
 
 
 RECIPE = Recipe(

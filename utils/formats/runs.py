@@ -172,9 +172,18 @@ class NewRun:
         _log_metrics(self.client, self.run_id, curves)
 
     def log_models(
-        self, models: Sequence[str], features: Sequence[str], example: NDArray[np.float32]
+        self,
+        flavor: str,
+        models: Sequence[str],
+        features: Sequence[str],
+        example: NDArray[np.float32],
     ) -> None:
-        """Log LightGBM model texts as `model_0`, ... with signature and input example."""
+        """Log model texts as MLflow's models `model_0`, ... with signature and input example.
+
+        Only what MLflow stores as text is logged so, a pickle never: the flavor is lightgbm.
+        """
+        if flavor != "lightgbm":
+            raise ValueError(f"models of the flavor {flavor} are not logged")
         import mlflow
         import pandas
 
@@ -321,9 +330,14 @@ class Run:
             )
 
     def model_text(self, index: int, checked: bool = True) -> str:
-        """Return the text of model `index`, as LightGBM wrote it."""
+        """Return the text of model `index`, as training wrote it; its ending is the kind's own."""
+        manifest = self.manifest(manifest_of(RECIPE)) if checked else None
+        listed = self.artifacts("recipe") if manifest is None else manifest.files
+        paths = [p for p in listed if Path(p).stem == f"model_{index}"]
+        if len(paths) > 1:
+            raise RunError(f"run {self.run_id} has more than one model {index}: {paths}")
         read = self.artifact if checked else self.unchecked
-        path = read(f"recipe/model_{index}.txt", f"model {index}")
+        path = read((paths or [f"recipe/model_{index}"])[0], f"model {index}")
         try:
             return path.read_text()
         except UnicodeDecodeError:

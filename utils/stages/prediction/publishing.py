@@ -23,6 +23,7 @@ from utils.schema import (
     project_path,
 )
 from utils.stages.prediction.friend_trees import write_friends
+from utils.stages.prediction.places import check_places
 from utils.stages.prediction.tables import TableTask, misc_of, write_table
 from utils.stages.prediction.tasks import (
     Scorer,
@@ -46,10 +47,12 @@ def open_scorer(run: Run, config: PredictConfig) -> Scorer:
     recipe = run.recipe
     if not recipe.audit_passed:
         raise RunError(f"the leak audit of run {run.run_id} failed: it must not be used to predict")
+    check_places(run, config)
     if not config.input_path:
         run.check_year(config.year, "give the input_path of the other year's skims")
     n_models = len(recipe.models)
-    models = scoring.compile_models(
+    models = scoring.open_models(
+        recipe.model_kind,
         [run.model_text(i) for i in range(n_models)],
         recipe.fold,
         recipe.features,
