@@ -27,12 +27,11 @@ def identity_of_rows(
     share events, identity columns); where folds are entry numbers it is (file, entry number).
     """
     if rule.kind == "entry":
-        codes = np.array([file_code(f) for f in files], np.uint64)
-        return identity_hash(
-            codes[provenance["file"]], {"entry": provenance["entry"].astype(np.uint64)}
-        )
-    codes = np.array([group_code(s["group"]) for s in samples], np.uint64)
-    return identity_hash(codes[provenance["sample"]], dict(identity))
+        codes, place = [file_code(f) for f in files], provenance["file"]
+        identity = {"entry": provenance["entry"]}
+    else:
+        codes, place = [group_code(s["group"]) for s in samples], provenance["sample"]
+    return identity_hash(np.array(codes, np.uint64)[place], identity)
 
 
 def group_code(name: str) -> int:
@@ -51,6 +50,4 @@ def identity_hash(group: Array | int, columns: Mapping[str, Array]) -> UInt64:
     `group` is one `group_code` (or `file_code`), or one per event as uint64. Among 10^8 events a
     chance collision has a probability of 3e-4.
     """
-    length = len(next(iter(columns.values()))) if columns else np.size(group)
-    codes = np.broadcast_to(np.asarray(group, dtype=np.uint64), (length,))
-    return hash64({"group": codes, **columns})
+    return hash64(columns, np.asarray(group, np.uint64))

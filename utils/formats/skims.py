@@ -25,7 +25,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from utils.columns.arrays import Array, Groups
+from utils.columns.arrays import Array, Groups, RowRange
 from utils.schema import InputError, PipelineError, nearest
 from utils.system.files import complete
 
@@ -267,17 +267,14 @@ class Skim:
     stamp: tuple[int, int]
 
     def read(
-        self,
-        columns: Mapping[str, Sequence[str]] | None = None,
-        start: int = 0,
-        stop: int | None = None,
+        self, columns: Mapping[str, Sequence[str]] | None = None, rows: RowRange | None = None
     ) -> Groups:
-        """Return rows `start` to `stop` of the named columns, each (n,) in its stored type.
+        """Return rows, by default all, of the named columns, each (n,) in its stored type.
 
         `columns` maps groups to names, all of them by default. Raises InputError for a name the
         skim does not hold.
         """
-        start, stop = self._range(start, stop)
+        rows = self._checked_range(rows)
         wanted = (
             {g: list(columns[g]) for g in columns}
             if columns is not None
@@ -287,28 +284,28 @@ class Skim:
         for group, names in wanted.items():
             for name in names:
                 self._check(group, name)
-                found[group][name] = np.empty(stop - start, self.groups[group][name])
+                found[group][name] = np.empty(rows.size, self.groups[group][name])
         with _reading(self.path, self.stamp) as file:
             for group, arrays in found.items():
                 for block in self.blocks[group]:
                     places = [(j, arrays[c]) for j, c in enumerate(block.columns) if c in arrays]
-                    for rows, values in _pieces(file, block, start, stop if places else start):
+                    for piece, values in _pieces(file, block, rows if places else RowRange(0, 0)):
                         for j, array in places:
-                            array[rows] = values[:, j]
+                            array[piece] = values[:, j]
         return found
 
-    def matrix(self, names: Sequence[str], start: int = 0, stop: int | None = None) -> Array:
-        """Return the named features of rows `start` to `stop` as float32 (n, len(names)), C order.
+    def matrix(self, names: Sequence[str], rows: RowRange | None = None) -> Array:
+        """Return the named features of rows, by default all, as float32 (n, len(names)), C order.
 
         Features are looked for in `cont_features`, then `cat_features`. Raises InputError for a
         feature that neither holds, or whose values exceed float32.
         """
-        start, stop = self._range(start, stop)
+        rows = self._checked_range(rows)
         group_of = {n: g for g in reversed(FEATURE_GROUPS) for n in self.groups[g]}
         for name in names:
             if name not in group_of:
                 raise InputError(f"{self.path} has no feature '{name}'; {nearest(name, group_of)}")
-        out = np.empty((stop - start, len(names)), np.float32)
+        out = np.empty((rows.size, len(names)), np.float32)
         with _reading(self.path, self.stamp) as file:
             for group in FEATURE_GROUPS:
                 for block in self.blocks[group]:
@@ -317,13 +314,13 @@ class Skim:
                     if not to:
                         continue
                     if list(names) == list(block.columns) and block.dtype == np.float32:
-                        _read_rows(_stored(file, block.node), start, stop, out)
+                        _read_rows(_stored(file, block.node), rows, out)
                         continue
                     source = [of_block[names[i]] for i in to]
-                    for rows, values in _pieces(file, block, start, stop):
+                    for piece, values in _pieces(file, block, rows):
                         try:
                             with np.errstate(over="raise"):
-                                out[rows, _as_slice(to)] = values[:, _as_slice(source)]
+                                out[piece, _as_slice(to)] = values[:, _as_slice(source)]
                         except FloatingPointError:
                             raise InputError(
                                 f"{self.path}: features of type {block.dtype} exceed what float32 "
@@ -331,20 +328,13 @@ class Skim:
                             ) from None
         return out
 
-    def chunks(self, size: int) -> Iterator[tuple[int, int]]:
-        """Yield (start, stop) of consecutive row ranges of at most `size` rows, covering all."""
-        if size < 1:
-            raise ValueError(f"a chunk has at least one row, not {size}")
-        for start in range(0, self.n_rows, size):
-            yield start, min(start + size, self.n_rows)
-
-    def _range(self, start: int, stop: int | None) -> tuple[int, int]:
-        stop = self.n_rows if stop is None else stop
-        if not 0 <= start <= stop <= self.n_rows:
+    def _checked_range(self, rows: RowRange | None) -> RowRange:
+        rows = rows or RowRange(0, self.n_rows)
+        if not 0 <= rows.start <= rows.stop <= self.n_rows:
             raise InputError(
-                f"{self.path} has {self.n_rows} rows: it has no rows {start} to {stop}"
+                f"{self.path} has {self.n_rows} rows: it has no rows {rows.start} to {rows.stop}"
             )
-        return start, stop
+        return rows
 
     def _check(self, group: str, name: str) -> None:
         if group not in self.groups:
@@ -486,10 +476,11 @@ def _type_of(node: Any) -> np.dtype[Any]:
     return stored.newbyteorder("=")
 
 
-def _read_rows(node: Any, start: int, stop: int, out: Array) -> None:
-    """Fill `out`, `(stop - start, n_columns)`, with rows of an array."""
-    if stop > start:
-        node.read_direct(out.view(np.uint8) if out.dtype == np.bool_ else out, np.s_[start:stop])
+def _read_rows(node: Any, rows: RowRange, out: Array) -> None:
+    """Fill `out`, `(n, n_columns)`, with rows of an array."""
+    if rows.size:
+        given = out.view(np.uint8) if out.dtype == np.bool_ else out
+        node.read_direct(given, np.s_[rows.start : rows.stop])
 
 
 def _read_names(file: Any, node: str) -> list[str]:
@@ -510,19 +501,19 @@ def _read_columns(file: Any, group: str, blocks: Sequence[Block]) -> dict[str, n
     return {name: dtypes[name] for name in _read_names(file, f"/{group}/axis0")}
 
 
-def _pieces(file: Any, block: Block, start: int, stop: int) -> Iterator[tuple[slice, Array]]:
-    """Yield a block's rows `start` to `stop` in pieces that begin where HDF5 chunks begin.
+def _pieces(file: Any, block: Block, rows: RowRange) -> Iterator[tuple[slice, Array]]:
+    """Yield rows of a block in pieces that begin where HDF5 chunks begin.
 
     Each piece is overwritten by the next.
     """
     node = _stored(file, block.node)
-    buffer = np.empty((min(PIECE_ROWS, stop - start), len(block.columns)), block.dtype)
-    at = start
-    while at < stop:
-        end = min(at - at % CHUNK_ROWS + PIECE_ROWS, stop)
+    buffer = np.empty((min(PIECE_ROWS, rows.size), len(block.columns)), block.dtype)
+    at = rows.start
+    while at < rows.stop:
+        end = min(at - at % CHUNK_ROWS + PIECE_ROWS, rows.stop)
         values = buffer[: end - at]
-        _read_rows(node, at, end, values)
-        yield slice(at - start, end - start), values
+        _read_rows(node, RowRange(at, end), values)
+        yield slice(at - rows.start, end - rows.start), values
         at = end
 
 

@@ -125,7 +125,7 @@ class RunStageConfig(Closed):
 class PredictConfig(RunStageConfig):
     """Keys of predict.py."""
 
-    kind: Literal["for_datacards", "for_evaluation"]
+    kind: Text
     source: Literal["skims", "ntuples"] = "skims"
     sample_names: list[SampleName] = []
     misc_features: list[str] | None = None

@@ -18,8 +18,9 @@ def check_places(run: Run, config: PredictConfig) -> None:
     (`Run.place`). What the command gives (`output_path`, `input_path`) takes the recipe's place.
     """
     analysis = run.recipe.analysis
-    skims = project_path(str(analysis.get("skim_path") or ""))
-    if config.kind == "for_datacards" and not config.output_path:
+    stated = str(analysis.get("skim_path") or "")
+    skims = project_path(stated)
+    if config.kind == "for_datacards" and stated and not config.output_path:
         run.place(skims.parent / "friends", "the place of friend trees", "output_path=FOLDER")
     if config.source == "ntuples":
         _check_ntuples(run, config, analysis)
@@ -28,7 +29,8 @@ def check_places(run: Run, config: PredictConfig) -> None:
         for name in config.sample_names or ["train", "test"]:
             if config.kind == "for_evaluation" and name in named:
                 run.place(project_path(named[name]), f"its {name} skim", "input_path=FOLDER")
-        if config.kind == "for_datacards" or not set(config.sample_names) <= set(named):
+        others = config.kind == "for_datacards" or not set(config.sample_names) <= set(named)
+        if stated and others:
             run.place(skims / "prediction", "the folder of skims", "input_path=FOLDER")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from utils.columns.arrays import RowRange
 from utils.columns.audit import LeakAudit, trained_identities
 from utils.formats.runs import RECIPE, NewRun
 from utils.formats.skims import Skim, open_skim, origin
@@ -71,7 +72,7 @@ def log_training(
     models = kind(config.model_kind)
     run.log_curves(_curves(results))
     if models.FLAVOR is not None:
-        example = data.skim.matrix(data.features, 0, min(5, data.skim.n_rows))
+        example = data.skim.matrix(data.features, RowRange(0, min(5, data.skim.n_rows)))
         run.log_models(models.FLAVOR, [r.model for r in results], data.features, example)
     with scratch() as folder:
         recipe = folder / "recipe"
