@@ -17,7 +17,15 @@ from utils.schema.basics import (
     skim_name,
 )
 from utils.schema.exchange import Sample
-from utils.schema.parts import ClassInfo, Closed, EngineConfig, Template, Text, as_class_ids
+from utils.schema.parts import (
+    ClassInfo,
+    Closed,
+    EngineConfig,
+    SampleName,
+    Template,
+    Text,
+    as_class_ids,
+)
 from utils.schema.samples import samples_to_read
 
 
@@ -29,7 +37,7 @@ class PreprocessConfig(AnalysisConfig):
     input_branches: list[str] | None = None
     output_path: str = ""
     output_filename_template: Template = "{sample_name}.h5"
-    output_samples: list[str] = ["train", "test"]
+    output_samples: list[SampleName] = ["train", "test"]
     input_pipe_file: str = ""
     chunk_size: int = Field(24_576, ge=1)
 
@@ -156,7 +164,7 @@ class PredictConfig(RunStageConfig):
     cat_features: list[str] | None = None
     kind: Text
     source: Literal["skims", "ntuples"] = "skims"
-    sample_names: list[Text] = []
+    sample_names: list[SampleName] = []
     misc_features: list[str] | None = None
     input_path: str | None = None
     input_filename_template: Template = "{sample_name}.h5"

@@ -16,6 +16,7 @@ from utils.formats.runs import Run
 from utils.models import scoring
 from utils.models.scoring import FoldModels
 from utils.schema import ConfigError, PredictConfig, PreprocessConfig, Recipe, RunError, load
+from utils.stages.prediction.places import check_places
 from utils.stages.prediction.rows import InputRows, NtupleEntries
 from utils.stages.preprocessing import reading
 
@@ -94,6 +95,7 @@ def open_scorer(run: Run, config: PredictConfig) -> Scorer:
     recipe = run.recipe
     if not recipe.audit_passed:
         raise RunError(f"the leak audit of run {run.run_id} failed: it must not be used to predict")
+    check_places(run, config)
     if not config.input_path:
         run.check_year(config.year, "give the input_path of the other year's skims")
     _check_features(run, config)
