@@ -7,8 +7,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from patience import HANGS
 
@@ -17,16 +18,19 @@ import json, os, pathlib, runpy, sys
 sys.path.insert(0, os.getcwd())
 from utils.results.report import pdf
 # PDFs have tests of their own; kaleido takes a second for each.
-def draw(specs, patience):
-    for path in specs:
+class Drawer(pdf._Worker):
+    def __init__(self, patience): pass
+    def draw(self, path, figure):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"%PDF-")
-pdf._draw = draw
+    def end(self): pass
+pdf._Worker = Drawer
 for number, command in enumerate(json.load(sys.stdin)):
     if any("RUN" in word for word in command):
         run_id = json.loads(pathlib.Path("outputs/last_run.json").read_text())["run_id"]
         command = [word.replace("RUN", run_id) for word in command]
-    sys.stderr.write(f"\n### {number}\n")
+    for stream in (sys.stdout, sys.stderr):
+        stream.write(f"\n### {number}\n")
     sys.argv = list(command)
     try:
         if command[0].endswith(".py"):
@@ -36,40 +40,62 @@ for number, command in enumerate(json.load(sys.stdin)):
         status = 0
     except SystemExit as end:
         status = end.code or 0
-    sys.stderr.write(f"\n### status {status}\n")
+    for stream in (sys.stdout, sys.stderr):
+        stream.write(f"\n### status {status}\n")
+        stream.flush()
 """
 
 
-def run_commands(folder: Path, commands: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
+class Ended(NamedTuple):
+    """How a command ended, and what it wrote to standard error and to standard output."""
+
+    status: int
+    said: str
+    shown: str
+
+
+def run_commands(
+    folder: Path, commands: Sequence[Sequence[str]], environment: Mapping[str, str] | None = None
+) -> list[Ended]:
     """Run commands (a script or module, and its arguments) in a copy of the project.
 
-    `RUN` in an argument becomes the id of the newest run. Returns each command's exit status and
-    what it wrote to standard error.
+    `RUN` in an argument becomes the id of the newest run.
     """
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PYTEST"))}
     done = subprocess.run(
         [sys.executable, "-c", DRIVER],
         input=json.dumps([list(c) for c in commands]),
         cwd=folder,
-        env=env,
+        env={**env, **(environment or {})},
         capture_output=True,
         text=True,
         check=False,
         timeout=HANGS,
     )
-    results = []
-    for number in range(len(commands)):
-        _, found, rest = done.stderr.partition(f"\n### {number}\n")
-        said, ended, rest = rest.partition("\n### status ")
-        if not (found and ended):
-            raise AssertionError(f"{' '.join(commands[number])}\n{done.stdout}\n{done.stderr}")
-        results.append((int(rest.split()[0]), said))
-    return results
+    pattern = r"\n### (\d+)\n(.*?)\n### status (\d+)\n"
+    said, shown = (re.findall(pattern, text, re.DOTALL) for text in (done.stderr, done.stdout))
+    if len(said) < len(commands) or len(shown) < len(commands):
+        raise AssertionError(f"{' '.join(commands[len(shown)])}\n{done.stdout}\n{done.stderr}")
+    return [
+        Ended(int(status), text, its)
+        for (_, text, status), (_, its, _) in zip(said, shown, strict=True)
+    ]
 
 
-def succeed(results: Sequence[tuple[int, str]]) -> None:
-    for status, said in results:
+def succeed(results: Sequence[Ended]) -> None:
+    for status, said, _ in results:
         assert status == 0, said
+
+
+def refusal(result: Ended) -> str:
+    """Return the one line that a command which must fail has ended with."""
+    status, said, _ = result
+    assert status == 1, said
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, said
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == lines[0]
+    return lines[0].removeprefix("error: ")
 
 
 def run_id(said: str) -> str:
