@@ -53,7 +53,7 @@ def scorer_of(
 ) -> Scorer:
     texts = [b.model_to_string() for b in boosters[: rule.n_splits]]
     features = ("x", "y", "n")
-    models = scoring.compile_models(texts, rule, features, "the test")
+    models = scoring.open_models("lightgbm", texts, rule, features, "the test")
     recipe = Recipe(
         analysis=analysis(
             folder,

@@ -152,7 +152,8 @@ def run_scores(run_id: str, friend: Friend, input_path: str | Path, input_tree: 
     run = runs.open_run(run_id)
     recipe = run.recipe
     texts = [run.model_text(i) for i in range(len(recipe.models))]
-    models = scoring.compile_models(texts, recipe.fold, recipe.features, f"run {run.run_id}")
+    where = f"run {run.run_id}"
+    models = scoring.open_models(recipe.model_kind, texts, recipe.fold, recipe.features, where)
     check_run(friend, run.run_id, models.fingerprints)
     analysis = load(PreprocessConfig, recipe.analysis)
     if list(friend.metadata["identity"]) != list(analysis.identity_columns):

@@ -121,7 +121,7 @@ class SkimWriter:
         n = self._n_appended(columns)
         with _HDF5, _writing(self.path):
             index = np.arange(self.n_rows, self.n_rows + n, dtype=np.int64)
-            self._file.root._f_get_child(GROUPS[0]).axis1.append(index)
+            self._file.get_node(f"/{GROUPS[0]}/axis1").append(index)
             for group, blocks in self._blocks.items():
                 for block in blocks:
                     given, node = columns[group], self._file.get_node(block.node)
@@ -164,8 +164,8 @@ class SkimWriter:
         for group, columns in self._columns.items():
             blocks = self._blocks[group]
             node = file.create_group("/", group)
-            _set(node, pandas_type="frame", encoding="UTF-8", errors="strict", ndim=2)
-            _set(node, nblocks=len(blocks), axis0_variety="regular", axis1_variety="regular")
+            _set(file, node, pandas_type="frame", encoding="UTF-8", errors="strict", ndim=2)
+            _set(file, node, nblocks=len(blocks), axis0_variety="regular", axis1_variety="regular")
             _write_names(file, node, "axis0", tuple(columns))
             if group == GROUPS[0]:
                 rows = file.create_earray(
@@ -176,7 +176,7 @@ class SkimWriter:
                     chunkshape=(CHUNK_ROWS,),
                     filters=_CHECKSUM,
                 )
-                _set(rows, kind="integer", transposed=True)
+                _set(file, rows, kind="integer", transposed=True)
             else:
                 # One row index for all groups: a hard link costs no space.
                 file.create_hard_link(node, "axis1", f"/{GROUPS[0]}/axis1")
@@ -189,9 +189,9 @@ class SkimWriter:
                     chunkshape=(CHUNK_ROWS, len(block.columns)),
                     filters=_CHECKSUM,
                 )
-                _set(values, transposed=True)
+                _set(file, values, transposed=True)
                 _write_names(file, node, f"block{i}_items", block.columns)
-                _set(node, **{f"block{i}_items_variety": "regular"})
+                _set(file, node, **{f"block{i}_items_variety": "regular"})
 
     def _n_appended(self, columns: Mapping[str, Mapping[str, Array]]) -> int:
         """Return the number of rows in `columns` after checking names, types and lengths."""
@@ -421,19 +421,19 @@ def _blocks(group: str, columns: Mapping[str, np.dtype[Any]]) -> tuple[Block, ..
     )
 
 
-def _set(node: Any, **attributes: Any) -> None:
+def _set(file: Any, node: Any, **attributes: Any) -> None:
     for name, value in attributes.items():
-        node._v_attrs[name] = value
+        file.set_node_attr(node, name, value)
 
 
 def _write_names(file: Any, group: Any, key: str, names: tuple[str, ...]) -> None:
     """Write column names as data, so that no character in them can matter to HDF5."""
     if names:
         node = file.create_array(group, key, np.array([n.encode() for n in names]))
-        _set(node, kind="string", nan_rep="", transposed=True)
+        _set(file, node, kind="string", nan_rep="", transposed=True)
     else:
         node = file.create_earray(group, key, tables.Int64Atom(), (0,), chunkshape=(1,))
-        _set(node, kind="integer", transposed=True)
+        _set(file, node, kind="integer", transposed=True)
 
 
 def _read_names(file: Any, node: str) -> list[str]:

@@ -50,7 +50,8 @@ def open_scorer(run: Run, config: PredictConfig) -> Scorer:
     if not config.input_path:
         run.check_year(config.year, "give the input_path of the other year's skims")
     n_models = len(recipe.models)
-    models = scoring.compile_models(
+    models = scoring.open_models(
+        recipe.model_kind,
         [run.model_text(i) for i in range(n_models)],
         recipe.fold,
         recipe.features,
