@@ -9,13 +9,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from patience import HANGS
 
 DRIVER = r"""
 import json, os, pathlib, runpy, sys
 sys.path.insert(0, os.getcwd())
+sys.stdout = sys.stderr
 from utils.results.report import pdf
 # PDFs have tests of their own; kaleido takes a second for each.
 class Drawer(pdf._Worker):
@@ -29,8 +29,7 @@ for number, command in enumerate(json.load(sys.stdin)):
     if any("RUN" in word for word in command):
         run_id = json.loads(pathlib.Path("outputs/last_run.json").read_text())["run_id"]
         command = [word.replace("RUN", run_id) for word in command]
-    for stream in (sys.stdout, sys.stderr):
-        stream.write(f"\n### {number}\n")
+    sys.stderr.write(f"\n### {number}\n")
     sys.argv = list(command)
     try:
         if command[0].endswith(".py"):
@@ -40,26 +39,17 @@ for number, command in enumerate(json.load(sys.stdin)):
         status = 0
     except SystemExit as end:
         status = end.code or 0
-    for stream in (sys.stdout, sys.stderr):
-        stream.write(f"\n### status {status}\n")
-        stream.flush()
+    sys.stderr.write(f"\n### status {status}\n")
 """
-
-
-class Ended(NamedTuple):
-    """How a command ended, and what it wrote to standard error and to standard output."""
-
-    status: int
-    said: str
-    shown: str
 
 
 def run_commands(
     folder: Path, commands: Sequence[Sequence[str]], environment: Mapping[str, str] | None = None
-) -> list[Ended]:
+) -> list[tuple[int, str]]:
     """Run commands (a script or module, and its arguments) in a copy of the project.
 
-    `RUN` in an argument becomes the id of the newest run.
+    `RUN` in an argument becomes the id of the newest run. Returns each command's exit status and
+    what it wrote, to either stream.
     """
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PYTEST"))}
     done = subprocess.run(
@@ -67,29 +57,25 @@ def run_commands(
         input=json.dumps([list(c) for c in commands]),
         cwd=folder,
         env={**env, **(environment or {})},
-        capture_output=True,
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
         timeout=HANGS,
     )
-    pattern = r"\n### (\d+)\n(.*?)\n### status (\d+)\n"
-    said, shown = (re.findall(pattern, text, re.DOTALL) for text in (done.stderr, done.stdout))
-    if len(said) < len(commands) or len(shown) < len(commands):
-        raise AssertionError(f"{' '.join(commands[len(shown)])}\n{done.stdout}\n{done.stderr}")
-    return [
-        Ended(int(status), text, its)
-        for (_, text, status), (_, its, _) in zip(said, shown, strict=True)
-    ]
+    ended = re.findall(r"\n### \d+\n(.*?)\n### status (\d+)\n", done.stderr, re.DOTALL)
+    if len(ended) < len(commands):
+        raise AssertionError(f"{' '.join(commands[len(ended)])}\n{done.stderr}")
+    return [(int(status), said) for said, status in ended]
 
 
-def succeed(results: Sequence[Ended]) -> None:
-    for status, said, _ in results:
+def succeed(results: Sequence[tuple[int, str]]) -> None:
+    for status, said in results:
         assert status == 0, said
 
 
-def refusal(result: Ended) -> str:
+def refusal(result: tuple[int, str]) -> str:
     """Return the one line that a command which must fail has ended with."""
-    status, said, _ = result
+    status, said = result
     assert status == 1, said
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, said

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 import uproot
 from numpy.typing import NDArray
-from one_process import Ended, run_commands, run_id, succeed
+from one_process import run_commands, run_id, succeed
 from workspaces import Workspace
 
 from utils.formats.skims import open_skim
@@ -86,7 +86,7 @@ def earlier(shared_workspace: Workspace) -> Earlier:
 
 
 @pytest.fixture(scope="module")
-def ended(earlier: Earlier) -> dict[str, Ended]:
+def ended(earlier: Earlier) -> dict[str, tuple[int, str]]:
     """What users do with files of an earlier version, in one process."""
     sample = earlier.expected["sample"]
     proof = (PROOF, earlier.ntuple, earlier.friend)
@@ -146,7 +146,7 @@ def test_a_skim_opens_with_its_values(earlier: Earlier, name: str) -> None:
 
 
 def test_the_feature_pipeline_gives_the_stored_prediction_skim(
-    earlier: Earlier, ended: dict[str, Ended]
+    earlier: Earlier, ended: dict[str, tuple[int, str]]
 ) -> None:
     succeed([ended["preprocessed"]])
     folder, sample = earlier.workspace.folder, earlier.expected["sample"]
@@ -159,10 +159,12 @@ def test_the_feature_pipeline_gives_the_stored_prediction_skim(
             np.testing.assert_array_equal(again[group][name], values, strict=True)
 
 
-def test_models_can_be_trained_on_a_skim(earlier: Earlier, ended: dict[str, Ended]) -> None:
+def test_models_can_be_trained_on_a_skim(
+    earlier: Earlier, ended: dict[str, tuple[int, str]]
+) -> None:
     succeed([ended["trained"]])
     last = json.loads((earlier.workspace.folder / "outputs" / "last_run.json").read_text())
-    assert last["run_id"] == run_id(ended["trained"].said) != earlier.run_id
+    assert last["run_id"] == run_id(ended["trained"][1]) != earlier.run_id
 
 
 # --- friend trees and predictions ---------------------------------------------------------------
@@ -182,21 +184,21 @@ def test_the_stored_files_are_those_that_were_made(earlier: Earlier) -> None:
         assert recipe["models"][i]["fingerprint"] == model["fingerprint"]
 
 
-def test_the_friend_tree_is_proved(earlier: Earlier, ended: dict[str, Ended]) -> None:
+def test_the_friend_tree_is_proved(earlier: Earlier, ended: dict[str, tuple[int, str]]) -> None:
     succeed([ended["proof"], ended["recomputed"]])
-    said = ended["proof"].shown
+    said = ended["proof"][1]
     assert said.startswith("proved")
     assert f"{earlier.expected['friend']['n_entries']} entries" in said
     # Computed anew by today's code, from the ntuple and the run.
-    said = ended["recomputed"].shown
+    said = ended["recomputed"][1]
     assert said.rstrip().endswith(f"scores those of run {earlier.run_id} within 0")
 
 
 def test_a_friend_tree_says_what_it_was_made_from(
-    earlier: Earlier, ended: dict[str, Ended]
+    earlier: Earlier, ended: dict[str, tuple[int, str]]
 ) -> None:
     succeed([ended["shown"]])
-    described = json.loads(ended["shown"].shown)
+    described = json.loads(ended["shown"][1])
     assert described["run_id"] == earlier.run_id
     assert described["models"] == [m["fingerprint"] for m in earlier.expected["models"]]
     assert described["input"]["n_entries"] == earlier.expected["friend"]["n_entries"]
@@ -204,7 +206,7 @@ def test_a_friend_tree_says_what_it_was_made_from(
 
 @pytest.mark.parametrize("source", ["skims", "ntuples"])
 def test_a_prediction_gives_the_stored_scores(
-    earlier: Earlier, ended: dict[str, Ended], source: str
+    earlier: Earlier, ended: dict[str, tuple[int, str]], source: str
 ) -> None:
     succeed([ended[source]])
     earlier.assert_same_friend(f"data/{source}/{Path(earlier.friend).name}")
@@ -235,7 +237,7 @@ def test_a_store_elsewhere_is_given_by_its_uri(earlier: Earlier, tmp_path: Path)
 
 
 def test_the_tables_are_made_again_with_the_stored_scores(
-    earlier: Earlier, ended: dict[str, Ended], tmp_path: Path
+    earlier: Earlier, ended: dict[str, tuple[int, str]], tmp_path: Path
 ) -> None:
     succeed([ended["tables"]])
     unpack(tmp_path)
@@ -247,7 +249,7 @@ def test_the_tables_are_made_again_with_the_stored_scores(
 
 @pytest.mark.parametrize("dataset", ["train", "test"])
 def test_a_stored_table_is_evaluated(
-    earlier: Earlier, ended: dict[str, Ended], dataset: str
+    earlier: Earlier, ended: dict[str, tuple[int, str]], dataset: str
 ) -> None:
     succeed([ended[dataset]])
     with closing(sqlite3.connect(earlier.workspace.folder / "mlflow.db")) as store:

@@ -62,7 +62,7 @@ def runs(shared_workspace: Workspace, scheduler: str) -> tuple[Workspace, dict[s
             ],
         )
         succeed(results)
-        ids[kind] = run_id(results[2].said)
+        ids[kind] = run_id(results[2][1])
     return w, ids
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import uproot
 from omegaconf import DictConfig, OmegaConf
-from one_process import Ended, run_commands, run_id, succeed
+from one_process import run_commands, run_id, succeed
 from workspaces import Workspace
 
 from utils import new_analysis
@@ -95,7 +95,7 @@ def started(lab: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def outcome(shared_workspace: Workspace, lab: Path, started: str) -> list[Ended]:
+def outcome(shared_workspace: Workspace, lab: Path, started: str) -> list[tuple[int, str]]:
     mine = (f"analysis={lab / 'my_channel.yaml'}", "engine=serial")
     new = (f"analysis={lab / 'started.yaml'}", "engine=serial", f"skim_path={lab}/started")
     run = ("run_id=RUN", "engine=serial")
@@ -115,7 +115,7 @@ def outcome(shared_workspace: Workspace, lab: Path, started: str) -> list[Ended]
 
 
 def test_all_stages_run_from_one_file_outside(
-    outcome: list[Ended], shared_workspace: Workspace
+    outcome: list[tuple[int, str]], shared_workspace: Workspace
 ) -> None:
     succeed(outcome[:6])
     run = run_id(outcome[2][1])
@@ -123,7 +123,7 @@ def test_all_stages_run_from_one_file_outside(
     assert (folder / "plots/test/report.html").is_file()
 
 
-def test_columns_mean_what_the_file_says(outcome: list[Ended], lab: Path) -> None:
+def test_columns_mean_what_the_file_says(outcome: list[tuple[int, str]], lab: Path) -> None:
     """Recomputed by hand: cuts, derived feature, missing values, weights and factors."""
     succeed(outcome[:1])
     skim = open_skim(lab / "skims/training/train.h5")
@@ -165,7 +165,7 @@ def test_columns_mean_what_the_file_says(outcome: list[Ended], lab: Path) -> Non
     assert np.isfinite(features["mjj"]).all()
 
 
-def test_friends_mirror_the_files(outcome: list[Ended], lab: Path) -> None:
+def test_friends_mirror_the_files(outcome: list[tuple[int, str]], lab: Path) -> None:
     succeed(outcome[:4])
     friends = lab / "friends" / run_id(outcome[2][1])
     inputs = [*lab.glob("sig_*.root"), lab / "other.root"]
@@ -184,7 +184,7 @@ def config(text: str) -> PreprocessConfig:
     return typed(DictConfig(OmegaConf.create(text)), PreprocessConfig)
 
 
-def test_the_starting_file_runs_as_it_is(outcome: list[Ended], started: str) -> None:
+def test_the_starting_file_runs_as_it_is(outcome: list[tuple[int, str]], started: str) -> None:
     succeed(outcome[6:])
     found = config(started)
     assert found.identity == ["run", "lumi", "evt"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import uproot
-from one_process import Ended, run_commands, run_id, succeed
+from one_process import run_commands, run_id, succeed
 from real_data import DATA
 from workspaces import Workspace
 
@@ -40,7 +40,7 @@ SELECTED = {
 
 
 @pytest.fixture(scope="module")
-def cms(shared_workspace: Workspace) -> list[Ended]:
+def cms(shared_workspace: Workspace) -> list[tuple[int, str]]:
     """All four stages of cms_htt, a prediction of a re-made input file, and hzz4mu."""
     remade = shared_workspace.folder / "remade"
     remade.mkdir()
@@ -97,7 +97,7 @@ def friends_of(workspace: Workspace, training: str) -> Path:
     return workspace.folder / "data/friends" / run_id(training)
 
 
-def test_one_file_runs_all_stages(cms: list[Ended], shared_workspace: Workspace) -> None:
+def test_one_file_runs_all_stages(cms: list[tuple[int, str]], shared_workspace: Workspace) -> None:
     succeed(cms[:6])
     folder = shared_workspace.folder / "data/cms_htt_skims/training"
     flow = pd.read_csv(folder / "cut_flow_training.csv")
@@ -108,7 +108,9 @@ def test_one_file_runs_all_stages(cms: list[Ended], shared_workspace: Workspace)
     assert (run / "artifacts/plots/test/report.html").is_file()
 
 
-def test_training_weights_and_classes(cms: list[Ended], shared_workspace: Workspace) -> None:
+def test_training_weights_and_classes(
+    cms: list[tuple[int, str]], shared_workspace: Workspace
+) -> None:
     """The physics weight of the nine files is constant per file and travels with each event."""
     from utils.formats.skims import open_skim
 
@@ -124,7 +126,7 @@ def test_training_weights_and_classes(cms: list[Ended], shared_workspace: Worksp
 
 @pytest.mark.parametrize("path", sorted(CMS.glob("*Skim.root")), ids=lambda p: p.stem)
 def test_friend_trees_of_all_files(
-    cms: list[Ended], shared_workspace: Workspace, path: Path
+    cms: list[tuple[int, str]], shared_workspace: Workspace, path: Path
 ) -> None:
     """Nine of them, collision data too, aligned, with entry folds."""
     succeed(cms[:4])
@@ -141,15 +143,17 @@ def test_friend_trees_of_all_files(
     np.testing.assert_allclose(total, 1, atol=1e-6)
 
 
-def test_a_remade_file_is_refused(cms: list[Ended]) -> None:
-    status, said, _ = cms[6]
+def test_a_remade_file_is_refused(cms: list[tuple[int, str]]) -> None:
+    status, said = cms[6]
     (line,) = [x for x in said.splitlines() if x.startswith("error: ")]
     assert status == 1
     assert "GluGluToHToTauTauSkim.root" in line
     assert "never_trained: true" in line
 
 
-def test_friends_are_not_one_for_all(cms: list[Ended], shared_workspace: Workspace) -> None:
+def test_friends_are_not_one_for_all(
+    cms: list[tuple[int, str]], shared_workspace: Workspace
+) -> None:
     """The proof of one file's friend fails against another file."""
     from utils.schema import ProofError
 
@@ -179,7 +183,7 @@ def test_the_starting_file_is_as_the_page_shows_it(
 
 
 def test_hzz4mu_has_real_identities_and_hash_folds(
-    cms: list[Ended], shared_workspace: Workspace
+    cms: list[tuple[int, str]], shared_workspace: Workspace
 ) -> None:
     """Two classes split by the mass of the lighter Z; of two cycles the highest is read."""
     succeed(cms[7:])
