@@ -31,8 +31,6 @@ FLAVOR: str | None = "lightgbm"
 _WITHOUT_EFFECT = ("verbosity", "metric_freq", "is_provide_training_metric")
 """Parameters of LightGBM's command line: the training logs and evaluates in its own way."""
 
-log = logging.getLogger(__name__)
-
 
 def check_features(features: Sequence[str]) -> None:
     """Raise ConfigError for names that a model's text can't hold, or can't tell apart."""
