@@ -150,8 +150,8 @@ def train_fold(task: FoldTask) -> FoldResult:
 
     begin = time.perf_counter()
     task.check_rows()
-    n_validation = int(task.split.validation.sum())
-    why_not = rounds.why_not(task.settings, metrics_of(task.settings), n_validation)
+    n_train, n_validation = int(task.split.train.sum()), int(task.split.validation.sum())
+    why_not = rounds.why_not(task.settings, metrics_of(task.settings), n_train + n_validation)
     if task.index == 0:
         by = f"LightGBM itself ({why_not})" if why_not else "the forest's kernels"
         log.info("Rounds are evaluated by %s", by)
@@ -172,7 +172,7 @@ def train_fold(task: FoldTask) -> FoldResult:
             "gain": tuple(booster.feature_importance("gain", iteration=best).tolist()),
             "splits": tuple(booster.feature_importance("split", iteration=best).tolist()),
         },
-        n_train=int(task.split.train.sum()),
+        n_train=n_train,
         n_validation=n_validation,
         seconds=time.perf_counter() - begin,
     )

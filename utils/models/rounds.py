@@ -37,8 +37,11 @@ from utils.system.threads import each
 SHORTEST, LONGEST = 4, 20
 """Rounds in a block: fewer cost more than rounds in vain, more would be shown late."""
 
-WORTHWHILE = 10_000_000
-"""Rounds times rows times classes from which on the kernels are worth the time to load them."""
+WORTHWHILE = 20_000_000
+"""Rounds times rows times classes from which on the kernels are worth the time to load them.
+
+Over all folds LightGBM would evaluate each row once a round, so the rows of one fold count: those
+it learns from, which the other folds validate on, and its own validation rows."""
 
 TASK_BYTES = 1 << 19
 """Ranks of events in one unit of work of a thread."""
@@ -50,7 +53,7 @@ HISTORY_BYTES = 1 << 28
 def why_not(settings: Settings, metrics: Sequence[str], n_rows: int) -> str | None:
     """Return why a training is left to LightGBM's own loop, None if it is not.
 
-    `metrics` are those of its `n_rows` validation rows.
+    `metrics` are those of its `n_rows` training and validation rows.
     """
     given = {name: str(value).lower() for name, value in settings.own.items()}
     try:
