@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+from patience import HANGS
 from workspaces import Workspace, copy_project
+
+# Examples are told by what they show, not by how long a busy machine takes to draw or run them.
+settings.register_profile(
+    "any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any_machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,7 +50,12 @@ def browser() -> Iterator[Any]:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no chromium on the PATH: pages can't be opened in a real browser")
+    patience = 1000 * HANGS
     with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
-        yield started
+        started = playwright.chromium.launch(
+            executable_path=program, args=CHROMIUM_FLAGS, timeout=patience
+        )
+        windows = started.new_context(viewport={"width": 1500, "height": 1000})
+        windows.set_default_timeout(patience)
+        yield windows
         started.close()

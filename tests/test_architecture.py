@@ -1,4 +1,4 @@
-"""The house: floors import downwards only, in no circle, and some libraries have one home.
+"""The house: floors import downwards only, in no circle, libraries have one home, tests mirror it.
 
 The picture and its reasons are in docs/architecture.md.
 """
@@ -6,6 +6,7 @@ The picture and its reasons are in docs/architecture.md.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -37,9 +38,11 @@ ENTRY_ONLY = "utils.system.program"
 HOMES = {
     "mlflow": "formats/runs.py",
     "tables": "formats/skims.py",
+    "h5py": "formats/skims.py",
     "lightgbm": "system/libraries/boosters.py",
     "numba": "system/libraries/jit.py",
     "uproot": "system/libraries/rootfiles.py",
+    "xxhash": "formats/ntuples/",
     "dask": "system/engine.py",
     "distributed": "system/engine.py",
     "dask_jobqueue": "system/engine.py",
@@ -57,6 +60,43 @@ ALSO = {
     "hydra": SCRIPTS,
 }
 """Who else may."""
+
+KINDS = ("lightgbm", "boosting", "booster", "forest", "mlp", "perceptron")
+"""Words that tell one kind of model from another."""
+
+KNOW_KINDS = ("models/", "schema/", "system/libraries/", "formats/runs.py")
+"""Who may use them: the kinds, the default, the library's home, and MLflow's own way to log."""
+
+ABOVE_THE_FLOORS = {
+    "test_architecture.py": "the floors themselves",
+    "test_bad_inputs.py": "damaged files of other groups, through every reader",
+    "test_chain.py": "all stages, as users run them",
+    "test_chain_mlp.py": "all stages, with the other kind of model",
+    "test_configs.py": "the files in configs/",
+    "test_earlier_version.py": "what earlier versions wrote, in every script",
+    "test_engines.py": "all stages, on every engine",
+    "test_flat_files.py": "all stages, with the files that groups have",
+    "test_foreign_files.py": "runs and analyses from elsewhere, in every script",
+    "test_group_files.py": "all stages, with files composed as groups compose them",
+    "test_house.py": "environments, documents and what is tracked",
+    "test_mlflow_ui.py": "a run in MLflow's own pages",
+    "test_open_data.py": "all stages, on open data",
+    "test_other_channel.py": "all stages, in another channel",
+    "test_readme.py": "what the documents show",
+}
+"""Flat test files that are about no command, and what they are about."""
+
+NAMED_OTHERWISE = {
+    "formats/ntuples/test_damage.py": "changed bytes, through every reader of the package",
+    "formats/test_skims_untrusted.py": "what a skim from elsewhere may try",
+    "system/test_private_parts.py": "what any module uses of a library's private parts",
+    "formats/test_histograms_oracle.py": "published histograms, from what ntuples/ reads",
+    "formats/test_root_readers.py": "ROOT itself reads friends and rewrites what is proved",
+}
+"""Test files on a floor that are about no one module, and why they are there."""
+
+NO_TESTS = {"__pycache__", "fixtures", "flat", "golden", "groups"}
+"""Folders of `tests` that hold data."""
 
 TYPE_MAKERS = {"NDArray", "dict", "Mapping", "Callable", "Sequence", "Iterator", "Literal", "tuple"}
 
@@ -208,6 +248,52 @@ def synonyms(utils: Path) -> list[str]:
     return found
 
 
+def kinds_named(files: Iterable[Path], utils: Path) -> list[str]:
+    """Return a complaint for each name and text of code that tells a kind of model from another."""
+    found = []
+    for path in files:
+        if path.is_relative_to(utils) and str(path.relative_to(utils)).startswith(KNOW_KINDS):
+            continue
+        for node in nodes(path):
+            words = set(_words(node))
+            found += [
+                f"{path.name}:{getattr(node, 'lineno', 0)} says {kind}: let the kind say it"
+                for kind in KINDS
+                if words & {kind, f"{kind}s"}
+            ]
+    return found
+
+
+def _words(node: ast.AST) -> Iterator[str]:
+    """Yield the words, in small letters, of what a node names or says; comments are no nodes."""
+    texts: list[str | None] = []
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        texts = [node.value]
+    elif isinstance(node, ast.ImportFrom):
+        texts = [node.module]
+    else:  # each kind of node keeps the name it gives or uses in one of these
+        texts = [getattr(node, field, None) for field in ("id", "attr", "arg", "name", "asname")]
+    for text in texts:
+        if isinstance(text, str):
+            yield from re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", text).lower())
+
+
+def unmirrored(tests: Path, utils: Path) -> list[str]:
+    """Return a complaint for each test file that is not named after a module, in its folder."""
+    found = []
+    for path in sorted(tests.rglob("test_*.py")):
+        place = path.relative_to(tests)
+        if NO_TESTS & set(place.parts):
+            continue
+        module = utils / place.with_name(place.stem.removeprefix("test_"))
+        exists = module.is_dir() or module.with_suffix(".py").is_file()
+        listed = ABOVE_THE_FLOORS if len(place.parts) == 1 else NAMED_OTHERWISE
+        if exists == (str(place) in listed):
+            wrong = "is named after a module" if exists else f"tests no {module.relative_to(utils)}"
+            found.append(f"{place} {wrong}")
+    return found
+
+
 def scripts() -> list[Path]:
     return [PROJECT / name for name in SCRIPTS]
 
@@ -275,6 +361,10 @@ def test_packages_hand_out_what_they_say() -> None:
     assert taken_unsaid(UTILS, [*sources(UTILS), *scripts()]) == []
 
 
+def test_kinds_of_models_are_known_to_models_only() -> None:
+    assert kinds_named([*sources(UTILS), *scripts()], UTILS) == []
+
+
 def test_utils_never_imports_a_script() -> None:
     stems = {name.removesuffix(".py") for name in SCRIPTS}
     found = [
@@ -284,6 +374,14 @@ def test_utils_never_imports_a_script() -> None:
         if item.module.split(".")[0] in stems
     ]
     assert found == []
+
+
+def test_tests_mirror_the_floors() -> None:
+    assert unmirrored(PROJECT / "tests", UTILS) == []
+    folders = {p.name for p in (PROJECT / "tests").iterdir() if p.is_dir()} - NO_TESTS
+    assert folders <= set(FLOORS)
+    gone = [n for n in ABOVE_THE_FLOORS | NAMED_OTHERWISE if not (PROJECT / "tests" / n).is_file()]
+    assert gone == []
 
 
 def test_scripts_are_short() -> None:
@@ -349,6 +447,29 @@ def test_a_second_name_and_a_second_definition_are_found(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from utils.models import mlp\n",
+        "from utils.models.boosting import settings\n",
+        "import utils.models.forest.kernels\n",
+        "def train_boosters(): ...\n",
+        "class FoldForest: ...\n",
+        "def f(mlp_text): ...\n",
+        "f(lightgbm=1)\n",
+        "a.forests\n",
+        "x = f'{y} LightGBM parameters'\n",
+        "if recipe.model_kind == 'mlp': ...\n",
+    ],
+)
+def test_a_kind_that_is_named_elsewhere_is_found(tmp_path: Path, text: str) -> None:
+    for name in ("stages/a.py", "models/a.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"# LightGBM in a comment\ncolour = 'forestgreen'\n{text}")
+    [found] = kinds_named(sources(tmp_path), tmp_path)
+    assert found.startswith("a.py:3 says ")
+
+
 def test_a_name_that_a_package_does_not_list_is_found(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     folder.mkdir()
@@ -356,3 +477,18 @@ def test_a_name_that_a_package_does_not_list_is_found(tmp_path: Path) -> None:
     user = tmp_path / "user.py"
     user.write_text("from utils.results import a, b\n")
     assert taken_unsaid(tmp_path, [user]) == ["user.py:1 takes b of utils.results"]
+
+
+def test_a_test_file_that_mirrors_nothing_is_found(tmp_path: Path) -> None:
+    tests, utils = tmp_path / "tests" / "columns", tmp_path / "utils" / "columns"
+    for folder in (tests, utils / "folds"):
+        folder.mkdir(parents=True)
+    (utils / "weights.py").touch()
+    for name in ("test_folds.py", "test_weights.py", "test_wieghts.py", "weights.py"):
+        (tests / name).touch()
+    (tests.parent / "test_chain.py").touch()
+    (tests.parent / "test_weights.py").touch()
+    assert unmirrored(tests.parent, utils.parent) == [
+        "columns/test_wieghts.py tests no columns/wieghts",
+        "test_weights.py tests no weights",
+    ]

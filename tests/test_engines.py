@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
+import json
+import socket
 import sys
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import pytest
 import uproot
+from servers import says, started
 from workspaces import Workspace, last_run, toys
 
 
@@ -18,28 +19,18 @@ from workspaces import Workspace, last_run, toys
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Dask scheduler and two worker processes on loopback, started as an administrator would."""
     folder = tmp_path_factory.mktemp("dask")
-    address = "tcp://127.0.0.1:18786"
-    common = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     dask = [sys.executable, "-m", "dask"]
-    started = [
-        subprocess.Popen(
-            [*dask, "scheduler", "--host", "127.0.0.1", "--port", "18786", "--no-dashboard"],
-            **common,
-        )
-    ]
-    try:
-        time.sleep(1)
-        started.append(
-            subprocess.Popen(
-                [*dask, "worker", address, "--nworkers", "2", "--nthreads", "1", "--no-dashboard"],
-                **common,
-            )
-        )
-        yield address
-    finally:
-        for process in reversed(started):
-            process.terminate()
-            process.wait()
+    here = ["--host", "127.0.0.1", "--no-dashboard"]
+    log, place = folder / "scheduler.log", folder / "scheduler.json"
+    command = [*dask, "scheduler", *here, "--port", "0", "--scheduler-file", str(place)]
+    with started(command, log) as scheduler:
+        says(scheduler, log, "Scheduler at:")
+        address: str = json.loads(place.read_text())["address"]
+        log = folder / "workers.log"
+        command = [*dask, "worker", address, *here, "--nworkers", "2", "--nthreads", "1"]
+        with started(command, log) as workers:
+            says(workers, log, "Registered to:", times=2)
+            yield address
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +112,11 @@ def test_a_dask_worker_names_what_is_wrong(
 
 def test_no_scheduler_is_one_line(workspace: Workspace) -> None:
     toys(workspace, 2_000)
-    line = workspace.fails(
-        *("python", "preprocess.py", "year=2018", "engine=dask"),
-        "engine.address=tcp://127.0.0.1:18799",
-    )
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and nobody listens
+        line = workspace.fails(
+            *("python", "preprocess.py", "year=2018", "engine=dask"),
+            f"engine.address=tcp://127.0.0.1:{silent.getsockname()[1]}",
+            environment={"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "1s"},
+        )
     assert "no Dask scheduler answers" in line

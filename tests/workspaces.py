@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from patience import HANGS
+
 from utils.schema import PROJECT
 
 PARTS = ("configs", "utils", "MLproject", "conda.yaml", "requirements.txt")
@@ -41,15 +43,17 @@ class Workspace:
             text=True,
             check=False,
             stdin=subprocess.DEVNULL,
-            timeout=600,
+            timeout=HANGS,
         )
         if check and done.returncode != 0:
             raise AssertionError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
         return done
 
-    def fails(self, *command: str, status: int = 1) -> str:
+    def fails(
+        self, *command: str, status: int = 1, environment: dict[str, str] | None = None
+    ) -> str:
         """Run a command that must fail with one line on standard error, and return that line."""
-        done = self.run(*command, check=False)
+        done = self.run(*command, check=False, environment=environment)
         assert done.returncode == status, done.stdout + done.stderr
         lines = [x for x in done.stderr.splitlines() if x.startswith("error: ")]
         assert len(lines) == 1, done.stderr

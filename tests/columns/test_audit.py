@@ -63,7 +63,7 @@ def test_no_repeated_events_means_no_warning() -> None:
     assert len(keep) == 0
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2)), max_size=30))
 def test_no_policy_leaves_an_event_on_both_sides(rows: list[tuple[int, int]]) -> None:
     identity = np.array([r[0] for r in rows], dtype=np.uint64)

@@ -326,7 +326,6 @@ def test_definitions_that_explode_are_stopped():
         "*a",
         "a,b",
         "\x00",
-        "α > 1",
         "٣ > 1",
         "1_000",
         "0x10",
@@ -381,7 +380,7 @@ WORDS = ["and", "or", "not", "abs(", "min(", "TMath::Power(", "std::max(", "eval
 PIECES = NAMES + NUMBERS + SYMBOLS + WORDS
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.one_of(st.lists(st.sampled_from(PIECES), max_size=12).map(" ".join), st.text(max_size=30))
 )

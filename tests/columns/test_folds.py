@@ -39,7 +39,7 @@ def fold(values: NDArray[Any], n_splits: int) -> list[int]:
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), n_splits=st.integers(1, 1000))
 def test_folds_of_integers_are_exact(dtype: str, data: st.DataObject, n_splits: int) -> None:
     info = np.iinfo(dtype)
@@ -155,7 +155,7 @@ def test_the_docstring_publishes_these_vectors() -> None:
     assert read == VECTORS
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(-(2**63), 2**64 - 1), min_size=1, max_size=4).map(tuple))
 def test_hash_is_its_definition(values: tuple[int, ...]) -> None:
     assert hash64(columns_of(values)).tolist() == [mix(values)]
@@ -261,6 +261,11 @@ def test_independence_leaves_out_groups_too_small_to_tell() -> None:
     assert (found.dof, found.warning) == (0, None)
 
 
+def test_independence_of_too_few_events_says_nothing() -> None:
+    found = independence(np.arange(8) % 7, np.zeros(8, np.int64), 7)
+    assert (found.dof, found.warning) == (0, None)
+
+
 # --- the entry rule's fingerprint ----------------------------------------------------------------
 
 
@@ -283,11 +288,3 @@ def test_entry_numbers_of_another_file_could_not_flag_what_one_model_was_trained
 def test_entry_rule_refuses_remade_and_merged_files(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"a\.root.*never_trained"):
         check_entry_rule(FoldRule("entry", (), 2), [FILE], {**FILE, **change}, False)
-
-
-# --- the audit -----------------------------------------------------------------------------------
-
-
-def test_independence_of_too_few_events_says_nothing() -> None:
-    found = independence(np.arange(8) % 7, np.zeros(8, np.int64), 7)
-    assert (found.dof, found.warning) == (0, None)

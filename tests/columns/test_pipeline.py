@@ -63,7 +63,7 @@ def test_a_row_s_result_does_not_depend_on_its_chunk(scaler, pca):
     assert fitted.transform(rows[:0]).shape == (0, len(fitted.outputs))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     hnp.arrays(
         np.float32,

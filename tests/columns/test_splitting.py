@@ -14,7 +14,7 @@ from utils.schema import ConfigError
 codes = hnp.arrays(np.int32, st.integers(1, 300), elements=st.integers(-1, 3))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(codes, st.floats(0.05, 0.95), st.integers(0, 2**32), st.integers(0, 99))
 def test_split_is_a_stratified_partition(target, train_size, seed, process_seed):
     process = np.random.default_rng(process_seed).integers(0, 4, len(target))

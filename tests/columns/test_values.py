@@ -161,7 +161,7 @@ bounds = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     column=st.sampled_from([*INTEGERS, "float32", "float64", "bool"]).flatmap(
         lambda d: hnp.arrays(d, st.integers(0, 8))

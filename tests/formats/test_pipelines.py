@@ -12,8 +12,6 @@ from utils.columns.pipeline import FeaturePipeline, fit_pipeline
 from utils.formats.pipelines import load_pipeline, save_pipeline
 from utils.schema import InputError
 
-# --- scaler and PCA ------------------------------------------------------------------------------
-
 
 @pytest.mark.parametrize("pca", PCAS)
 @pytest.mark.parametrize("scaler", SCALERS)
@@ -25,9 +23,6 @@ def test_a_saved_pipeline_is_the_same_pipeline(tmp_path, scaler, pca):
     assert load_pipeline(path).fingerprint == fitted.fingerprint
     assert FeaturePipeline.from_json(json.loads(json.dumps(fitted.to_json()))) == fitted
     assert [p.name for p in path.parent.iterdir()] == ["pipe.json"]
-
-
-# --- pipeline files ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", range(6))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import uproot
 from numpy.typing import NDArray
+from patience import HANGS
 
 from utils import proof
 from utils.columns.folds import fold_of
@@ -80,11 +81,13 @@ def write_friend(path: Path, source: Path, columns: Columns, basket: int) -> Pat
         rule=RULE,
         identity=["run", "evt"],
         misc=["pt_1"],
-        probabilities=NAMES,
+        names=friends.BranchNames(tuple(NAMES)),
         cut="pt_1 > 0",  # rows that it removed hold fillers
     )
     cut = (np.arange(n) % 7 == 3)[:, None]
-    placed = friends.score_columns(np.where(cut, np.nan, scores(columns)), NAMES)
+    placed = friends.score_columns(
+        np.where(cut, np.nan, scores(columns)), friends.BranchNames(tuple(NAMES))
+    )
     fold = fold_of(RULE, columns)
     rows = {**{k: columns[k] for k in ("run", "evt", "pt_1")}, "fold": fold, **placed}
     branches = {name: c.dtype for name, c in rows.items()}
@@ -109,7 +112,7 @@ def hadd(root: Any, *arguments: str | Path) -> str:
     if not command.is_file():
         pytest.skip("this ROOT has no hadd beside it")
     done = subprocess.run(
-        [command, *arguments], capture_output=True, text=True, check=True, timeout=60
+        [command, *arguments], capture_output=True, text=True, check=True, timeout=HANGS
     )
     return done.stderr
 

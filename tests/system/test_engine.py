@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 
-from utils.schema import ConfigError, EngineConfig, InputError, PipelineError
+from utils.schema import PROJECT, ConfigError, EngineConfig, InputError, PipelineError
 from utils.system import engine
 
 
@@ -61,10 +62,8 @@ def test_a_local_dask_cluster_is_started_on_request(tmp_path: Path) -> None:
     )
     script = tmp_path / "start.py"
     script.write_text(code)
-    from utils.schema import PROJECT
-
     subprocess.run(
-        [sys.executable, str(script)], check=True, timeout=120, env={"PYTHONPATH": str(PROJECT)}
+        [sys.executable, str(script)], check=True, timeout=HANGS, env={"PYTHONPATH": str(PROJECT)}
     )
 
 
@@ -88,13 +87,11 @@ def test_an_error_on_dask_is_told_without_the_client_s_tracebacks(tmp_path: Path
         "    except InputError as error:\n"
         "        sys.stderr.write(f'error: {error}\\n')\n"
     )
-    from utils.schema import PROJECT
-
     done = subprocess.run(
         [sys.executable, str(script)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
         check=True,
         env={"PYTHONPATH": str(PROJECT)},
     )

@@ -499,7 +499,7 @@ class LearningCurve:
 
 @dataclass(frozen=True, eq=False)
 class LearningCurves:
-    """Learning curves of all folds; `metric` is LightGBM's name of the quantity."""
+    """Learning curves of all folds; `metric` is the training's name of the quantity."""
 
     metric: str
     curves: tuple[LearningCurve, ...]
@@ -542,7 +542,7 @@ class Importance:
 
 @dataclass(frozen=True, eq=False)
 class ShapSummary:
-    """SHAP values (LightGBM's own contributions, raw-score units) of sampled events.
+    """SHAP values (the models' own contributions, raw-score units) of sampled events.
 
     values (K, F, s), feature_values (F, s) untransformed or as the model sees them, s events.
     mean_abs (K, F): mean |value|.

@@ -9,7 +9,9 @@ refused with its nearest relative, unless an interpolation refers to it (a user'
 from utils.schema.analysis import AnalysisConfig
 from utils.schema.basics import (
     COMPUTED_COLUMNS,
+    DEFAULT_KIND,
     FILLER_CLASS,
+    NOT_IN_BRANCHES,
     PHYSICS_WEIGHT,
     PROJECT,
     TARGET,
@@ -23,6 +25,7 @@ from utils.schema.basics import (
     portable,
     project_path,
     short_name,
+    skim_name,
     slug,
     unique_slugs,
 )
@@ -41,7 +44,9 @@ from utils.schema.stages import EvaluateConfig, PredictConfig, PreprocessConfig,
 
 __all__ = [
     "COMPUTED_COLUMNS",
+    "DEFAULT_KIND",
     "FILLER_CLASS",
+    "NOT_IN_BRANCHES",
     "PHYSICS_WEIGHT",
     "PROJECT",
     "TARGET",
@@ -72,6 +77,7 @@ __all__ = [
     "portable",
     "project_path",
     "short_name",
+    "skim_name",
     "slug",
     "undeclared_keys",
     "unique_slugs",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_origin
+from string import Formatter
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -38,14 +39,26 @@ def as_class_ids(value: object) -> object:
 
 def _as_template(value: str) -> str:
     try:
-        value.format(sample_name="name")
-    except (AttributeError, IndexError, KeyError, ValueError):
-        raise ValueError("the one placeholder of a file template is {sample_name}") from None
+        parts = [tuple(part[1:]) for part in Formatter().parse(value)]
+    except ValueError:
+        parts = [()]
+    # With nothing behind the name: a width could make a text of gigabytes.
+    if set(parts) - {("sample_name", "", None), (None, None, None)}:
+        raise ValueError("the one placeholder of a file template is {sample_name}")
+    return value
+
+
+def _as_sample_name(value: str) -> str:
+    if set(value.split("/")) & {"", ".", ".."} or not value.isprintable():
+        raise ValueError("a sample's name becomes the name of files, so it can't lead elsewhere")
     return value
 
 
 Text = Annotated[str, BeforeValidator(as_text)]
 """A string in which YAML's habit of reading 2018 as a number is undone."""
+
+SampleName = Annotated[str, BeforeValidator(as_text), AfterValidator(_as_sample_name)]
+"""A sample's name, which becomes the name of files: no part of it leads to another folder."""
 
 Template = Annotated[str, AfterValidator(_as_template)]
 """A file name in which `{sample_name}` stands for the name of a sample."""
@@ -62,18 +75,20 @@ class Closed(BaseModel):
     def _no_truth_values_as_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse `missing: true`, which Python would read as `missing: 1`."""
         if isinstance(value, bool) and info.field_name is not None:
-            taken = _types_in(cls.model_fields[info.field_name].annotation)
-            if taken & {int, float} and bool not in taken:
+            taken = types_in(cls.model_fields[info.field_name].annotation)
+            if {int, float} & {*taken} and bool not in taken:
                 raise ValueError("a number is needed, not true or false")
         return value
 
 
-def _types_in(annotation: Any) -> set[Any]:
-    """Return the plain types a value may have: the members of a union, else the one type."""
-    inner = getattr(annotation, "__args__", ())
-    if isinstance(annotation, UnionType) or get_origin(annotation) in (Union, Annotated):
-        return {t for argument in inner for t in _types_in(argument)}
-    return {annotation}
+def types_in(annotation: Any) -> tuple[Any, ...]:
+    """Return the types a value may have beside None: the members of a union, else the one type."""
+    if get_origin(annotation) is Annotated:
+        return types_in(get_args(annotation)[0])
+    if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
+        members = [t for member in get_args(annotation) for t in types_in(member)]
+        return tuple(t for t in members if t is not NoneType)
+    return (annotation,)
 
 
 class ClassInfo(Closed):
@@ -101,14 +116,6 @@ def classes_of_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[ClassInfo, ...]:
     )
 
 
-class FeatureInfo(Closed):
-    """How a feature is labelled, and its own declaration of missing values."""
-
-    label: str | None = None
-    unit: str | None = None
-    missing: float | MissingConfig | None = None
-
-
 class MissingConfig(Closed):
     """Values that stand for `not measured`, and what becomes of them."""
 
@@ -121,6 +128,14 @@ class MissingConfig(Closed):
         if isinstance(raw, Mapping) and isinstance(raw.get("values"), int | float):
             return {**raw, "values": [raw["values"]]}
         return raw
+
+
+class FeatureInfo(Closed):
+    """How a feature is labelled, and its own declaration of missing values."""
+
+    label: str | None = None
+    unit: str | None = None
+    missing: float | MissingConfig | None = None
 
 
 class SampleInfo(Closed):
@@ -143,7 +158,7 @@ class SampleInfo(Closed):
 class SampleEntry(SampleInfo):
     """A sample in long form: its name, processes (for training) and what is special about it."""
 
-    sample: Text
+    sample: SampleName
     processes: dict[str, Any] = {}
 
 

@@ -83,7 +83,7 @@ def test_a_tree_without_entries_gives_no_chunks(tmp_path):
         stream(info, columns=["y"], cuts=[None])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     start=st.integers(0, N + 5),
     length=st.integers(0, N + 5),

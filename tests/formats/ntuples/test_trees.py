@@ -90,9 +90,6 @@ def test_what_is_no_file_is_named(tmp_path, info):
         open_tree(tmp_path / "x.root", "t")
 
 
-# --- reading -------------------------------------------------------------------------------------
-
-
 def test_a_branch_of_other_than_numbers_is_named(tmp_path):
     awkward = pytest.importorskip("awkward")
     with uproot.recreate(tmp_path / "j.root") as file:

@@ -13,8 +13,6 @@ from utils.results.metrics import (
 )
 from utils.schema import ClassInfo
 
-# --- curves and distributions -------------------------------------------------------------------
-
 
 def test_densities_are_unit_area_histograms_of_the_category():
     table = scored_table()
@@ -88,9 +86,6 @@ def test_features_correlations_and_profiles():
     assert profile.mean[1, 2, 9] == pytest.approx(table.proba[mine, 1].mean())
     expected = table.proba[mine, 1].std(ddof=1) / np.sqrt(mine.sum())
     assert profile.error[1, 2, 9] == pytest.approx(expected)
-
-
-# --- names ----------------------------------------------------------------------------------------
 
 
 def test_fillers_of_absent_quantities_are_missing_values():

@@ -15,7 +15,7 @@ from utils.results.metrics import (
 )
 from utils.schema import ClassInfo
 
-# --- curves and distributions -------------------------------------------------------------------
+# --- curves -------------------------------------------------------------------------------------
 
 
 def test_bands_hold_their_curves_and_shrink_with_the_sample():

@@ -165,9 +165,6 @@ def test_weights_of_a_class_that_cancel_are_a_stated_gap():
     assert np.isfinite(found.view("unweighted").roc_auc[0].value)
 
 
-# --- errors ---------------------------------------------------------------------------------------
-
-
 def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(InputError, match="nearest: 'class 1'"):
         evaluate(scored_table(), dataclasses.replace(FAST, signal_classes=("clas 1",)))
@@ -175,7 +172,7 @@ def test_unknown_names_are_answered_with_the_nearest():
     assert "nearest: 'm_vis'" in found.gaps["profiles"]
 
 
-# --- names ----------------------------------------------------------------------------------------
+# --- a choice of sections -------------------------------------------------------------------------
 
 
 def test_only_what_is_asked_for_is_made_and_it_is_the_same():

@@ -14,8 +14,6 @@ from utils.results.metrics import (
 )
 from utils.schema import InputError
 
-# --- awkward samples ----------------------------------------------------------------------------
-
 
 def test_filler_rows_are_dropped_and_counted():
     table = scored_table()
@@ -39,9 +37,6 @@ def test_rounded_probabilities_are_accepted():
     found = evaluate(dataclasses.replace(table, proba=rounded), FAST)
     exact = evaluate(table, FAST).view("balanced").roc_auc_macro.value
     assert found.view("balanced").roc_auc_macro.value == pytest.approx(exact, abs=1e-5)
-
-
-# --- errors ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,13 @@ from utils.results.report import write_html
 
 
 def open_page(browser: Any, url: str) -> tuple[Any, list[str]]:
-    page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    page = browser.new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: said.append(f"error: {error}"))
     page.on("request", lambda request: said.append(request.url) if "http" in request.url else None)
     page.goto(url)
-    page.wait_for_function("document.body.dataset.drawn", timeout=120_000)
+    page.wait_for_function("document.body.dataset.drawn")
     return page, said
 
 
@@ -82,12 +82,12 @@ def test_contents_lead_to_sections_in_a_sandboxed_frame(
     frame.write_text(
         f'<iframe sandbox="allow-scripts" src="{report.as_uri()}" width="1400" height="900">'
     )
-    page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    page = browser.new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.goto(frame.as_uri())
     inner = page.frame_locator("iframe")
-    inner.locator(f"body[data-drawn='{len(few)}']").wait_for(timeout=120_000)
+    inner.locator(f"body[data-drawn='{len(few)}']").wait_for()
     inner.locator("nav a[href='#recipe']").click()
     assert inner.locator("#recipe").bounding_box()["y"] < 900
     assert said == []

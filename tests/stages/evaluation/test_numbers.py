@@ -67,8 +67,10 @@ def test_a_policy_that_cannot_be_followed_is_a_gap() -> None:
 
 
 def run_of(folder: Path, recipe: Recipe) -> Run:
-    """Return a run of a local store that has only this recipe."""
+    """Return a run of a local store that has this recipe and the tables in the folder."""
     run = Run("run", "0", folder.as_uri())
+    for path in run.artifacts("pred"):
+        run.seal([path], {})
     run.__dict__["recipe"] = recipe
     return run
 
@@ -120,6 +122,11 @@ def test_another_year_than_the_run_is_refused(tmp_path: Path) -> None:
         evaluate_dataset(run, EvaluateConfig(run_id="run", year="2017"))
     with pytest.raises(RunError, match="no table 'test'"):  # the year is its own
         evaluate_dataset(run, EvaluateConfig(run_id="run", year="2018"))
+
+
+def test_a_recipe_from_before_there_were_kinds_is_of_the_default_one() -> None:
+    assert recipe("keep").model_kind == "lightgbm"
+    assert replace(recipe("keep"), training={"model_kind": "mlp"}).model_kind == "mlp"
 
 
 # --- models ---------------------------------------------------------------------------------------

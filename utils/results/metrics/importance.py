@@ -19,7 +19,7 @@ Score = Callable[[NDArray[Any], NDArray[Any]], Floats]
 
 
 def gain_importance(features: Sequence[str], gains: NDArray[Any]) -> Importance:
-    """Return each fold's share of the total gain; `gains` (n_folds, F) as LightGBM reports them."""
+    """Return each fold's share of the total gain, of `gains` (n_folds, F)."""
     gains = np.asarray(gains, dtype=np.float64)
     share = ratio(gains, gains.sum(axis=1, keepdims=True))
     return Importance("gain", tuple(features), share, "share of the total gain")
@@ -76,7 +76,7 @@ def shap_summary(
 ) -> ShapSummary:
     """Return the summary of sampled events' SHAP values.
 
-    contributions (s, K, F): LightGBM's `pred_contrib` without the expected value's column; a binary
+    contributions (s, K, F): what each feature adds to the raw scores; a binary
     model's single output is (s, 1, F) and stands for class 1, class 0 having the opposite sign.
     matrix (s, F): the features' values.
     """

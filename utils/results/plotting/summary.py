@@ -134,7 +134,7 @@ def gaps(ev: Evaluation, style: Style) -> Named:
         if rows:
             yield (
                 key,
-                _forest(
+                _rows_of_intervals(
                     style,
                     rows,
                     title=f"Gaps in {title}",
@@ -169,7 +169,7 @@ def comparison(ev: Evaluation, style: Style) -> Named:
         side = "right" if better else "left"
         yield (
             f"comparison_{metric}",
-            _forest(
+            _rows_of_intervals(
                 style,
                 rows,
                 title=f"Comparison: {metric}",
@@ -183,7 +183,7 @@ def comparison(ev: Evaluation, style: Style) -> Named:
         )
 
 
-def _forest(
+def _rows_of_intervals(
     style: Style,
     rows: Sequence[Row],
     *,
@@ -354,7 +354,7 @@ def _beeswarm(ev: Evaluation, style: Style, result: ShapSummary, class_id: int) 
         style,
         title=f"What moves the {ev.classes[class_id].name} score (SHAP)",
         caption=(
-            "SHAP values (LightGBM's own contributions to the raw score) of "
+            "SHAP values (the models' own contributions to the raw score) of "
             f"{len(chosen)} sampled events; the colour is the rank of the feature's value."
         ),
         x=axis(f"SHAP value for {style.name(class_id)} (raw score)"),

@@ -192,10 +192,7 @@ def _refuse_shared_files(units: Sequence[Unit]) -> None:
 def _check_branches(names: Sequence[str], info: ntuples.TreeInfo) -> None:
     for name in names:
         if name not in info.branches:
-            raise InputError(
-                f"input_branches: '{name}' is not in tree '{info.tree}' of {info.path}; "
-                f"{nearest(name, info.branches)}"
-            )
+            raise InputError(f"input_branches: {info.why_not(name)}")
 
 
 def read(unit: Unit) -> Selected:

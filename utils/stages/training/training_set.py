@@ -15,8 +15,7 @@ from utils.columns.identity import identity_of_rows
 from utils.columns.splitting import train_test_rows
 from utils.columns.weights import TrainingWeight, check_weights, summary_table, weight_summary
 from utils.formats.skims import Skim, open_skim
-from utils.models import boosting
-from utils.models.boosting import Split
+from utils.models import Split, kind, splits
 from utils.schema import (
     TARGET,
     ClassInfo,
@@ -61,23 +60,21 @@ class TrainingSet:
 def open_training_skim(config: TrainConfig) -> Skim:
     """Return the skim to train on.
 
-    Raises InputError where it is no training skim, ConfigError for features it does not have.
+    Raises InputError where it is no training skim, ConfigError for features that it does not
+    have or that the kind of model does not take.
     """
     skim = open_skim(config.skim_file)
     if skim.metadata.get("kind") != "training":
         raise InputError(f"{skim.path} is no training skim: preprocess with for_training=true")
     check_preprocessing(config, skim)
     stored = [*skim.groups["cont_features"], *skim.groups["cat_features"]]
-    for name in features_of(config, skim):
+    features = features_of(config, skim)
+    for name in features:
         if name not in stored:
             raise ConfigError(
                 f"training feature '{name}' is not in {skim.path}; {nearest(name, stored)}"
             )
-        if set(name) & set('[]{}":,'):
-            raise ConfigError(
-                f"LightGBM takes no feature named '{name}': name it in derived_features, for "
-                f"example 'first: {name}'"
-            )
+    kind(config.model_kind).check_features(features)
     if config.test_file:
         _check_test_skim(config, skim)
     return skim
@@ -248,7 +245,7 @@ def split_rows(config: TrainConfig, data: TrainingSet) -> tuple[tuple[Split, ...
         # Repeated events validate where their first occurrence does.
         part, _, _ = resolve_duplicates(data.identity, part, "keep_same_fold")
         inner = part == 1
-    rows = boosting.splits(data.fold, n_splits, inner)
+    rows = splits(data.fold, n_splits, inner)
     audit = audit_training(
         data.identity, data.fold, [r.train for r in rows], [r.validation for r in rows]
     )
