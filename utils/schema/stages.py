@@ -173,7 +173,7 @@ class PredictConfig(RunStageConfig):
     output_path: str | None = None
     output_filename_template: Template = "{sample_name}_pred.root"
     output_tree_name: str | None = None
-    output_branch_prefix: str = ""
+    output_branch_prefix: Text | None = None
     cut: str | None = None
     double_precision: bool = False
     chunk_size: int = Field(24_576, ge=1)

@@ -44,7 +44,8 @@ class FriendTrees:
     def tasks(self, _: Path) -> list[Task]:
         tasks, all_trees = [], []
         scorer = self._scorer
-        names = branch_names(scorer.models.n_classes, self._config.output_branch_prefix)
+        prefix = self._config.output_branch_prefix or ""
+        names = branch_names(scorer.models.n_classes, prefix)
         samples = input_samples(self._config, scorer)
         for name in [*names.all, *samples[0].misc, *scorer.analysis.identity_columns]:
             check_branch(name, "a friend tree")

@@ -188,7 +188,7 @@ def _misc(config: PredictConfig, analysis: PreprocessConfig) -> tuple[str, ...]:
     chosen = analysis.misc_features if config.misc_features is None else config.misc_features
     skipped = {*COMPUTED_COLUMNS, *analysis.identity_columns}
     misc = tuple(name for name in chosen if name not in skipped)
-    names = branch_names(0, config.output_branch_prefix)
+    names = branch_names(0, config.output_branch_prefix or "")
     for name in (*analysis.identity_columns, *misc):
         if name in names.all or name.startswith(names.pred_class):
             raise ConfigError(
