@@ -38,6 +38,7 @@ ENTRY_ONLY = "utils.system.program"
 HOMES = {
     "mlflow": "formats/runs.py",
     "tables": "formats/skims.py",
+    "h5py": "formats/skims.py",
     "lightgbm": "system/libraries/boosters.py",
     "numba": "system/libraries/jit.py",
     "uproot": "system/libraries/rootfiles.py",
@@ -75,6 +76,8 @@ ABOVE_THE_FLOORS = {
     "test_earlier_version.py": "what earlier versions wrote, in every script",
     "test_engines.py": "all stages, on every engine",
     "test_flat_files.py": "all stages, with the files that groups have",
+    "test_foreign_files.py": "runs and analyses from elsewhere, in every script",
+    "test_group_files.py": "all stages, with files composed as groups compose them",
     "test_house.py": "environments, documents and what is tracked",
     "test_mlflow_ui.py": "a run in MLflow's own pages",
     "test_open_data.py": "all stages, on open data",
@@ -85,13 +88,14 @@ ABOVE_THE_FLOORS = {
 
 NAMED_OTHERWISE = {
     "formats/ntuples/test_damage.py": "changed bytes, through every reader of the package",
+    "formats/test_skims_untrusted.py": "what a skim from elsewhere may try",
     "system/test_private_parts.py": "what any module uses of a library's private parts",
     "formats/test_histograms_oracle.py": "published histograms, from what ntuples/ reads",
     "formats/test_root_readers.py": "ROOT itself reads friends and rewrites what is proved",
 }
 """Test files on a floor that are about no one module, and why they are there."""
 
-NO_TESTS = {"__pycache__", "fixtures", "flat", "golden"}
+NO_TESTS = {"__pycache__", "fixtures", "flat", "golden", "groups"}
 """Folders of `tests` that hold data."""
 
 TYPE_MAKERS = {"NDArray", "dict", "Mapping", "Callable", "Sequence", "Iterator", "Literal", "tuple"}

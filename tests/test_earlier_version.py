@@ -74,6 +74,12 @@ class Earlier:
             np.testing.assert_array_equal(found[name], values, strict=True)
 
 
+def adopted(workspace: Workspace, run_id: str, environment: dict[str, str] | None = None) -> str:
+    """Take the run over, as its refusal says, and return what is said then."""
+    command = ("python", "-m", "utils.tracking", "adopt", run_id)
+    return workspace.run(*command, environment=environment).stderr
+
+
 def unpack(folder: Path) -> None:
     with tarfile.open(VERSION / "version-1.tar.xz") as archive:
         archive.extractall(folder, filter="data")
@@ -82,7 +88,16 @@ def unpack(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def earlier(shared_workspace: Workspace) -> Earlier:
     unpack(shared_workspace.folder)
-    return Earlier(shared_workspace, json.loads((VERSION / "expected.json").read_text()))
+    made = Earlier(shared_workspace, json.loads((VERSION / "expected.json").read_text()))
+    for script in (
+        ("predict.py", "--config-name", "for_evaluation.yaml"),
+        ("predict.py", "--config-name", "for_datacards.yaml"),
+        ("evaluate.py", "dataset=test"),
+    ):
+        said = shared_workspace.fails("python", *script, f"run_id={made.run_id}")
+        assert f"'python -m utils.tracking adopt {made.run_id}' checks its models" in said
+    assert "11 files fit its recipe" in adopted(shared_workspace, made.run_id)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +240,11 @@ def test_a_store_elsewhere_is_given_by_its_uri(earlier: Earlier, tmp_path: Path)
                 f"UPDATE {table} SET {column} = replace({column}, '/version-1', ?)",
                 (str(tmp_path),),
             )
+    adopted(
+        earlier.workspace,
+        earlier.run_id,
+        {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
+    )
     there = ("source=ntuples", f"input_path={tmp_path / DATA / 'ntuples'}")
     earlier.workspace.run(
         *("python", *earlier.prediction(str(tmp_path / "friends"), *there)),

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import uproot
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from utils.formats import friends
@@ -16,7 +14,6 @@ from utils.formats.friends import FriendWriter
 from utils.schema import (
     FoldRule,
     InputError,
-    ProofError,
 )
 
 
@@ -26,13 +23,14 @@ def test_a_misc_feature_that_root_takes_for_an_array_is_refused(tmp_path: Path) 
 
 
 RULE = FoldRule("modulo", ("evt",), 3)
+AB = friends.BranchNames(("a", "b"))
 METADATA = friends.friend_metadata(
     input_file={"name": "a.root", "size": 1, "uuid": "u", "tree": "TauCheck", "n_entries": 4},
     run_id="0123",
     models=["m0", "m1", "m2"],
     rule=RULE,
     identity=["run", "evt"],
-    probabilities=["prob_sig", "prob_bkg"],
+    names=friends.BranchNames(("prob_sig", "prob_bkg")),
     cut="pt_1 > 40",
     note="kept",
 )
@@ -76,8 +74,8 @@ def write(path: Path, *chunks: dict[str, NDArray[Any]], tree: str = "TauCheck") 
 def everything(path: Path, chunk: int = 1000) -> dict[str, NDArray[Any]]:
     friend = friends.open_friend(path)
     parts = list(friends.iterate(path, friend.tree, list(friend.branches), chunk))
-    assert [p[0] for p in parts[1:]] == [p[1] for p in parts[:-1]]
-    return {n: np.concatenate([p[2][n] for p in parts]) for n in friend.branches}
+    assert [p.start for p, _ in parts[1:]] == [p.stop for p, _ in parts[:-1]]
+    return {n: np.concatenate([c[n] for _, c in parts]) for n in friend.branches}
 
 
 def test_what_was_written_is_read_in_the_same_types(tmp_path: Path) -> None:
@@ -169,70 +167,43 @@ def test_branch_types_that_root_has_not_are_refused(tmp_path: Path, dtype: str) 
         friends.FriendWriter(tmp_path / "f.root", "t", {"x": dtype}, METADATA)
 
 
-# --- placing rows --------------------------------------------------------------------------------
+# --- scores --------------------------------------------------------------------------------------
 
 
-def test_rows_are_placed_by_entry_and_the_others_filled() -> None:
-    probabilities = np.array([[0.2, 0.8], [0.6, 0.4]])
-    columns = friends.score_columns(probabilities, ["sig", "bkg"])
-    filled = friends.fill_rows(100, 105, np.array([101, 104]), columns)
-    assert np.isnan(filled["sig"]).tolist() == [True, False, True, True, False]
-    assert filled["sig"][[1, 4]].tolist() == [np.float32(0.2), np.float32(0.6)]
-    assert filled["pred_class"].tolist() == [-1, 1, -1, -1, 0]
-    assert {n: c.dtype.str[1:] for n, c in filled.items()} == {
+def test_rows_without_scores_hold_fillers() -> None:
+    nan = float("nan")
+    columns = friends.score_columns(
+        np.array([[nan, nan], [0.2, 0.8], [0.6, 0.4]]), friends.BranchNames(("sig", "bkg"))
+    )
+    assert {n: c.dtype.str[1:] for n, c in columns.items()} == {
         "sig": "f4",
         "bkg": "f4",
         "pred_class": "i4",
+        "pred_class_proba": "f4",
     }
+    np.testing.assert_array_equal(columns["sig"], np.array([nan, 0.2, 0.6], "f4"))
+    np.testing.assert_array_equal(columns["pred_class_proba"], np.array([nan, 0.8, 0.6], "f4"))
+    assert columns["pred_class"].tolist() == [-1, 1, 0]
+    assert {len(c) for c in friends.score_columns(np.empty((0, 2)), AB).values()} == {0}
 
 
 def test_pred_class_is_decided_before_rounding() -> None:
     close = np.array([[0.5 - 1e-12, 0.5 + 1e-12]])
-    columns = friends.score_columns(close, ["a", "b"])
+    columns = friends.score_columns(close, AB)
     assert columns["a"] == columns["b"]
     assert columns["pred_class"].tolist() == [1]
-    assert friends.score_columns(close, ["a", "b"], double_precision=True)["b"] == 0.5 + 1e-12
-
-
-@settings(max_examples=60)
-@given(st.data())
-def test_any_selection_of_any_range_is_placed(data: st.DataObject) -> None:
-    start = data.draw(st.integers(0, 2**40))
-    stop = start + data.draw(st.integers(0, 30))
-    chosen = sorted(data.draw(st.sets(st.integers(start, stop - 1))) if stop > start else [])
-    entry = np.array(chosen, dtype=np.int64)
-    filled = friends.fill_rows(start, stop, entry, {"x": entry.astype("f8"), "i": entry + 5})
-    for n in range(start, stop):
-        if n in chosen:
-            assert filled["x"][n - start] == n
-            assert filled["i"][n - start] == n + 5
-        else:
-            assert np.isnan(filled["x"][n - start])
-            assert filled["i"][n - start] == -1
-
-
-@pytest.mark.parametrize("entry", [[9, 10], [14, 15], [12, 11], [11, 11]])
-def test_rows_out_of_place_are_refused(entry: list[int]) -> None:
-    with pytest.raises(ProofError, match="10 to 14"):
-        friends.fill_rows(10, 15, np.array(entry), {"x": np.zeros(2)})
-
-
-def test_rows_without_a_filler_or_of_another_number_are_refused() -> None:
-    with pytest.raises(ProofError, match="no filler"):
-        friends.fill_rows(0, 2, np.array([0]), {"ok": np.array([True])})
-    with pytest.raises(ProofError, match="2 values for 1 entries"):
-        friends.fill_rows(0, 2, np.array([0]), {"x": np.zeros(2)})
+    assert friends.score_columns(close, AB, double_precision=True)["b"] == 0.5 + 1e-12
 
 
 # --- files that are no friends -------------------------------------------------------------------
 
 
 def test_what_is_no_friend_tree_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=r"there is no file .*absent\.root"):
         friends.open_friend(tmp_path / "absent.root")
     text = tmp_path / "text.root"
     text.write_text("no ROOT file")
-    with pytest.raises(InputError, match=r"text\.root is no readable ROOT file"):
+    with pytest.raises(InputError, match=r"text\.root is not a ROOT file"):
         friends.open_friend(text)
     plain = tmp_path / "plain.root"
     with uproot.recreate(plain) as file:
@@ -260,12 +231,56 @@ def test_several_friends_in_a_file_need_a_choice(tmp_path: Path) -> None:
 
 def test_missing_branches_and_trees_are_named_with_the_nearest(tmp_path: Path) -> None:
     path = write(tmp_path / "f.root", rows(0, 3))
-    with pytest.raises(InputError, match=r"no branch 'evnt'.*nearest: 'evt'"):
+    with pytest.raises(InputError, match=r"branch 'evnt' is not in tree .*nearest: 'evt'"):
         list(friends.iterate(path, "TauCheck", ["evnt"]))
-    with pytest.raises(InputError, match=r"no tree 'TauChek'.*nearest: 'TauCheck'"):
+    with pytest.raises(InputError, match=r"tree 'TauChek' is not there in .*nearest: 'TauCheck'"):
         list(friends.iterate(path, "TauChek", ["evt"]))
 
 
 def test_iterating_without_branches_counts_entries(tmp_path: Path) -> None:
     path = write(tmp_path / "f.root", rows(0, 5))
-    assert [p[:2] for p in friends.iterate(path, "TauCheck", [], 2)] == [(0, 2), (2, 4), (4, 5)]
+    ranges = [rows for rows, _ in friends.iterate(path, "TauCheck", [], 2)]
+    assert ranges == [(0, 2), (2, 4), (4, 5)]
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def test_names_have_the_prefix_and_are_stated() -> None:
+    names = friends.branch_names(2, "ml_")
+    assert names.all == (
+        *("ml_fold", "ml_pred_class", "ml_pred_class_proba", "ml_trained_on"),
+        *("ml_pred_class_0_proba", "ml_pred_class_1_proba"),
+    )
+    assert friends.stated_names({"probabilities": names.probabilities, "branches": names.own}) == (
+        names
+    )
+    first = friends.stated_names({"probabilities": ["pred_class_0_proba"]})
+    assert first == friends.branch_names(1)  # of a friend tree that states no names
+
+
+@pytest.mark.parametrize("branches", [{"fold": 3}, {"folds": "x"}, ["fold"], None])
+def test_damaged_names_are_refused(tmp_path: Path, branches: Any) -> None:
+    path = tmp_path / "f.root"
+    with uproot.recreate(path) as file:
+        file.mktree("t", {"x": "f4"}).extend({"x": np.zeros(1, "f4")})
+        file["t_metadata"] = json.dumps({**METADATA, "branches": branches})
+    with pytest.raises(InputError, match="its 'branches' is missing or wrong"):
+        friends.open_friend(path)
+
+
+@pytest.mark.parametrize(
+    ("files", "stems"),
+    [
+        (["in/anything.root"], ["S"]),
+        (["in/S_1.root", "in/S_2.root"], ["S_1", "S_2"]),
+        (["in/tree_1.root", "in/tree_2.root"], ["S_tree_1", "S_tree_2"]),
+        (["in/a/tree.root", "in/b/tree.root"], ["S_a_tree", "S_b_tree"]),
+        (["x/a/c/t.root", "x/b/c/t.root"], ["S_a_c_t", "S_b_c_t"]),
+        (["in/S_a/t.root", "in/S_b/t.root"], ["S_a_t", "S_b_t"]),
+    ],
+)
+def test_friends_of_several_files_have_names_of_their_own(
+    files: list[str], stems: list[str]
+) -> None:
+    assert friends.friend_stems("S", [Path("/data") / f for f in files]) == stems

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from utils.columns.arrays import RowRange
 from utils.columns.audit import LeakAudit, trained_identities
 from utils.formats.runs import RECIPE, NewRun
 from utils.formats.skims import Skim, open_skim, origin
@@ -67,9 +68,12 @@ def log_training(
     audit: LeakAudit,
     results: Sequence[FoldResult],
 ) -> None:
-    """Log curves, importances, models, and last the recipe: it says that all is there."""
+    """Log curves, importances, models, and last the recipe with a manifest: all is there."""
     models = kind(config.model_kind)
     run.log_curves(_curves(results))
+    if models.FLAVOR is not None:
+        example = data.skim.matrix(data.features, RowRange(0, min(5, data.skim.n_rows)))
+        run.log_models(models.FLAVOR, [r.model for r in results], data.features, example)
     with scratch() as folder:
         recipe = folder / "recipe"
         recipe.mkdir()
@@ -84,15 +88,8 @@ def log_training(
         (recipe / "environment.json").write_text(
             json.dumps({"python": platform.python_version(), **{p: version(p) for p in packages}})
         )
-        run.log_files(folder)
-    if models.FLAVOR is not None:
-        example = data.skim.matrix(data.features, 0, min(5, data.skim.n_rows))
-        run.log_models(models.FLAVOR, [r.model for r in results], data.features, example)
-    with scratch() as folder:
-        path = folder / RECIPE
-        path.parent.mkdir()
-        path.write_text(make_recipe(config, data, audit, results).to_json())
-        run.log_files(folder)
+        (folder / RECIPE).write_text(make_recipe(config, data, audit, results).to_json())
+        run.publish(folder, {"models": [r.index for r in results]})
 
 
 def make_recipe(
@@ -172,6 +169,25 @@ def _write_rows(path: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def places(config: TrainConfig) -> list[str]:
+    """Return the folders and files that the training's configuration names."""
+    skims = [str(Path(name).parent) for name in (config.train_file, config.test_file) if name]
+    friends = [f"{config.skim_path}/../friends"] if config.skim_path else []
+    return [config.input_path, config.skim_path, *friends, *skims, *_named_files(config)]
+
+
+def _named_files(config: TrainConfig) -> list[str]:
+    """Return the absolute paths among the files of samples, without their patterns."""
+    files = [s.files for s in config.samples.values()]
+    files += [
+        item.get("files")
+        for item in (*config.training_samples, *config.prediction_samples)
+        if isinstance(item, Mapping)
+    ]
+    listed = [f for some in files for f in ([some] if isinstance(some, str) else some or [])]
+    return [str(Path(f).parent) for f in map(str, listed) if Path(f).expanduser().is_absolute()]
 
 
 def next_commands(run: NewRun, prefix: str) -> list[str]:
