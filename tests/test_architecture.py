@@ -77,6 +77,7 @@ ABOVE_THE_FLOORS = {
     "test_engines.py": "all stages, on every engine",
     "test_flat_files.py": "all stages, with the files that groups have",
     "test_foreign_files.py": "runs and analyses from elsewhere, in every script",
+    "test_group_files.py": "all stages, with files composed as groups compose them",
     "test_house.py": "environments, documents and what is tracked",
     "test_mlflow_ui.py": "a run in MLflow's own pages",
     "test_open_data.py": "all stages, on open data",
@@ -94,7 +95,7 @@ NAMED_OTHERWISE = {
 }
 """Test files on a floor that are about no one module, and why they are there."""
 
-NO_TESTS = {"__pycache__", "fixtures", "flat", "golden"}
+NO_TESTS = {"__pycache__", "fixtures", "flat", "golden", "groups"}
 """Folders of `tests` that hold data."""
 
 TYPE_MAKERS = {"NDArray", "dict", "Mapping", "Callable", "Sequence", "Iterator", "Literal", "tuple"}

@@ -225,7 +225,7 @@ def test_another_text_is_refused(text: str) -> None:
 
 
 @given(st.data())
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 def test_a_text_cut_short_is_refused(trained: Network, data: st.DataObject) -> None:
     end = data.draw(st.integers(0, len(trained.text.rstrip()) - 1))
     refused(trained.text[:end])
@@ -239,7 +239,7 @@ anything = st.recursive(
 
 
 @given(st.data())
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 def test_whatever_stands_anywhere_is_a_network_or_refused(
     trained: Network, data: st.DataObject
 ) -> None:

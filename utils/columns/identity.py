@@ -26,12 +26,31 @@ def identity_of_rows(
     are the entries of its metadata that the codes point to. An event is (group of samples that
     share events, identity columns); where folds are entry numbers it is (file, entry number).
     """
+    columns = {"entry": provenance["entry"]} if rule.kind == "entry" else identity
+    return identity_hash(group_of_rows(rule, provenance, samples, files), columns)
+
+
+def group_of_rows(
+    rule: FoldRule,
+    provenance: Mapping[str, Array],
+    samples: Sequence[Mapping[str, Any]],
+    files: Sequence[Mapping[str, Any]],
+) -> UInt64:
+    """Return the code of each row's group, `(n,)`; that of its file where folds are entry numbers.
+
+    Rows of different groups are different events.
+    """
+    place = provenance["file" if rule.kind == "entry" else "sample"]
+    return np.array(group_codes(rule, samples, files), np.uint64)[place]
+
+
+def group_codes(
+    rule: FoldRule, samples: Sequence[Mapping[str, Any]], files: Sequence[Mapping[str, Any]]
+) -> list[int]:
+    """Return the code of each sample's group; of each file where folds are entry numbers."""
     if rule.kind == "entry":
-        codes, place = [file_code(f) for f in files], provenance["file"]
-        identity = {"entry": provenance["entry"]}
-    else:
-        codes, place = [group_code(s["group"]) for s in samples], provenance["sample"]
-    return identity_hash(np.array(codes, np.uint64)[place], identity)
+        return [file_code(file) for file in files]
+    return [group_code(sample["group"]) for sample in samples]
 
 
 def group_code(name: str) -> int:

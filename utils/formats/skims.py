@@ -356,10 +356,13 @@ def origin(metadata: Mapping[str, Any]) -> str:
     made["class_to_info"] = {i: c["name"] for i, c in made["class_to_info"].items()}
     declared = {n: f["missing"] for n, f in made["feature_info"].items()}
     made["feature_info"] = {n: missing for n, missing in declared.items() if missing is not None}
-    files = [{k: v for k, v in f.items() if k not in ("path", "types")} for f in metadata["files"]]
+    files = [{k: v for k, v in f.items() if k not in _NOT_OF_FILES} for f in metadata["files"]]
     text = json.dumps([files, made], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+
+_NOT_OF_FILES = ("path", "types", "group")
+"""What a skim says of a file beyond its fingerprint."""
 
 _NOT_IN_ROWS = frozenset(
     {"engine", "data_root", "input_path", "skim_path", "output_path", "chunk_size"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,18 +22,32 @@ STEPS = "trees"
 PACKAGES: tuple[str, ...] = ("lightgbm",)
 FLAVOR: str | None = "lightgbm"
 
-_OURS = ("num_threads", "verbosity")
-"""Parameters that the training sets itself."""
+_WITHOUT_EFFECT = ("verbosity", "metric_freq", "is_provide_training_metric")
+"""Parameters of LightGBM's command line: the training logs and evaluates in its own way."""
+
+log = logging.getLogger(__name__)
 
 
 def check_features(features: Sequence[str]) -> None:
-    """Raise ConfigError for a name that a model's text can't hold."""
+    """Raise ConfigError for names that a model's text can't hold, or can't tell apart."""
+    told: dict[str, str] = {}
     for name in features:
-        if set(name) & set('[]{}":,'):
+        if not name.strip() or not name.isprintable() or set(name) & set(_NOT_IN_NAMES):
+            plain = re.sub(r"\W+", "_", name).strip("_") or "first"
             raise ConfigError(
-                f"LightGBM takes no feature named '{name}': name it in derived_features, for "
-                f"example 'first: {name}'"
+                f"LightGBM takes no feature named {name!r}: name it in derived_features, for "
+                f"example '{plain}: {name}'"
             )
+        first = told.setdefault(name.replace(" ", "_"), name)
+        if first != name:
+            raise ConfigError(
+                f"LightGBM takes the features '{first}' and '{name}' for one, since it writes a "
+                "blank as _: train on one of them, or name one in derived_features"
+            )
+
+
+_NOT_IN_NAMES = '[]{}":,'
+"""What LightGBM refuses in the name of a feature, beside what ends a line."""
 
 
 def settings(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Settings:
@@ -103,9 +119,10 @@ def _by_main_name(model_param: Mapping[str, Any]) -> dict[str, Any]:
                 f"model_param.{told[main]} and model_param.{key} are one parameter of LightGBM: "
                 f"give it once, as model_param.{main}"
             )
-        if main in _OURS:
-            raise ConfigError(f"model_param.{key} is set by the training itself: leave it out")
         given[main], told[main] = value, key
+    idle = [told[name] for name in _WITHOUT_EFFECT if given.pop(name, None) is not None]
+    if idle:
+        log.info("Without effect here: %s", ", ".join(f"model_param.{name}" for name in idle))
     return given
 
 

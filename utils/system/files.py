@@ -15,6 +15,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from utils.schema import PipelineError
+
 log = logging.getLogger(__name__)
 
 
@@ -26,12 +28,24 @@ def system_message(error: OSError) -> str:
 
 @contextlib.contextmanager
 def complete(path: Path) -> Iterator[Path]:
-    """Provide a temporary path beside `path`: renamed to it at the end, removed on any error."""
+    """Provide a temporary path beside `path`: renamed to it at the end, removed on any error.
+
+    Errors inside name `path`, never the temporary name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
     try:
         yield partial
         partial.replace(path)
+    except PipelineError as error:
+        said = str(error).replace(partial.name, path.name)
+        if said == str(error):
+            raise
+        raise type(error)(said) from error
+    except OSError as error:
+        if error.filename == str(partial):
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -9,17 +9,17 @@ import csv
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from utils.columns.arrays import Floats
 from utils.columns.audit import LeakAudit, merge_audits
 from utils.formats.runs import Run
-from utils.schema import PROJECT, RunError
+from utils.schema import PROJECT, RunError, short_name
 from utils.stages.prediction.rows import InputRows, RowSource
 from utils.stages.prediction.scorer import Scorer
-from utils.system.engine import Engine, available_cores, progress
+from utils.system.engine import Engine, progress
 from utils.system.files import scratch
 from utils.system.threads import ahead
 
@@ -77,7 +77,7 @@ class OutputKind(Protocol):
     name: str
     datasets: Sequence[str]
 
-    def tasks(self, scratch: Path, n_threads: int, /) -> list[Task]:
+    def tasks(self, scratch: Path, /) -> list[Task]:
         """Return what is to be written; `scratch` is for files that are for the run alone.
 
         Everything is checked against the run's recipe here, before any work.
@@ -92,12 +92,12 @@ class OutputKind(Protocol):
 
 def publish(run: Run, kind: OutputKind, workers: Engine) -> None:
     """Write all outputs that are asked for, and publish each under `pred/`."""
-    n_threads = 1 if workers.n_workers > 1 else available_cores()
     # Workers elsewhere need a folder that they share with this process.
     with scratch(None if workers.shares_memory else PROJECT / "outputs") as temporary:
-        tasks = kind.tasks(temporary, n_threads)
         # The largest first: begun last, it would be worked on alone at the end.
-        tasks.sort(key=lambda task: task.n_rows, reverse=True)
+        tasks = sorted(kind.tasks(temporary), key=lambda task: task.n_rows, reverse=True)
+        n_threads = workers.threads(len(tasks))
+        tasks = [replace(task, scorer=replace(task.scorer, n_threads=n_threads)) for task in tasks]
         outcomes: list[Outcome] = []
         audits: list[LeakAudit] = []
         with progress(sum(t.n_rows for t in tasks), "events", "predicting") as bar:
@@ -110,10 +110,11 @@ def publish(run: Run, kind: OutputKind, workers: Engine) -> None:
                 bar.update(task.n_rows)
         audit = merge_audits(audits)
         log.info("%s", audit.summary)
+        passed = audit.passed if audit.verdict != "compared nothing" else None
         for outcome in outcomes:
             files = {f"pred/{name}": path for name, path in outcome.files.items()}
-            run.publish(files, {**outcome.entry, "audit_passed": audit.passed})
-        name = "_".join([kind.name, *sorted(kind.datasets)])[:80]
+            run.publish(files, {**outcome.entry, "audit_passed": passed})
+        name = short_name("_".join([kind.name, *sorted(kind.datasets)]))
         run.publish(_described(temporary / f"audit_{name}.csv", audit))
     log.info("%s", kind.summary(len(outcomes)))
 
