@@ -25,9 +25,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from utils.columns.arrays import Array
+from utils.columns.arrays import Array, Mask
 from utils.schema import ConfigError, InputError, nearest
 
 MAX_DEPTH = 200
@@ -69,9 +68,7 @@ class Expression:
         """
         return np.asarray(self._value(columns, n_rows), dtype=np.float64)
 
-    def mask(
-        self, columns: Mapping[str, Array], n_rows: int | None = None
-    ) -> npt.NDArray[np.bool_]:
+    def mask(self, columns: Mapping[str, Array], n_rows: int | None = None) -> Mask:
         """Return for each row whether the value differs from zero, shape (n,)."""
         return np.asarray(_truth(self._value(columns, n_rows)), dtype=np.bool_)
 
