@@ -104,11 +104,12 @@ def first(model: Path) -> dict[str, Any]:
 
 def figures(run_id: str, table_name: str, output: Path) -> dict[str, Any]:
     """Make the figures the textbook makes: densities, confusion matrices, ROC, precision-recall."""
+    from utils.results.report.files import write_html
+
     from utils.formats import runs
     from utils.results import metrics
     from utils.results.metrics.naming import class_slugs
     from utils.results.plotting import Style, curves, densities, matrices
-    from utils.results.report.files import write_html
     from utils.results.report.page import library
     from utils.stages.evaluation.numbers import load_table
     from utils.system.engine import available_cores

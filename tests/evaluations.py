@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-
 from utils.results.containers import (
     Evaluation,
     EvaluationOptions,
@@ -14,6 +13,7 @@ from utils.results.containers import (
     ShapSummary,
 )
 from utils.results.metrics.sections import evaluate
+
 from utils.schema import ClassInfo
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import norm, poisson
+from utils.results.metrics.performance import make_curves, rank_classes
 
 from utils.results.metrics import VIEWS, EvaluationOptions, EvaluationTable, compare, evaluate
 from utils.results.metrics.bootstrap import (
@@ -14,7 +15,6 @@ from utils.results.metrics.bootstrap import (
     limits,
     poisson_sums,
 )
-from utils.results.metrics.performance import make_curves, rank_classes
 from utils.results.metrics.scores import make_confusion, make_scores, score_terms
 from utils.schema import ClassInfo, InputError
 

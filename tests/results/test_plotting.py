@@ -11,18 +11,18 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from evaluations import make_evaluation, make_table
-
 from utils.results.containers import (
     Evaluation,
     EvaluationOptions,
     Importance,
 )
 from utils.results.metrics.sections import evaluate
+from utils.results.plotting.summary import ranks, swarm
+
 from utils.results.plotting import QUESTIONS, Style, figures
 from utils.results.plotting.labels import label, literal, measured, number, shorten
 from utils.results.plotting.matrices import BLUE_WHITE_RED, between
 from utils.results.plotting.style import PALETTE_6, conditions, parse_color, step_points
-from utils.results.plotting.summary import ranks, swarm
 from utils.schema import ClassInfo, ConfigError
 
 ODD_NAMES = ("<b>x</b>", "a & b", "$m_{T}$", "%{x}", "h+jets", "h jets")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-
 from utils.results.containers import Correlations, Evaluation, EvaluationOptions, EvaluationTable
 from utils.results.metrics.sections import evaluate
+
 from utils.results.plotting import Style, figures
 from utils.results.report import pdf, write_figures, write_html, write_pdf, write_pdfs, write_report
 from utils.schema import ClassInfo, PipelineError

@@ -24,9 +24,9 @@ from typing import IO
 import plotly.graph_objects as go
 import plotly.io
 
-from utils.results.report.files import write_html, write_whole
-from utils.results.report.page import Sheet, sheet
+from utils.results.report.skeleton import Sheet, sheet, write_html
 from utils.schema import PROJECT, PipelineError
+from utils.system.files import complete
 
 PATIENCE = 20.0
 """Seconds without an answer after which the child is started anew, with twice the patience.
@@ -215,7 +215,8 @@ def serve() -> None:
         request = json.loads(line)
         try:
             data = plotly.io.to_image(request["figure"], format="pdf", validate=False)
-            write_whole(Path(request["path"]), data)
+            with complete(Path(request["path"])) as partial:
+                partial.write_bytes(data)
             answer = {}
         except (ValueError, RuntimeError, OSError) as error:
             answer = {"error": (str(error).strip() or type(error).__name__).splitlines()[0]}
