@@ -1,83 +1,28 @@
-"""What several test files share: copies of the project to run in, a browser, and the real data."""
+"""What several test files share: copies of the project to run in, and a browser."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+from patience import HANGS
+from workspaces import Workspace, copy_project
 
-from utils.schema import PROJECT
-
-PARTS = ("configs", "utils", "MLproject", "conda.yaml", "requirements.txt")
-SCRIPTS = ("preprocess.py", "train.py", "predict.py", "evaluate.py")
+# Examples are told by what they show, not by how long a busy machine takes to draw or run them.
+settings.register_profile(
+    "any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any_machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--regenerate-golden", action="store_true", help="write the golden numbers anew"
     )
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """A copy of the project in an empty folder: what its scripts write stays there."""
-
-    folder: Path
-
-    def run(
-        self,
-        *command: str,
-        check: bool = True,
-        cwd: Path | None = None,
-        environment: dict[str, str] | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command as a user types it: `python` and `mlflow` are this environment's."""
-        programs = Path(sys.executable).parent
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PYTEST"))}
-        env |= {"PATH": f"{programs}{os.pathsep}{env['PATH']}", **(environment or {})}
-        done = subprocess.run(
-            list(command),
-            cwd=cwd or self.folder,
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            timeout=600,
-        )
-        if check and done.returncode != 0:
-            raise AssertionError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
-        return done
-
-    def fails(self, *command: str, status: int = 1) -> str:
-        """Run a command that must fail with one line on standard error, and return that line."""
-        done = self.run(*command, check=False)
-        assert done.returncode == status, done.stdout + done.stderr
-        lines = [x for x in done.stderr.splitlines() if x.startswith("error: ")]
-        assert len(lines) == 1, done.stderr
-        assert "Traceback" not in done.stderr
-        assert done.stderr.splitlines()[-1] == lines[0]
-        return lines[0].removeprefix("error: ")
-
-
-def copy_project(folder: Path) -> Workspace:
-    """Copy what the scripts need into `folder`."""
-    ignore = shutil.ignore_patterns("__pycache__")
-    for name in (*PARTS, *SCRIPTS):
-        source = PROJECT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=ignore)
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, folder / name)
-    return Workspace(folder)
 
 
 @pytest.fixture
@@ -105,21 +50,12 @@ def browser() -> Iterator[Any]:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no chromium on the PATH: pages can't be opened in a real browser")
+    patience = 1000 * HANGS
     with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
-        yield started
+        started = playwright.chromium.launch(
+            executable_path=program, args=CHROMIUM_FLAGS, timeout=patience
+        )
+        windows = started.new_context(viewport={"width": 1500, "height": 1000})
+        windows.set_default_timeout(patience)
+        yield windows
         started.close()
-
-
-def last_run(workspace: Workspace) -> dict[str, str]:
-    """Return the ids of the newest run of a workspace."""
-    import json
-
-    ids: dict[str, str] = json.loads((workspace.folder / "outputs" / "last_run.json").read_text())
-    return ids
-
-
-def toys(workspace: Workspace, n_events: int, *more: str) -> None:
-    """Write toy ntuples into a workspace."""
-    arguments: Sequence[str] = ("--year", "2018", "--n-events", str(n_events), *more)
-    workspace.run("python", "-m", "utils.toys", *arguments)

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from patience import HANGS
+
 DRIVER = r"""
 import json, os, pathlib, runpy, sys
 sys.path.insert(0, os.getcwd())
@@ -53,7 +55,7 @@ def run_commands(folder: Path, commands: Sequence[Sequence[str]]) -> list[tuple[
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=HANGS,
     )
     results = []
     for number in range(len(commands)):

@@ -1,4 +1,4 @@
-"""The house: floors import downwards only, in no circle, and some libraries have one home.
+"""The house: floors import downwards only, in no circle, libraries have one home, tests mirror it.
 
 The picture and its reasons are in docs/architecture.md.
 """
@@ -57,6 +57,31 @@ ALSO = {
     "hydra": SCRIPTS,
 }
 """Who else may."""
+
+ABOVE_THE_FLOORS = {
+    "test_architecture.py": "the floors themselves",
+    "test_bad_inputs.py": "damaged files of other groups, through every reader",
+    "test_chain.py": "all stages, as users run them",
+    "test_configs.py": "the files in configs/",
+    "test_earlier_version.py": "what earlier versions wrote, in every script",
+    "test_engines.py": "all stages, on every engine",
+    "test_flat_files.py": "all stages, with the files that groups have",
+    "test_house.py": "environments, documents and what is tracked",
+    "test_mlflow_ui.py": "a run in MLflow's own pages",
+    "test_open_data.py": "all stages, on open data",
+    "test_other_channel.py": "all stages, in another channel",
+    "test_readme.py": "what the documents show",
+}
+"""Flat test files that are about no command, and what they are about."""
+
+NAMED_OTHERWISE = {
+    "formats/test_histograms_oracle.py": "published histograms, from what ntuples/ reads",
+    "formats/test_root_readers.py": "ROOT itself reads friends and rewrites what is proved",
+}
+"""Test files on a floor that are about no one module, and why they are there."""
+
+NO_TESTS = {"__pycache__", "fixtures", "flat", "golden"}
+"""Folders of `tests` that hold data."""
 
 TYPE_MAKERS = {"NDArray", "dict", "Mapping", "Callable", "Sequence", "Iterator", "Literal", "tuple"}
 
@@ -208,6 +233,22 @@ def synonyms(utils: Path) -> list[str]:
     return found
 
 
+def unmirrored(tests: Path, utils: Path) -> list[str]:
+    """Return a complaint for each test file that is not named after a module, in its folder."""
+    found = []
+    for path in sorted(tests.rglob("test_*.py")):
+        place = path.relative_to(tests)
+        if NO_TESTS & set(place.parts):
+            continue
+        module = utils / place.with_name(place.stem.removeprefix("test_"))
+        exists = module.is_dir() or module.with_suffix(".py").is_file()
+        listed = ABOVE_THE_FLOORS if len(place.parts) == 1 else NAMED_OTHERWISE
+        if exists == (str(place) in listed):
+            wrong = "is named after a module" if exists else f"tests no {module.relative_to(utils)}"
+            found.append(f"{place} {wrong}")
+    return found
+
+
 def scripts() -> list[Path]:
     return [PROJECT / name for name in SCRIPTS]
 
@@ -286,6 +327,14 @@ def test_utils_never_imports_a_script() -> None:
     assert found == []
 
 
+def test_tests_mirror_the_floors() -> None:
+    assert unmirrored(PROJECT / "tests", UTILS) == []
+    folders = {p.name for p in (PROJECT / "tests").iterdir() if p.is_dir()} - NO_TESTS
+    assert folders <= set(FLOORS)
+    gone = [n for n in ABOVE_THE_FLOORS | NAMED_OTHERWISE if not (PROJECT / "tests" / n).is_file()]
+    assert gone == []
+
+
 def test_scripts_are_short() -> None:
     for path in scripts():
         lines = path.read_text().splitlines()
@@ -356,3 +405,18 @@ def test_a_name_that_a_package_does_not_list_is_found(tmp_path: Path) -> None:
     user = tmp_path / "user.py"
     user.write_text("from utils.results import a, b\n")
     assert taken_unsaid(tmp_path, [user]) == ["user.py:1 takes b of utils.results"]
+
+
+def test_a_test_file_that_mirrors_nothing_is_found(tmp_path: Path) -> None:
+    tests, utils = tmp_path / "tests" / "columns", tmp_path / "utils" / "columns"
+    for folder in (tests, utils / "folds"):
+        folder.mkdir(parents=True)
+    (utils / "weights.py").touch()
+    for name in ("test_folds.py", "test_weights.py", "test_wieghts.py", "weights.py"):
+        (tests / name).touch()
+    (tests.parent / "test_chain.py").touch()
+    (tests.parent / "test_weights.py").touch()
+    assert unmirrored(tests.parent, utils.parent) == [
+        "columns/test_wieghts.py tests no columns/wieghts",
+        "test_weights.py tests no weights",
+    ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uproot
+from patience import HANGS
 from real_data import DATA
 
 from utils.formats.ntuples import open_tree, stream
@@ -243,6 +244,7 @@ def test_damaged_bytes_are_found_or_harmless(tmp_path):
 MEASURE = """
 import resource, sys
 sys.path += ["tests"]
+from patience import HANGS
 from real_data import DATA
 from test_bad_inputs import READS, read_everything
 from utils.formats.ntuples import open_tree
@@ -261,7 +263,7 @@ def test_memory_stays_below_a_gigabyte():
         [sys.executable, "-c", MEASURE],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS,
         cwd=Path(__file__).parents[1],
     )
     assert done.returncode == 0, done.stderr

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,8 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 import uproot
-from conftest import Workspace, copy_project, last_run, toys
+from servers import mlflow
+from workspaces import Workspace, copy_project, last_run, toys
 
 from utils.formats.tables import METADATA
 
@@ -352,45 +350,22 @@ def test_a_moved_project_still_finds_its_run(chain: Workspace, tmp_path: Path) -
 
 
 def test_an_http_store_serves_all_scripts(chain: Workspace, tmp_path: Path) -> None:
-    port = 17_391
-    uri = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [
-            *(str(Path(sys.executable).with_name("mlflow")), "server", "--port", str(port)),
-            *("--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--workers", "1"),
-            *("--artifacts-destination", str(tmp_path / "served"), "--host", "127.0.0.1"),
-        ],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     ids = (chain.folder / "outputs/last_run.json").read_text()
+    stores = ("--backend-store-uri", f"sqlite:///{tmp_path}/server.db")
+    kept = ("--artifacts-destination", str(tmp_path / "served"))
     try:
-        _wait_for(uri)
-        env = {"MLFLOW_TRACKING_URI": uri}
-        chain.run("python", "train.py", "year=2018", "experiment_name=served", environment=env)
-        run_id = last_run(chain)["run_id"]
-        for command in (
-            ("predict.py", "--config-name", "for_evaluation.yaml", "sample_names=[test]"),
-            ("evaluate.py", "dataset=test", "n_bootstrap=5"),
-        ):
-            chain.run("python", *command, f"run_id={run_id}", environment=env)
+        with mlflow("server", tmp_path, *stores, *kept) as uri:
+            env = {"MLFLOW_TRACKING_URI": uri}
+            chain.run("python", "train.py", "year=2018", "experiment_name=served", environment=env)
+            run_id = last_run(chain)["run_id"]
+            for command in (
+                ("predict.py", "--config-name", "for_evaluation.yaml", "sample_names=[test]"),
+                ("evaluate.py", "dataset=test", "n_bootstrap=5"),
+            ):
+                chain.run("python", *command, f"run_id={run_id}", environment=env)
     finally:
-        server.terminate()
-        server.wait()
         (chain.folder / "outputs/last_run.json").write_text(ids)
     assert list(tmp_path.glob(f"served/*/{run_id}/artifacts/plots/test/report.html"))
-
-
-def _wait_for(uri: str) -> None:
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(f"{uri}/health", timeout=2)
-        except OSError:
-            time.sleep(0.5)
-        else:
-            return
-    raise AssertionError(f"no server at {uri}")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import uproot
-from conftest import Workspace, last_run, toys
+from workspaces import Workspace, last_run, toys
 
 FLAT = Path(__file__).parent / "flat"
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from evaluations import make_evaluation
+from servers import mlflow
 
 from utils.formats import runs
-from utils.results.metrics import flat_metrics
+from utils.results.metrics.naming import flat_metrics
 from utils.results.plotting import Style, figures
 from utils.results.report import write_html, write_report
 
@@ -61,50 +54,21 @@ def shown(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sh
         run.publish({f"plots/test/{path.name}": path for path in (single, report)})
         metrics = flat_metrics(evaluation)
         run.log_metrics(metrics)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            *(str(Path(sys.executable).with_name("mlflow")), "ui", "--host", "127.0.0.1"),
-            *("--port", str(port), "--workers", "1", "--backend-store-uri", uri),
-        ],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # so that its workers end with it
-    )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        _wait_for(address)
+    with mlflow("ui", folder, "--backend-store-uri", uri) as address:
         yield Shown(run.run_id, metrics, len(drawn), address)
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)  # its workers take their time over a polite end
-        server.wait()
-
-
-def _wait_for(address: str) -> None:
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(f"{address}/health", timeout=2).close()
-        except OSError:
-            time.sleep(0.5)
-        else:
-            return
-    raise AssertionError(f"no mlflow ui at {address}")
 
 
 @pytest.fixture(scope="module")
 def page(browser: Any) -> Iterator[Any]:
     """One page for all tests: the UI's own code is loaded once."""
-    opened = browser.new_page(viewport={"width": 1500, "height": 1000})
+    opened = browser.new_page()
     yield opened
     opened.close()
 
 
 def test_the_runs_page_shows_its_metrics(page: Any, shown: Shown) -> None:
     page.goto(f"{shown.address}/#/experiments/0/runs/{shown.run_id}")
-    page.get_by_text("test/roc_auc_macro", exact=True).first.wait_for(timeout=40_000)
+    page.get_by_text("test/roc_auc_macro", exact=True).first.wait_for()
     rows = page.locator("[role=row]")
     row = rows.filter(has=page.get_by_text("test/roc_auc_macro", exact=True)).first
     value = float(row.inner_text().split()[-1])
@@ -126,7 +90,7 @@ def test_artifact_viewer_draws_every_figure(page: Any, shown: Shown, name: str) 
     page.goto(shown.artifact(f"plots/test/{name}"))
     inner = page.frame_locator("iframe")
     wanted = shown.n_figures if name == "report.html" else 1
-    inner.locator(f"body[data-drawn='{wanted}']").wait_for(timeout=60_000)
+    inner.locator(f"body[data-drawn='{wanted}']").wait_for()
     assert inner.locator(".plot").count() == wanted
     assert inner.locator(".plot:has(.main-svg)").count() == wanted
     assert inner.get_by_text("could not be drawn").count() == 0

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import uproot
-from conftest import Workspace
 from omegaconf import DictConfig, OmegaConf
 from one_process import run_commands, run_id, succeed
+from workspaces import Workspace
 
 from utils import new_analysis
 from utils.columns.expressions import FUNCTIONS, parse

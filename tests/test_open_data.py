@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import uproot
-from conftest import Workspace
 from one_process import run_commands, run_id, succeed
 from real_data import DATA
+from workspaces import Workspace
 
 from utils import new_analysis
 from utils.columns.identity import hash64

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import copy_project
 from one_process import run_commands, succeed
+from workspaces import copy_project
 
 
 def test_em_is_preprocessed_trained_and_predicted(tmp_path: Path) -> None:

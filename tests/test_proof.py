@@ -1,3 +1,5 @@
+"""The command that proves a friend, and its scores recomputed from the run."""
+
 from __future__ import annotations
 
 import json
@@ -7,12 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import awkward as ak
 import numpy as np
 import pytest
-import uproot
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from friend_pairs import (
+    MODELS,
+    NAMES,
+    RULE,
+    Columns,
+    N,
+    events,
+    friend_rows,
+    metadata_of,
+    score,
+    write_friend,
+    write_input,
+)
 from numpy.typing import NDArray
 from real_data import DATA
 
@@ -21,81 +32,7 @@ from utils.columns.folds import fold_of
 from utils.columns.pipeline import FeaturePipeline
 from utils.formats import friends, runs
 from utils.models import forest
-from utils.schema import PROJECT, ClassInfo, FoldRule, InputError, PipelineError, ProofError, Recipe
-
-Columns = dict[str, NDArray[Any]]
-N = 500
-RULE = FoldRule("modulo", ("evt",), 3)
-NAMES = ["prob_sig", "prob_bkg", "prob_tau"]
-MODELS = ["m0", "m1", "m2"]
-
-
-def events(n: int = N, seed: int = 1) -> Columns:
-    rng = np.random.default_rng(seed)
-    pt = rng.exponential(40, n).astype("f4")
-    pt[3::50] = np.nan
-    return {
-        "run": rng.integers(1, 5, n).astype("u4"),
-        "evt": rng.integers(2**53, 2**64, n, dtype="u8"),
-        "pt_1": pt,
-        "x": rng.normal(size=n),
-    }
-
-
-def score(columns: Columns, fold: NDArray[Any], strength: float = 1.0) -> NDArray[np.float64]:
-    """Stands in for the models: another function of x in each fold."""
-    raw = columns["x"][:, None] * np.array([1.0, -0.5, 0.3]) * (fold[:, None] + strength)
-    e = np.exp(raw)
-    return e / e.sum(axis=1, keepdims=True)
-
-
-def write_input(path: Path, columns: Columns, tree: str = "TauCheck", **options: Any) -> Path:
-    with uproot.recreate(path, **options) as file:
-        writer = file.mktree(tree, {n: c.dtype for n, c in columns.items()})
-        if len(columns["run"]):
-            writer.extend(columns)
-    return path
-
-
-def metadata_of(path: Path, rule: FoldRule = RULE, **changes: Any) -> dict[str, Any]:
-    with uproot.open(path) as file:
-        fingerprint = {
-            "name": path.name,
-            "size": path.stat().st_size,
-            "uuid": str(file.file.uuid),
-            "tree": "TauCheck",
-            "n_entries": int(file["TauCheck"].num_entries),
-        }
-    return {
-        **friends.friend_metadata(
-            input_file=fingerprint,
-            run_id="run-a",
-            models=MODELS,
-            rule=rule,
-            identity=["run", "evt"],
-            misc=["pt_1"],
-            probabilities=NAMES,
-            cut="x <= 1.5",
-        ),
-        **changes,
-    }
-
-
-def friend_rows(columns: Columns, rule: FoldRule = RULE, strength: float = 1.0) -> Columns:
-    """All rows of a right friend; entries with x > 1.5 were cut."""
-    n = len(columns["x"])
-    fold = fold_of(rule, columns, np.arange(n))
-    entry = np.flatnonzero(columns["x"] <= 1.5)
-    scores = friends.score_columns(score(columns, fold, strength)[entry], NAMES)
-    placed = friends.fill_rows(0, n, entry, scores)
-    return {**{k: columns[k] for k in ("run", "evt", "pt_1")}, "fold": fold, **placed}
-
-
-def write_friend(path: Path, rows: Columns, metadata: dict[str, Any]) -> Path:
-    branches = {n: c.dtype for n, c in rows.items()}
-    with friends.FriendWriter(path, "TauCheck", branches, metadata) as writer:
-        writer.append(rows)
-    return path
+from utils.schema import PROJECT, ClassInfo, FoldRule, ProofError, Recipe
 
 
 def scorer(columns: Columns, rule: FoldRule = RULE, strength: float = 1.0) -> proof.Scores:
@@ -122,27 +59,6 @@ def test_a_right_friend_is_proved(pair: tuple[Path, Path], chunk: int) -> None:
     assert found.identity == ("run", "evt", "pt_1")
     assert found.n_scored == np.count_nonzero(events()["x"] <= 1.5)
     assert proof.prove_scores(pair[1], scorer(events()), chunk_entries=chunk) < 1e-7
-
-
-@pytest.mark.parametrize(
-    "rule",
-    [
-        FoldRule("hash", ("run", "evt"), 4),
-        FoldRule("entry", (), 2),
-        FoldRule("modulo", ("evt",), 1),
-    ],
-)
-def test_every_fold_rule_is_proved(tmp_path: Path, rule: FoldRule) -> None:
-    columns = events()
-    source = write_input(tmp_path / "in.root", columns)
-    rows = friend_rows(columns, rule)
-    friend = write_friend(tmp_path / "f.root", rows, metadata_of(source, rule))
-    assert proof.prove_alignment(source, friend, chunk_entries=90).n_splits == rule.n_splits
-    if rule.n_splits > 1:
-        rows["fold"] = (rows["fold"] + 1) % rule.n_splits
-        wrong = write_friend(tmp_path / "w.root", rows, metadata_of(source, rule))
-        with pytest.raises(ProofError, match="entry 0: 'fold' is"):
-            proof.prove_alignment(source, wrong)
 
 
 def test_an_empty_friend_of_an_empty_input_is_proved(tmp_path: Path) -> None:
@@ -176,14 +92,6 @@ def test_double_precision_scores_are_proved(tmp_path: Path, pair: tuple[Path, Pa
         proof.prove_scores(friend, scorer(columns))
 
 
-def test_an_input_tree_may_be_an_rntuple(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    with uproot.recreate(tmp_path / "r.root") as file:
-        file.mkrntuple("TauCheck", events())
-    found = proof.prove_alignment(tmp_path / "r.root", pair[1], chunk_entries=60)
-    assert found.n_entries == N
-    assert len(found.notes) == 1
-
-
 # --- what is wrong is caught, by every check that should ------------------------------------------
 
 
@@ -206,6 +114,8 @@ def changed(name: str, value: Any, rows: list[int]) -> Callable[[Columns], Colum
 
 
 OUTPUT = ["fold", "pred_class", *NAMES]
+
+
 CORRUPTIONS: dict[str, tuple[Callable[[Columns], Columns], set[str]]] = {
     "shifted": (rolled, {"identity", "fold", "recomputed"}),
     "outputs shifted": (lambda r: rolled(r, OUTPUT), {"fold", "recomputed"}),
@@ -256,64 +166,6 @@ def refuted(run: Callable[[], object]) -> bool:
     return False
 
 
-def test_a_changed_probability_of_the_chosen_class_is_caught(
-    tmp_path: Path, pair: tuple[Path, Path]
-) -> None:
-    rows = friend_rows(events())
-    best = np.max([rows[n] for n in NAMES], axis=0)
-    metadata = metadata_of(pair[0])
-    right = write_friend(tmp_path / "a.root", {**rows, "pred_class_proba": best}, metadata)
-    proof.prove_alignment(pair[0], right)
-    wrong = best.copy()
-    wrong[np.flatnonzero(rows["pred_class"] >= 0)[4]] = 0.5
-    friend = write_friend(tmp_path / "b.root", {**rows, "pred_class_proba": wrong}, metadata)
-    with pytest.raises(ProofError, match=r"of 0\.5 contradict each other"):
-        proof.prove_alignment(pair[0], friend)
-
-
-def test_a_filler_without_a_cut_is_caught(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    rows, metadata = friend_rows(events()), metadata_of(pair[0], cut=None)
-    friend = write_friend(tmp_path / "a.root", rows, metadata)
-    first = int(np.argmax(rows["pred_class"] < 0))
-    with pytest.raises(ProofError, match=f"entry {first}: it holds no scores, but .* no cut"):
-        proof.prove_alignment(pair[0], friend)
-
-
-def test_fold_columns_are_compared_though_metadata_name_no_identity(
-    tmp_path: Path, pair: tuple[Path, Path]
-) -> None:
-    rows = friend_rows(events())
-    rows["evt"][9] += np.uint64(2 * 3 * 5 * 7)
-    metadata = metadata_of(pair[0], identity=[], misc=[])
-    friend = write_friend(tmp_path / "a.root", rows, metadata)
-    with pytest.raises(ProofError, match="entry 9: 'evt' is"):
-        proof.prove_alignment(pair[0], friend)
-
-
-@pytest.mark.parametrize("key", ["input", "run_id", "models", "fold_rule", "identity", "misc"])
-@pytest.mark.parametrize("value", [None, 3, {}])
-def test_damaged_metadata_end_in_one_line(
-    tmp_path: Path, pair: tuple[Path, Path], key: str, value: Any
-) -> None:
-    rows = friend_rows(events())
-    metadata = metadata_of(pair[0])
-    with uproot.recreate(tmp_path / "a.root") as file:
-        file.mktree("TauCheck", {n: c.dtype for n, c in rows.items()}).extend(rows)
-        file["TauCheck_metadata"] = json.dumps({**metadata, key: value})
-    with pytest.raises(PipelineError, match=f"its '{key}' is missing or wrong"):
-        proof.prove_alignment(pair[0], tmp_path / "a.root")
-
-
-def test_metadata_that_are_no_object_end_in_one_line(
-    tmp_path: Path, pair: tuple[Path, Path]
-) -> None:
-    with uproot.recreate(tmp_path / "a.root") as file:
-        file.mktree("TauCheck", {"x": np.dtype("f4")})
-        file["TauCheck_metadata"] = "[1]"
-    with pytest.raises(PipelineError, match="does not describe"):
-        proof.prove_alignment(pair[0], tmp_path / "a.root")
-
-
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_a_wrong_friend_is_caught_by_every_check_that_should(
     name: str, tmp_path: Path, pair: tuple[Path, Path]
@@ -331,38 +183,6 @@ def test_a_wrong_friend_is_caught_by_every_check_that_should(
     assert caught == expected
     aligned = expected <= {"recomputed"}
     assert refuted(lambda: proof.prove_alignment(pair[0], friend)) is not aligned
-
-
-def test_the_first_wrong_entry_and_its_values_are_named(
-    tmp_path: Path, pair: tuple[Path, Path]
-) -> None:
-    rows = friend_rows(events())
-    rows["evt"] = rows["evt"].copy()
-    true = int(rows["evt"][321])
-    rows["evt"][[321, 400]] += np.uint64(1)
-    rows["run"] = rows["run"].copy()
-    rows["run"][322] = 77
-    friend = write_friend(tmp_path / "w.root", rows, metadata_of(pair[0]))
-    with pytest.raises(ProofError) as error:
-        proof.prove_alignment(pair[0], friend, chunk_entries=50)
-    assert str(error.value) == (
-        f"w.root is not a friend of in.root: entry 321: 'evt' is {true} in the input "
-        f"and {true + 1} in the friend"
-    )
-
-
-def test_the_sign_of_zero_and_the_bits_of_nan_count(tmp_path: Path) -> None:
-    columns = events(4)
-    columns["pt_1"] = np.array([0.0, np.nan, 1, 2], "f4")
-    source = write_input(tmp_path / "in.root", columns)
-    rows = friend_rows(columns)
-    proof.prove_alignment(source, write_friend(tmp_path / "f.root", rows, metadata_of(source)))
-    for value, row in ((-0.0, 0), (np.array(0x7FC00001, "u4").view("f4"), 1)):
-        rows["pt_1"] = columns["pt_1"].copy()
-        rows["pt_1"][row] = value
-        friend = write_friend(tmp_path / "f.root", rows, metadata_of(source))
-        with pytest.raises(ProofError, match=f"entry {row}: 'pt_1'"):
-            proof.prove_alignment(source, friend)
 
 
 def test_a_score_that_differs_is_named(tmp_path: Path, pair: tuple[Path, Path]) -> None:
@@ -397,123 +217,8 @@ def test_a_friend_of_another_run_or_other_models_is_refused(pair: tuple[Path, Pa
         proof.check_run(friend, "run-a", ["m0", "m1"])
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    n=st.integers(2, 60),
-    n_splits=st.integers(1, 5),
-    chunk=st.integers(1, 70),
-    swap=st.tuples(st.integers(0, 59), st.integers(0, 59)),
-)
-def test_any_exchange_of_two_rows_is_caught(
-    tmp_path: Path, n: int, n_splits: int, chunk: int, swap: tuple[int, int]
-) -> None:
-    i, j = (s % n for s in swap)
-    columns = events(n, seed=n)
-    rule = FoldRule("modulo", ("evt",), n_splits)
-    source = write_input(tmp_path / "in.root", columns)
-    rows = {name: c.copy() for name, c in friend_rows(columns, rule).items()}
-    for c in rows.values():
-        c[[i, j]] = c[[j, i]]
-    friend = write_friend(tmp_path / "f.root", rows, metadata_of(source, rule))
-    if i == j:
-        assert proof.prove_alignment(source, friend, chunk_entries=chunk).n_entries == n
-    else:
-        with pytest.raises(ProofError, match=f"entry {min(i, j)}: "):
-            proof.prove_alignment(source, friend, chunk_entries=chunk)
-
-
-# --- inputs that changed -------------------------------------------------------------------------
-
-
-def test_a_recompressed_input_is_decided_by_identity(
-    tmp_path: Path, pair: tuple[Path, Path]
-) -> None:
-    again = write_input(tmp_path / "again.root", events(), compression=uproot.LZMA(1))
-    [note] = proof.prove_alignment(again, pair[1]).notes
-    assert "uuid" in note
-    assert "re-compressed" in note
-    other = write_input(tmp_path / "other.root", events(seed=2))
-    with pytest.raises(ProofError, match="entry 0"):
-        proof.prove_alignment(other, pair[1])
-
-
-def test_a_moved_and_renamed_input_is_no_matter(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    moved = pair[0].rename(tmp_path / "moved.root")
-    assert proof.prove_alignment(moved, pair[1]).notes == ()
-
-
-def test_without_identity_columns_only_the_very_file_is_accepted(tmp_path: Path) -> None:
-    columns, rule = events(), FoldRule("entry", (), 2)
-    source = write_input(tmp_path / "in.root", columns)
-    metadata = metadata_of(source, rule, identity=[], misc=[])
-    friend = write_friend(tmp_path / "f.root", friend_rows(columns, rule), metadata)
-    assert "no column equal" in proof.prove_alignment(source, friend, chunk_entries=99).summary
-    again = write_input(tmp_path / "again.root", columns)
-    with pytest.raises(ProofError, match="no identity columns"):
-        proof.prove_alignment(again, friend)
-
-
-def test_an_identity_that_tells_little_apart_is_noted(tmp_path: Path) -> None:
-    columns = events()
-    columns["run"][:] = 1
-    source = write_input(tmp_path / "in.root", columns)
-    metadata = metadata_of(source, identity=["run"])
-    friend = write_friend(tmp_path / "f.root", friend_rows(columns), metadata)
-    [note] = proof.prove_alignment(source, friend, chunk_entries=100).notes
-    assert note.startswith(f"run do not differ in {N - 1} of {N - 1} pairs")
-
-
-def test_columns_of_another_type_are_refused(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    rows = friend_rows(events())
-    rows["run"] = rows["run"].astype("i4")
-    friend = write_friend(tmp_path / "f.root", rows, metadata_of(pair[0]))
-    with pytest.raises(ProofError, match="'run' is uint32 in the input and int32 in the friend"):
-        proof.prove_alignment(pair[0], friend)
-
-
-@pytest.mark.parametrize(
-    ("kind", "text"),
-    [
-        (np.dtype(("f4", (3,))), "has 3 values in the input and one in the friend"),
-        ("var * float32", "is object in the input and float32 in the friend"),
-    ],
-)
-def test_arrays_in_the_place_of_numbers_are_refused(
-    tmp_path: Path, pair: tuple[Path, Path], kind: Any, text: str
-) -> None:
-    columns = {n: events()[n] for n in ("run", "evt")}
-    several = ak.from_numpy(np.stack([events()["pt_1"]] * 3, axis=1), regulararray=True)
-    with uproot.recreate(tmp_path / "other.root") as file:
-        tree = file.mktree("TauCheck", {"run": "u4", "evt": "u8", "pt_1": kind})
-        jagged = isinstance(kind, str)
-        tree.extend({**columns, "pt_1": ak.from_regular(several) if jagged else several.to_numpy()})
-    with pytest.raises(ProofError, match=f"entry 0: 'pt_1' {text}"):
-        proof.prove_alignment(tmp_path / "other.root", pair[1])
-
-
-def test_missing_branches_are_named(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    columns = events()
-    columns["event"] = columns.pop("evt")
-    other = write_input(tmp_path / "other.root", columns)
-    with pytest.raises(ProofError, match="'evt' is no branch of tree 'TauCheck'; nearest: 'event'"):
-        proof.prove_alignment(other, pair[1])
-    rows = friend_rows(events())
-    del rows["fold"]
-    friend = write_friend(tmp_path / "f.root", rows, metadata_of(pair[0]))
-    with pytest.raises(ProofError, match="lacks its branch 'fold'"):
-        proof.prove_alignment(pair[0], friend)
-
-
-def test_a_renamed_input_tree_can_be_named(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    other = write_input(tmp_path / "other.root", events(), tree="Events")
-    with pytest.raises(InputError, match=r"no tree 'TauCheck' in other\.root"):
-        proof.prove_alignment(other, pair[1])
-    assert proof.prove_alignment(other, pair[1], input_tree="Events").n_entries == N
-
-
 # --- scores of a run -----------------------------------------------------------------------------
+
 
 FEATURES = ("ratio", "njets", "pt_1")
 ANALYSIS = {

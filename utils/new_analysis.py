@@ -319,91 +319,45 @@ def analysis_text(name: str, tree: str, sights: Sequence[Sight]) -> str:
     s = suggest(sights)
     stems = _sample_names(sights)
     simulated = [n for n in stems if not _DATA.search(n)] or list(stems)
-    folders = {sight.path.parent for sight in sights}
-    folder = sights[0].path.parent
-    usual = all(p.path.name == f"{n}.root" for n, p in stems.items()) and len(folders) == 1
+    identity = ", ".join(map(_quoted, s.identity))
     lines = [
         "# @package _global_",
-        "# Written by `python -m utils.new_analysis` from "
-        f"{len(sights)} file{'s' * (len(sights) > 1)}; EDIT marks what only you know.",
+        f"# Written by `python -m utils.new_analysis` from {len(sights)} "
+        f"file{'s' * (len(sights) > 1)}; EDIT marks what only you know.",
         f"# At most {max(x.n_seen for x in sights)} entries of a file were looked at.",
         f"analysis_name: {_quoted(name)}",
-        f"input_path: {_quoted(portable(folder))}  # relative to the project folder, or absolute",
+        f"input_path: {_quoted(portable(sights[0].path.parent))}"
+        "  # relative to the project folder, or absolute",
         f"skim_path: {_quoted(f'data/{name}_skims')}",
         "input_filename_template: '{sample_name}.root'",
         f"input_tree_name: {_quoted(tree)}",
         "",
         f"# {s.fold_why[0].upper()}{s.fold_why[1:]}.",
-        f"identity: [{', '.join(map(_quoted, s.identity))}]",
+        f"identity: [{identity}]",
         f"fold_rule: {s.fold_rule}",
-    ]
-    if s.fold_rule == "modulo":
-        lines.append(f"xtrain_split_feature: {_quoted(s.identity[-1])}")
-    lines += ["n_splits: 2", ""]
-    lines += [
-        "# EDIT: names, colours and number of the classes (ids from 0), and which are signal."
-    ]
-    lines += ["class_to_info:"]
-    for i, sample in enumerate(simulated):
-        color = _COLORS[i % len(_COLORS)]
-        lines.append(f"  {i}: {{name: {_quoted(sample)}, color: '{color}'}}")
-    if len(simulated) == 1:
-        lines.append(
-            "  # EDIT: a training needs a second class: of another file, or by a cut below"
-        )
-    lines += [
-        f"signal_classes: [{_quoted(simulated[0])}]",
+        *_if(
+            s.fold_rule == "modulo", f"xtrain_split_feature: {_quoted((s.identity or ('',))[-1])}"
+        ),
+        "n_splits: 2",
         "",
-        "# --- selection " + "-" * 60,
-        "# EDIT: your selection, such as (pt_1 > 20) & (abs(eta_1) < 2.1); null keeps every event.",
-        "cuts: {}  # names for parts of it, usable in every cut",
-        "common_cut: null",
+        *_classes(simulated),
         "",
-        "# EDIT: which class each process of a sample belongs to; `cut` selects the process.",
-        "training_samples:",
-    ]
-    for i, sample in enumerate(simulated):
-        lines.append(f"  - {_quoted(sample)}: {{{_quoted(sample)}: {{class: {i}}}}}")
-    lines += ["", "# Collision data (by the names of the files) is declared never trained on."]
-    lines += ["prediction_samples:"]
-    for sample in stems:
-        never = sample not in simulated
-        plain = f"{{sample: {_quoted(sample)}, never_trained: true}}" if never else _quoted(sample)
-        lines.append(f"  - {plain}")
-    if not usual:
-        lines.append("samples:")
-        for sample, sight in stems.items():
-            lines.append(
-                f"  {_quoted(sample)}: {{files: {_quoted(_relative(sight.path, folder))}}}"
-            )
-    lines += ["", "# --- columns by role " + "-" * 54]
-    lines += ["# EDIT: drop what simulation describes badly or what would give a process away."]
-    lines += _listed("cont_features", s.cont, sights) + _listed("cat_features", s.cat, sights)
-    lines += [
-        f"misc_features: [{', '.join(map(_quoted, s.identity))}]  # copied to the friend trees",
+        *_samples(stems, simulated),
+        "",
+        _title("columns by role"),
+        "# EDIT: drop what simulation describes badly or what would give a process away.",
+        *_listed("cont_features", s.cont, sights),
+        *_listed("cat_features", s.cat, sights),
+        f"misc_features: [{identity}]  # copied to the friend trees",
         "derived_features: {}  # such as pt_ratio: pt_1 / pt_2; then list it above",
-    ]
-    lines += _arrays(sights)
-    if s.missing:
-        values = ", ".join(".nan" if np.isnan(m) else f"{m:g}" for m in s.missing)
-        lines.append(f"missing: {{values: [{values}], to: nan}}  # LightGBM is given NaN")
-    if s.why:
-        lines.append("# Left out of the features:")
-        lines += [f"#   {n}: {why}" for n, why in s.why.items()]
-    lines += _unreadable(sights)
-    lines += ["", "# --- weights and training " + "-" * 49]
-    if s.weight:
-        seen = [x.columns[s.weight] for x in sights]
-        negative = max(c.negative_share for c in seen)
-        note = f"; up to {negative:.1%} are negative" if negative else ""
-        lines.append(
-            f"weight: {_quoted(s.weight)}  # EDIT: the physics weight, an expression{note}"
-        )
-    else:
-        lines.append(
-            "weight: null  # EDIT: no branch looks like one; factor: per sample is possible"
-        )
-    lines += [
+        *_arrays(sights),
+        *_missing(s.missing),
+        *_if(s.why, "# Left out of the features:"),
+        *(f"#   {n}: {why}" for n, why in s.why.items()),
+        *_unreadable(sights),
+        "",
+        _title("weights and training"),
+        _physics_weight(s.weight, sights),
         "weight_name: w_class_imbalance  # the training weight: all classes count the same",
         "train_size: 0.8",
         "scaler: {with_mean: true, with_std: true}",
@@ -411,6 +365,78 @@ def analysis_text(name: str, tree: str, sights: Sequence[Sight]) -> str:
         "model_param: {num_iterations: 100}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _if(condition: object, line: str) -> list[str]:
+    return [line] if condition else []
+
+
+def _title(text: str) -> str:
+    return f"# --- {text} ".ljust(76, "-")
+
+
+def _classes(simulated: Sequence[str]) -> list[str]:
+    """Return one class for each simulated sample, with its colour, and which is signal."""
+    return [
+        "# EDIT: names, colours and number of the classes (ids from 0), and which are signal.",
+        "class_to_info:",
+        *(
+            f"  {i}: {{name: {_quoted(sample)}, color: '{_COLORS[i % len(_COLORS)]}'}}"
+            for i, sample in enumerate(simulated)
+        ),
+        *_if(
+            len(simulated) == 1,
+            "  # EDIT: a training needs a second class: of another file, or by a cut below",
+        ),
+        f"signal_classes: [{_quoted(simulated[0])}]",
+    ]
+
+
+def _samples(stems: Mapping[str, Sight], simulated: Sequence[str]) -> list[str]:
+    """Return the selection and the samples: what is trained on, and what is predicted."""
+    folder = next(iter(stems.values())).path.parent
+    usual = all(sight.path == folder / f"{name}.root" for name, sight in stems.items())
+    return [
+        _title("selection"),
+        "# EDIT: your selection, such as (pt_1 > 20) & (abs(eta_1) < 2.1); null keeps every event.",
+        "cuts: {}  # names for parts of it, usable in every cut",
+        "common_cut: null",
+        "",
+        "# EDIT: which class each process of a sample belongs to; `cut` selects the process.",
+        "training_samples:",
+        *(
+            f"  - {_quoted(sample)}: {{{_quoted(sample)}: {{class: {i}}}}}"
+            for i, sample in enumerate(simulated)
+        ),
+        "",
+        "# Collision data (by the names of the files) is declared never trained on.",
+        "prediction_samples:",
+        *(
+            f"  - {_quoted(sample)}"
+            if sample in simulated
+            else f"  - {{sample: {_quoted(sample)}, never_trained: true}}"
+            for sample in stems
+        ),
+        *_if(not usual, "samples:"),
+        *(
+            f"  {_quoted(sample)}: {{files: {_quoted(_relative(sight.path, folder))}}}"
+            for sample, sight in stems.items()
+            if not usual
+        ),
+    ]
+
+
+def _missing(values: Sequence[float]) -> list[str]:
+    texts = ", ".join(".nan" if np.isnan(m) else f"{m:g}" for m in values)
+    return _if(values, f"missing: {{values: [{texts}], to: nan}}  # LightGBM is given NaN")
+
+
+def _physics_weight(name: str | None, sights: Sequence[Sight]) -> str:
+    if name is None:
+        return "weight: null  # EDIT: no branch looks like one; factor: per sample is possible"
+    negative = max(sight.columns[name].negative_share for sight in sights)
+    note = f"; up to {negative:.1%} are negative" if negative else ""
+    return f"weight: {_quoted(name)}  # EDIT: the physics weight, an expression{note}"
 
 
 def _sample_names(sights: Sequence[Sight]) -> dict[str, Sight]:

@@ -381,7 +381,7 @@ WORDS = ["and", "or", "not", "abs(", "min(", "TMath::Power(", "std::max(", "eval
 PIECES = NAMES + NUMBERS + SYMBOLS + WORDS
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.one_of(st.lists(st.sampled_from(PIECES), max_size=12).map(" ".join), st.text(max_size=30))
 )

@@ -46,7 +46,7 @@ def test_class_weight_is_n_over_n_of_the_class():
     np.testing.assert_array_equal(weight, [4, 4 / 3, 4 / 3, 4 / 3])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(events())
 def test_class_weights_give_every_class_the_same_sum(drawn):
     _, target = drawn
@@ -54,7 +54,7 @@ def test_class_weights_give_every_class_the_same_sum(drawn):
         assert total == pytest.approx(len(target))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(events(low=0.125))
 def test_class_weights_by_weight_give_every_class_the_same_sum(drawn):
     weight, target = drawn
@@ -95,7 +95,7 @@ def test_cp_weight_by_hand():
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(events())
 def test_cp_weights_follow_their_formula_or_are_refused(drawn):
     weight, target = drawn
@@ -131,7 +131,7 @@ def test_integer_and_float32_weights_are_summed_in_float64():
 # --- negative weights ----------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(events(), st.sampled_from(NEGATIVE_POLICIES))
 def test_policies_do_what_they_say(drawn, policy):
     weight, target = drawn
@@ -210,7 +210,7 @@ def test_summary_by_hand():
     assert rows[6:] == tuple(WeightRow("h+jets", k, 0, 0.0, 0.0, 0.0) for k in (None, 0, 1))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(events(), st.integers(1, 4))
 def test_folds_add_up_to_their_class(drawn, n_folds):
     weight, target = drawn

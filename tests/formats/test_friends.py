@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from utils.formats import friends
-from utils.schema import FoldRule, InputError, ProofError
+from utils.formats.friends import FriendWriter
+from utils.schema import (
+    FoldRule,
+    InputError,
+    ProofError,
+)
+
+
+def test_a_misc_feature_that_root_takes_for_an_array_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'arr\[1\]' can't be a branch"):
+        FriendWriter(tmp_path / "a.root", "pred", {"arr[1]": "f4"}, {})
+
 
 RULE = FoldRule("modulo", ("evt",), 3)
 METADATA = friends.friend_metadata(
@@ -25,6 +36,8 @@ METADATA = friends.friend_metadata(
     cut="pt_1 > 40",
     note="kept",
 )
+
+
 BRANCHES: dict[str, Any] = {
     "evt": "u8",
     "signed": "i8",
@@ -181,7 +194,7 @@ def test_pred_class_is_decided_before_rounding() -> None:
     assert friends.score_columns(close, ["a", "b"], double_precision=True)["b"] == 0.5 + 1e-12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_selection_of_any_range_is_placed(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, 2**40))

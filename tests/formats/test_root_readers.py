@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import uproot
 from numpy.typing import NDArray
+from patience import HANGS
 
 from utils import proof
 from utils.columns.folds import fold_of
@@ -109,7 +110,7 @@ def hadd(root: Any, *arguments: str | Path) -> str:
     if not command.is_file():
         pytest.skip("this ROOT has no hadd beside it")
     done = subprocess.run(
-        [command, *arguments], capture_output=True, text=True, check=True, timeout=60
+        [command, *arguments], capture_output=True, text=True, check=True, timeout=HANGS
     )
     return done.stderr
 

@@ -17,6 +17,7 @@ import pytest
 import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import HANGS
 
 from utils.formats.skims import CHUNK_ROWS, FORMAT, GROUPS, Skim, SkimWriter, open_skim
 from utils.schema import PROJECT, InputError
@@ -60,7 +61,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 columns = st.dictionaries(names, st.sampled_from(DTYPES), max_size=8)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     groups=st.dictionaries(st.sampled_from(GROUPS), columns, max_size=3),
     sizes=st.lists(st.integers(0, 40), max_size=4),
@@ -148,7 +149,7 @@ FEATURES = {
 }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     names=st.lists(st.sampled_from([*"abcdnm", "flag"]), max_size=9),
     cut=st.tuples(st.integers(0, 30), st.integers(0, 30)),
@@ -272,7 +273,7 @@ def test_processes_writing_one_path_do_not_mix(tmp_path):
     path = tmp_path / "a.h5"
     command = [sys.executable, "-c", WRITER, str(path)]
     writers = [subprocess.Popen([*command, str(who)], cwd=PROJECT) for who in (1, 2)]
-    assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
+    assert [writer.wait(timeout=HANGS) for writer in writers] == [0, 0]
     skim = open_skim(path)
     assert set(skim.read()["targets"]["target"]) == {skim.metadata["who"]}
     assert skim.n_rows == 3000
@@ -300,7 +301,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path):
         capture_output=True,
         text=True,
         cwd=PROJECT,
-        timeout=60,
+        timeout=HANGS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

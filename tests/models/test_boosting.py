@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
 import lightgbm
 import numpy as np
 import pytest
+from fold_tasks import N, task
 
 from utils.models import boosting
-from utils.models.boosting import FoldTask
-from utils.models.scoring import compile_models, score, score_in_fold
-from utils.schema import PROJECT, ConfigError, FoldRule, InputError, RunError
-
-N = 600
-
-
-@pytest.fixture(scope="module")
-def data() -> dict[str, Any]:
-    rng = np.random.default_rng(5)
-    matrix = rng.normal(size=(N, 3)).astype(np.float32)
-    target = np.argmax(matrix + rng.gumbel(size=(N, 3)), axis=1).astype(np.int32)
-    return {"matrix": matrix, "target": target, "fold": (np.arange(N) % 2).astype(np.int32)}
-
-
-def task(data: dict[str, Any], index: int, n_classes: int = 3, **model_param: Any) -> FoldTask:
-    target = np.minimum(data["target"], n_classes - 1)
-    return FoldTask(
-        index=index,
-        load=lambda: data["matrix"],
-        features=("a", "b", "c"),
-        target=target,
-        weight=np.ones(N),
-        split=boosting.splits(data["fold"], 2, None)[index],
-        parameters=boosting.parameters({"num_iterations": 6, **model_param}, n_classes, 11),
-        n_threads=1,
-        n_binning_threads=1,
-        train_metric_every=2,
-    )
+from utils.models.scoring import compile_models, score
+from utils.schema import ConfigError, FoldRule, InputError
 
 
 def test_a_model_never_sees_its_fold(data: dict[str, Any]) -> None:
@@ -53,23 +25,6 @@ def test_a_model_never_sees_its_fold(data: dict[str, Any]) -> None:
     changed = data["matrix"].copy()
     changed[data["fold"] == 1] = -changed[data["fold"] == 1]
     assert boosting.train_fold(task({**data, "matrix": changed}, 0)).model != before
-
-
-def test_lightgbm_leaves_scikit_learn_alone() -> None:
-    """It is not imported, works without, and can be imported afterwards, as PCA does."""
-    code = """
-import sys
-import numpy
-from utils.system.libraries.boosters import lightgbm
-assert "sklearn" not in sys.modules
-data = lightgbm.Dataset(numpy.arange(100.0)[:, None], numpy.arange(100) % 2)
-lightgbm.train({"objective": "binary", "verbosity": -1}, data, 1)
-import sklearn.decomposition
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_the_same_twice(data: dict[str, Any]) -> None:
@@ -106,19 +61,6 @@ def test_two_classes_train_a_binary_model(data: dict[str, Any]) -> None:
     booster = lightgbm.Booster(model_str=results[0].model)
     mine = data["fold"] == 0
     np.testing.assert_array_equal(proba[mine, 1], booster.predict(data["matrix"][mine]))
-
-
-def test_in_fold_scores_are_those_of_the_models_that_learnt(data: dict[str, Any]) -> None:
-    results = [boosting.train_fold(task(data, i)) for i in range(2)]
-    rule = FoldRule("modulo", ("evt",), 2)
-    models = compile_models([r.model for r in results], rule, ("a", "b", "c"), "the test")
-    learnt = [data["fold"] != 0, (data["fold"] != 1) & (np.arange(N) > 10)]
-    infold = score_in_fold(models, data["matrix"], learnt)
-    other = score(models, data["matrix"], 1 - data["fold"])
-    nobody = ~learnt[0] & ~learnt[1]
-    assert nobody.sum() == 6
-    assert np.isnan(infold[nobody]).all()
-    np.testing.assert_allclose(infold[~nobody], other[~nobody], rtol=1e-15)
 
 
 def test_rows_of_each_model(data: dict[str, Any]) -> None:
@@ -188,15 +130,6 @@ def test_an_empty_fold_is_refused(data: dict[str, Any]) -> None:
     empty = boosting.Split(np.zeros(N, bool), np.ones(N, bool))
     with pytest.raises(InputError, match="no events to train on"):
         boosting.train_fold(replace(task(data, 0), split=empty))
-
-
-def test_models_and_folds_must_match(data: dict[str, Any]) -> None:
-    text = boosting.train_fold(task(data, 0)).model
-    rule = FoldRule("modulo", ("evt",), 2)
-    with pytest.raises(RunError, match="1 models for 2 folds"):
-        compile_models([text], rule, ("a", "b", "c"), "the test")
-    with pytest.raises(RunError, match="takes the features a, b, c, not c, b, a"):
-        compile_models([text, text], rule, ("c", "b", "a"), "the test")
 
 
 @pytest.mark.parametrize(

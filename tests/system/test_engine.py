@@ -1,20 +1,15 @@
-"""Local, serial and a real Dask cluster on loopback give the same skims, models and scores."""
+"""Tasks on every engine: in order, with their errors told, and nothing left running."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-import uproot
-from conftest import Workspace, last_run, toys
+from patience import HANGS
 
-from utils.schema import ConfigError, EngineConfig, InputError, PipelineError
+from utils.schema import PROJECT, ConfigError, EngineConfig, InputError, PipelineError
 from utils.system import engine
 
 
@@ -58,120 +53,6 @@ def test_no_progress_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == ""
 
 
-@pytest.fixture(scope="module")
-def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Dask scheduler and two worker processes on loopback, started as an administrator would."""
-    folder = tmp_path_factory.mktemp("dask")
-    address = "tcp://127.0.0.1:18786"
-    common = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    dask = [sys.executable, "-m", "dask"]
-    started = [
-        subprocess.Popen(
-            [*dask, "scheduler", "--host", "127.0.0.1", "--port", "18786", "--no-dashboard"],
-            **common,
-        )
-    ]
-    try:
-        time.sleep(1)
-        started.append(
-            subprocess.Popen(
-                [*dask, "worker", address, "--nworkers", "2", "--nthreads", "1", "--no-dashboard"],
-                **common,
-            )
-        )
-        yield address
-    finally:
-        for process in reversed(started):
-            process.terminate()
-            process.wait()
-
-
-@pytest.fixture(scope="module")
-def runs(shared_workspace: Workspace, scheduler: str) -> tuple[Workspace, dict[str, str]]:
-    """The chain with each engine, each in its own folders; returns the run ids."""
-    w = shared_workspace
-    toys(w, 12_000)
-    ids = {}
-    for kind, more in (
-        ("local", ["engine.n_workers=2"]),
-        ("serial", []),
-        ("dask", [f"engine.address={scheduler}"]),
-    ):
-        where = [f"engine={kind}", *more, f"skim_path=data/{kind}"]
-        paths = ["--config-path", "configs/preprocess/prediction_data"]
-        w.run("python", "preprocess.py", "year=2018", *where)
-        few = "input_samples=[TTToHadronic,VBFHToTauTau_M125]"
-        w.run("python", "preprocess.py", *paths, "year=2018", few, *where)
-        # Two models of one thread each: models depend on the number of threads.
-        w.run("python", "train.py", "year=2018", "model_param.num_iterations=5", *where)
-        ids[kind] = last_run(w)["run_id"]
-        w.run(
-            *("python", "predict.py", "--config-name", "for_datacards", f"run_id={ids[kind]}"),
-            *(f"engine={kind}", *more, "sample_names=[TTToHadronic,VBFHToTauTau_M125]"),
-            f"output_path=data/friends_{kind}",
-        )
-    return w, ids
-
-
-@pytest.mark.parametrize("kind", ["serial", "dask"])
-def test_engines_give_the_same_results(runs: tuple[Workspace, dict[str, str]], kind: str) -> None:
-    workspace, ids = runs
-    data = workspace.folder / "data"
-    for skim in ("training/train.h5", "training/test.h5", "prediction/VBFHToTauTau_M125.h5"):
-        for group in ("cont_features", "cat_features", "misc_features", "targets", "weights"):
-            pd.testing.assert_frame_equal(
-                pd.read_hdf(data / kind / skim, group), pd.read_hdf(data / "local" / skim, group)
-            )
-    for i in range(2):
-        texts = {
-            run: next(
-                workspace.folder.glob(f"mlruns/*/{run}/artifacts/recipe/model_{i}.txt")
-            ).read_text()
-            for run in (ids[kind], ids["local"])
-        }
-        assert texts[ids[kind]] == texts[ids["local"]]
-    for name in ("TTToHadronic", "VBFHToTauTau_M125"):
-        trees = []
-        for folder in (f"friends_{kind}", "friends_local"):
-            with uproot.open(data / folder / f"{name}_pred.root") as file:
-                trees.append(file["pred"].arrays(library="np"))
-        for column in trees[0]:
-            np.testing.assert_array_equal(trees[0][column], trees[1][column], strict=True)
-
-
-def test_a_dask_worker_names_what_is_wrong(
-    runs: tuple[Workspace, dict[str, str]], scheduler: str
-) -> None:
-    workspace, _ = runs
-    line = workspace.fails(
-        *("python", "preprocess.py", "year=2018", "engine=dask", f"engine.address={scheduler}"),
-        "common_cut='pt_1 > 1e9'",
-    )
-    assert "has no events" in line
-    ntuple = workspace.folder / "data/bbH/tt/2018/ntuples/VBFHToTauTau_M125.root"
-    whole = ntuple.read_bytes()
-    damaged = bytearray(whole)
-    middle = len(whole) // 2
-    damaged[middle : middle + 20_000] = bytes(20_000)
-    ntuple.write_bytes(damaged)
-    try:
-        line = workspace.fails(
-            *("python", "preprocess.py", "year=2018", "engine=dask", f"engine.address={scheduler}")
-        )
-    finally:
-        ntuple.write_bytes(whole)
-    assert "VBFHToTauTau_M125.root" in line
-
-
-def test_no_scheduler_is_one_line(workspace: Workspace) -> None:
-    toys(workspace, 2_000)
-    line = workspace.fails(
-        *("python", "preprocess.py", "year=2018", "engine=dask"),
-        "engine.address=tcp://127.0.0.1:18799",
-    )
-    assert "no Dask scheduler answers" in line
-
-
 def test_a_local_dask_cluster_is_started_on_request(tmp_path: Path) -> None:
     code = (
         "from utils.system import engine; from utils.schema import EngineConfig\n"
@@ -181,10 +62,8 @@ def test_a_local_dask_cluster_is_started_on_request(tmp_path: Path) -> None:
     )
     script = tmp_path / "start.py"
     script.write_text(code)
-    from utils.schema import PROJECT
-
     subprocess.run(
-        [sys.executable, str(script)], check=True, timeout=120, env={"PYTHONPATH": str(PROJECT)}
+        [sys.executable, str(script)], check=True, timeout=HANGS, env={"PYTHONPATH": str(PROJECT)}
     )
 
 
@@ -208,13 +87,11 @@ def test_an_error_on_dask_is_told_without_the_client_s_tracebacks(tmp_path: Path
         "    except InputError as error:\n"
         "        sys.stderr.write(f'error: {error}\\n')\n"
     )
-    from utils.schema import PROJECT
-
     done = subprocess.run(
         [sys.executable, str(script)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
         check=True,
         env={"PYTHONPATH": str(PROJECT)},
     )

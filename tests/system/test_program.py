@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from utils.schema import PROJECT, ClassInfo, FoldRule, Recipe, RunError
-from utils.stages.evaluation.tables import read_table
+from utils.schema import (
+    PROJECT,
+    ConfigError,
+    PreprocessConfig,
+)
 from utils.system import program
 
 KILLED = """
@@ -55,35 +59,78 @@ def test_an_override_without_inner_quotes_is_answered_with_the_mended_form(
     assert "\"common_cut='pt_1 > 40'\"" in said
 
 
-@pytest.mark.parametrize("name", ["test.parquet", "test.csv"])
-def test_a_damaged_table_is_named(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(b"PAR1\x00" if name.endswith("parquet") else b"")
-    with pytest.raises(RunError, match=f"{name} is damaged"):
-        read_table(path, _recipe(), "test")
+CONFIGS = PROJECT / "configs"
 
 
-def test_a_table_with_texts_for_scores_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "test.csv"
-    path.write_text("pred_class_0_proba,pred_class_1_proba,target\n0.5,0.5,0\nabc,0.5,1\n")
-    with pytest.raises(RunError, match="column 'pred_class_0_proba' holds no numbers"):
-        read_table(path, _recipe(), "test")
-
-
-def _recipe() -> Recipe:
-    return Recipe(
-        analysis={},
-        training={},
-        classes=(ClassInfo(name="a"), ClassInfo(name="b")),
-        features=(),
-        pipeline={},
-        fold=FoldRule("modulo", ("evt",), 2),
-        weight="w_class_imbalance",
-        objective="binary",
-        models=(),
-        samples=(),
-        files=(),
-        skims={},
-        audit=(),
-        audit_passed=True,
+def test_helper_keys_are_fine_where_something_refers_to_them() -> None:
+    cfg = OmegaConf.create(
+        {
+            "for_training": False,
+            "where": "/data",
+            "input_path": "${where}/x",
+            "input_tree_name": "T",
+            "input_samples": ["S"],
+        }
     )
+    assert program.typed(cfg, PreprocessConfig).input_path == "/data/x"
+    cfg["were"] = "/nowhere"
+    with pytest.raises(ConfigError, match="unknown key 'were'"):
+        program.typed(cfg, PreprocessConfig)
+
+
+def test_a_helper_key_may_be_a_table() -> None:
+    base = {"input_tree_name": "T", "input_samples": ["S"], "year": 2018, "which": "${paths[0]}"}
+    cfg = OmegaConf.create(
+        {
+            **base,
+            "paths": ["/a"],
+            "roots": {"2018": "/b"},
+            "input_path": "${oc.select:roots.${year}}",
+        }
+    )
+    with pytest.raises(ConfigError, match="unknown key 'which'"):
+        program.typed(cfg, PreprocessConfig)
+    del cfg["which"]
+    with pytest.raises(ConfigError, match="unknown key 'paths'"):
+        program.typed(cfg, PreprocessConfig)
+    cfg["skim_path"] = "${paths[0]}"
+    found = program.typed(cfg, PreprocessConfig)
+    assert (found.input_path, found.skim_path) == ("/b", "/a")
+
+
+def test_what_is_typed_becomes_what_hydra_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    primaries = CONFIGS / "preprocess/training_data"
+    flat = tmp_path / "flat.yaml"
+    flat.write_text("year: ???\n")
+    typed_in = [
+        "--config-path",
+        str(tmp_path),
+        "--config-name",
+        "flat.yaml",
+        "year=1",
+        "engine=dask",
+    ]
+    line = program.command_line(typed_in, primaries, "bbH_tt")
+    assert "++year=1" in line
+    assert "+engine=dask" in line
+    line = program.command_line(
+        ["analysis=bbH_em", "~pca", "hydra.verbose=true"], primaries, "bbH_tt"
+    )
+    assert line[:3] == ["analysis=bbH_em", "~pca", "hydra.verbose=true"]
+    of_mlproject = ["year=1", "model_param.max_depth=", "run_name="]
+    with pytest.raises(ConfigError, match=r"'model_param.max_depth=' has no value.*depth=null"):
+        program.command_line(of_mlproject, primaries, "bbH_tt")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "1")
+    line = program.command_line(of_mlproject, primaries, "bbH_tt")
+    assert not any("max_depth" in part or "run_name" in part for part in line)
+    line = program.command_line(["run_id=12e34"], primaries, "bbH_tt")
+    assert "++run_id='12e34'" in line  # not the number 1.2e35
+    with pytest.raises(ConfigError, match="no analysis file"):
+        program.command_line([f"analysis={tmp_path}/none.yaml"], primaries, "bbH_tt")
+    with pytest.raises(
+        ConfigError, match=r"--config-name for_datacards.yaml or for_evaluation.yaml"
+    ):
+        program.command_line(["run_id=1"], CONFIGS / "predict", None)

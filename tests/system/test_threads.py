@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from patience import HANGS
 
 from utils.system.threads import ahead, each
 
@@ -27,7 +28,7 @@ def test_ahead_makes_one_item_more_than_was_asked_for() -> None:
 
     found = ahead(items())
     assert next(found) == 0
-    assert second.wait(10)
+    assert second.wait(HANGS)
     assert made == [0, 1]
     assert list(found) == [1, 2, 3, 4]
     assert list(ahead([])) == []

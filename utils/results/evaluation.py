@@ -138,22 +138,25 @@ def evaluate(
     elif table.dataset == "test":
         test = table if test is None else test
     known = labelled(table)
-    gaps: dict[str, str] = {}
+    parts = _Parts(frozenset(options.sections))
     if table.weight is None:
-        gaps["physics"] = "no physics weight is configured"
+        parts.gaps["physics"] = "no physics weight is configured"
+    _add_performance(parts, known, options)
+    _add_features(parts, table, options)
+    nothing = "" if len(table.target) else "no event is left"
+    parts.add("densities", nothing, make_densities, table, views_of(table), options.density_bin)
+    reason = overtraining.reason_against(train, test)
+    parts.add("over_training", reason, overtraining.make_over_training, train, test, options)
+    reason = reason_against(known, options)
+    parts.add("significance", reason, make_significance, known, options)
     recorded: dict[str, Any] = {
         "learning_curves": learning_curves,
         "importances": tuple(importances),
         "shap": shap,
         "comparison": comparison,
     }
-    parts = {
-        **_performance(known, options, gaps),
-        **_features(table, options, gaps),
-        **_made(options, gaps, _sections(table, known, train, test, options)),
-    }
-    gaps |= {name: _NOT_RECORDED[name] for name, value in recorded.items() if not value}
-    gaps |= {name: NOT_ASKED for name in SECTIONS if name not in {*options.sections, *parts}}
+    gaps = parts.gaps | {name: _NOT_RECORDED[name] for name, v in recorded.items() if not v}
+    gaps |= {name: NOT_ASKED for name in SECTIONS if name not in {*options.sections, *parts.made}}
     return Evaluation(
         dataset=table.dataset,
         classes=tuple(table.classes),
@@ -165,7 +168,7 @@ def evaluate(
         views=views_of(table),
         class_counts=class_counts(table),
         gaps=gaps,
-        **parts,
+        **parts.made,
         **recorded,
     )
 
@@ -176,9 +179,6 @@ _NOT_RECORDED = {
     "shap": "no SHAP values were computed",
     "comparison": "no run to compare with is named (against=...)",
 }
-
-Section = tuple[str, str, Callable[[], Any]]
-"""Name of a part of an evaluation, why it can't be made ('' if it can), and what makes it."""
 
 
 def _check_options(table: EvaluationTable, options: EvaluationOptions) -> None:
@@ -191,154 +191,84 @@ def _check_options(table: EvaluationTable, options: EvaluationOptions) -> None:
             raise InputError(f"signal class '{signal}' is not a class; {known}")
 
 
-def _made(
-    options: EvaluationOptions, gaps: dict[str, str], sections: Sequence[Section]
-) -> dict[str, Any]:
-    """Return the sections that are asked for and can be made; the others' reasons go to `gaps`."""
-    wanted = [section for section in sections if section[0] in options.sections]
-    gaps |= {name: reason for name, reason, _ in wanted if reason}
-    return {name: make() for name, reason, make in wanted if not reason}
+@dataclass(frozen=True)
+class _Parts:
+    """The sections made so far of those `wanted`, and why others are not."""
+
+    wanted: frozenset[str]
+    made: dict[str, Any] = field(default_factory=dict)
+    gaps: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, reason: str, make: Callable[..., Any], *arguments: Any) -> None:
+        """Make a section if it is wanted; `reason`: why that can't be, '' if it can."""
+        if name not in self.wanted:
+            return
+        if reason:
+            self.gaps[name] = reason
+        else:
+            self.made[name] = make(*arguments)
 
 
-def _sections(
-    table: EvaluationTable,
-    known: EvaluationTable,
-    train: EvaluationTable | None,
-    test: EvaluationTable | None,
-    options: EvaluationOptions,
-) -> list[Section]:
-    """Return the sections that need nothing of each other; `known`: the labelled events."""
-    nothing_left = "" if len(table.target) else "no event is left"
-    return [
-        (
-            "densities",
-            nothing_left,
-            lambda: make_densities(table, views_of(table), options.density_bin),
-        ),
-        (
-            "over_training",
-            overtraining.reason_against(train, test),
-            lambda: overtraining.make_over_training(train, test, options),
-        ),
-        (
-            "significance",
-            reason_against(known, options),
-            lambda: make_significance(known, options),
-        ),
-    ]
+def _add_features(parts: _Parts, table: EvaluationTable, options: EvaluationOptions) -> None:
+    """Add the sections of the features, each without its fillers."""
+    if not parts.wanted & {"features", "correlations", "profiles"}:
+        return
+    reason = "" if len(table.target) else "no event is left"
+    reason = reason if table.features else "the table has no features"
+    if not reason:
+        values = {name: features.without_filler(v) for name, v in table.features.items()}
+        table = replace(table, features=values)
+    known = labelled(table)
+    make = features.make_feature_distributions
+    parts.add("features", reason, make, table, options.n_threads)
+    unknown = "" if len(known.target) else "no event of known class"
+    parts.add("correlations", reason or unknown, make_correlations, known)
+    parts.add("profiles", reason, features.make_profiles, table, options.profile_features)
+    missing = features.missing_profiles(table, options.profile_features)
+    if "profiles" in parts.made and missing:
+        parts.gaps["profiles"] = missing
 
 
-def _features(
-    table: EvaluationTable, options: EvaluationOptions, gaps: dict[str, str]
-) -> dict[str, Any]:
-    """Return the sections of the features, each without its fillers."""
-    nothing = "" if len(table.target) else "no event is left"
-    nothing = nothing if table.features else "the table has no features"
-    if not nothing and {"features", "correlations", "profiles"} & {*options.sections}:
-        known = {name: features.without_filler(v) for name, v in table.features.items()}
-        table = replace(table, features=known)
-    all_known = labelled(table)
-    profiled = [name for name in options.profile_features if name in table.features]
-    parts = _made(
-        options,
-        gaps,
-        [
-            (
-                "features",
-                nothing,
-                lambda: features.make_feature_distributions(table, options.n_threads),
-            ),
-            (
-                "correlations",
-                nothing or ("" if len(all_known.target) else "no event of known class"),
-                lambda: make_correlations(all_known),
-            ),
-            (
-                "profiles",
-                nothing,
-                lambda: tuple(features.make_profile(table, name) for name in profiled),
-            ),
-        ],
-    )
-    if "profiles" in parts and (reason := _profile_gap(table, options.profile_features)):
-        gaps["profiles"] = reason
-    return parts
-
-
-def _profile_gap(table: EvaluationTable, wanted: Sequence[str]) -> str:
-    """Return why some profiles are missing, '' if none is."""
-    if not wanted:
-        return "profile_features names no feature"
-    missing = [name for name in wanted if name not in table.features]
-    if len(missing) == 1:
-        near = nearest(missing[0], table.features)
-        return f"{missing[0]} is not among the table's features; {near}"
-    return f"{', '.join(missing)} are not among the table's features" if missing else ""
-
-
-def _performance(
-    table: EvaluationTable, options: EvaluationOptions, gaps: dict[str, str]
-) -> dict[str, Any]:
-    """Return the sections that need the true class and share a bootstrap; `table`: labelled."""
-    sections = {"scores", "confusion", "roc", "precision_recall", "thresholds", "calibration"}
+def _add_performance(parts: _Parts, table: EvaluationTable, options: EvaluationOptions) -> None:
+    """Add the sections that need the true class and share a bootstrap; `table`: all labelled."""
     if len(table.target) == 0:
-        gaps["scores"] = "no event of known class: only distributions of scores are made"
-        return {}
-    if not sections & {*options.sections}:
-        return {}
+        parts.gaps["scores"] = "no event of known class: only distributions of scores are made"
+        return
+    curves = {"roc", "precision_recall", "thresholds"}
+    if not parts.wanted & {"scores", "confusion", "calibration", *curves}:
+        return
     n_threads, views = options.n_threads, views_of(table)
     ranked = rank_classes(table, n_threads)
     terms = score_terms(table.proba, table.target, [r.codes for r in ranked], table.weight)
     bins: list[Bins] = []
-    if "calibration" in options.sections:
+    if "calibration" in parts.wanted:
         rankings = [one.ranking for one in ranked]
         of_bins, bins = calibration_terms(table, rankings, options.n_calibration_bins)
         terms |= of_bins
     n_folds = table.n_folds if table.n_folds > 1 else 0
     sums = poisson_sums(terms, options.n_bootstrap, options.seed, table.fold, n_folds, n_threads)
-    drawn, areas = {}, {}
-    for view in views:
-        drawn[view], areas[view] = make_curves(ranked, view, table.signed, n_threads)
-    scores = each(lambda view: make_scores(table, view, sums, areas[view]), views, n_threads)
+    made = {view: make_curves(ranked, view, table.signed, n_threads) for view in views}
+    drawn = {view: curves for view, (curves, _) in made.items()}
+    scores = each(lambda view: make_scores(table, view, sums, made[view][1]), views, n_threads)
+    parts.made["scores"] = tuple(scores)
     for found in scores:
-        _curve_gaps(table, found, gaps)
-
-    def rocs() -> tuple[RocCurve, ...]:
-        made: dict[View, tuple[RocCurve, ...]] = {
-            s.view: make_rocs(drawn[s.view], s, sums, n_threads)
-            for s in scores
-            if s.view != "unweighted"
-        }
-        # One class against the rest has the same ROC curve whatever the classes weigh.
-        made["unweighted"] = tuple(replace(c, view="unweighted") for c in made["balanced"])
-        return tuple(curve for view in views for curve in made[view])
-
-    def precision_recalls() -> tuple[PrecisionRecallCurve, ...]:
-        made = (make_precision_recalls(drawn[s.view], s, sums, n_threads) for s in scores)
-        return tuple(curve for of_view in made for curve in of_view)
-
-    parts = _made(
-        options,
-        gaps,
-        [
-            ("confusion", "", lambda: tuple(make_confusion(table, v, sums) for v in views)),
-            ("roc", "", rocs),
-            ("precision_recall", "", precision_recalls),
-            ("thresholds", "", lambda: make_threshold_scans(table, ranked, drawn)),
-            ("calibration", "", lambda: make_calibration(table, sums, bins)),
-        ],
-    )
-    for one in parts.get("calibration", ()):
+        parts.gaps.update(_curve_gaps(table, found))
+    parts.add("confusion", "", lambda: tuple(make_confusion(table, v, sums) for v in views))
+    parts.add("roc", "", make_rocs, drawn, scores, sums, n_threads)
+    parts.add("precision_recall", "", make_precision_recalls, drawn, scores, sums, n_threads)
+    parts.add("thresholds", "", make_threshold_scans, table, ranked, drawn)
+    parts.add("calibration", "", make_calibration, table, sums, bins)
+    for one in parts.made.get("calibration", ()):
         if one.error.note:
-            gaps[f"calibration/{table.names[one.class_id]}"] = one.error.note
-    return {"scores": tuple(scores), **parts}
+            parts.gaps[f"calibration/{table.names[one.class_id]}"] = one.error.note
 
 
-def _curve_gaps(table: EvaluationTable, scores: Scores, gaps: dict[str, str]) -> None:
-    for name, auc, precision in zip(
-        table.names, scores.roc_auc, scores.average_precision, strict=True
-    ):
+def _curve_gaps(table: EvaluationTable, scores: Scores) -> dict[str, str]:
+    gaps = {}
+    both = zip(scores.roc_auc, scores.average_precision, strict=True)
+    for name, (auc, precision) in zip(table.names, both, strict=True):
         if not np.isfinite(auc.value):
             gaps[f"roc/{scores.view}/{name}"] = auc.note
         elif precision.note == SIGNED_NOTE:
             gaps[f"average_precision/{scores.view}"] = SIGNED_NOTE
+    return gaps

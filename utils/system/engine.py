@@ -166,20 +166,22 @@ def _dask_client(config: EngineConfig) -> Iterator[Any]:
 
     if config.address:
         try:
-            client = _untyped(Client)(config.address, timeout="10s")
+            client = _untyped(Client)(config.address)  # waits as Dask's own settings say
         except (OSError, ValueError, TimeoutError) as error:
             raise ConfigError(
                 f"no Dask scheduler answers at engine.address={config.address}: "
                 f"start one with 'dask scheduler' ({error})"
             ) from None
         with client:
-            client.wait_for_workers(1, timeout=60)
+            log.info("Waiting for the first worker of %s", config.address)
+            client.wait_for_workers(1)
             yield client
         return
     options = dict(config.cluster_options)
     n_workers = config.n_workers or available_cores()
     if config.cluster == "local":
         options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", **options}
+        logging.getLogger("distributed.nanny").addFilter(_tells_more_than_a_slow_end)
         cluster = _untyped(LocalCluster)(n_workers=n_workers, processes=True, **options)
     else:
         import dask_jobqueue
@@ -203,6 +205,14 @@ def _dask_client(config: EngineConfig) -> Iterator[Any]:
         log.info("Waiting for the first of %d workers", n_workers)
         client.wait_for_workers(1)
         yield client
+
+
+def _tells_more_than_a_slow_end(record: logging.LogRecord) -> bool:
+    """Drop the warning of a worker that was killed as it took its time to end on a busy machine.
+
+    The results are there by then, and users can't mend it.
+    """
+    return "still alive after" not in record.getMessage()
 
 
 def _untyped(make: Any) -> Any:

@@ -12,10 +12,7 @@ import uproot
 from preprocess import preprocess
 from utils.formats.skims import open_skim, origin
 from utils.schema import ConfigError, InputError, PreprocessConfig, TrainConfig, load
-from utils.stages.training import fitting
-from utils.stages.training.fitting import _threads
 from utils.stages.training.training_set import load_training_set, open_training_skim
-from utils.system.engine import Engine
 
 CLASSES = {0: {"name": "signal"}, 1: {"name": "background"}}
 
@@ -97,23 +94,3 @@ def test_the_training_weight_is_the_class_balance_unless_said(
     assert by_class[0] == pytest.approx(by_class[1], rel=0.1)
     with pytest.raises(ConfigError, match=r"needs 'w_cq'.*nearest: 'w_cp'"):
         load_training_set(*opened(train, weight_name="w_cq"))
-
-
-@pytest.mark.parametrize(
-    ("kind", "n_workers", "n_folds", "expected"),
-    [
-        ("local", 4, 2, [2, 2]),
-        ("local", 2, 5, [2, 2, 2, 2, 4]),
-        ("local", 4, 6, [1, 1, 1, 1, 2, 2]),
-        ("local", 1, 2, [4, 4]),
-        ("serial", 1, 2, [1, 1]),
-        ("dask", 4, 2, [1, 1]),
-    ],
-)
-def test_folds_share_the_cores(
-    monkeypatch: pytest.MonkeyPatch, kind: str, n_workers: int, n_folds: int, expected: list[int]
-) -> None:
-    """Four cores; the last folds do not leave idle those of the folds that have ended."""
-    monkeypatch.setattr(fitting, "available_cores", lambda: 4)
-    workers = Engine(kind, n_workers)
-    assert [_threads(workers, i, n_folds) for i in range(n_folds)] == expected

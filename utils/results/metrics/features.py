@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from utils.columns.arrays import Array, Floats
 from utils.results.estimates import MIN_EVENTS, ratio
 from utils.results.events import EvaluationTable, View, classes_present, places, view_weights
 from utils.results.histograms import fill, fill_means
+from utils.schema import nearest
 from utils.system.threads import each
 
 N_FEATURE_BINS = 50
@@ -116,7 +118,23 @@ def feature_edges(values: Floats, n_bins: int = N_FEATURE_BINS) -> tuple[Floats,
     return np.linspace(low, high, n_bins + 1), False
 
 
-def make_profile(table: EvaluationTable, feature: str) -> ScoreProfile:
+def make_profiles(table: EvaluationTable, names: Sequence[str]) -> tuple[ScoreProfile, ...]:
+    """Return the profiles against the features of the table that are named."""
+    return tuple(_profile(table, name) for name in names if name in table.features)
+
+
+def missing_profiles(table: EvaluationTable, names: Sequence[str]) -> str:
+    """Return why some profiles are missing, '' if none is."""
+    if not names:
+        return "profile_features names no feature"
+    missing = [name for name in names if name not in table.features]
+    if len(missing) == 1:
+        near = nearest(missing[0], table.features)
+        return f"{missing[0]} is not among the table's features; {near}"
+    return f"{', '.join(missing)} are not among the table's features" if missing else ""
+
+
+def _profile(table: EvaluationTable, feature: str) -> ScoreProfile:
     """Return the mean of every class's probability in bins of a feature, per true class.
 
     Unweighted; the range is the central 99.8 %, unlabelled events included.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from utils.results.metrics import curves
 from utils.results.metrics.bootstrap import Sums
 from utils.results.metrics.scores import ExactAreas, Scores
 from utils.system.threads import each
+
+Made = TypeVar("Made")
 
 Curve = tuple[Floats, Floats, Floats]
 """x, y and threshold of the points of a curve."""
@@ -161,40 +165,58 @@ def _picked(curve: Curve, rows: NDArray[np.intp]) -> Curve:
 
 
 def make_rocs(
-    drawn: Sequence[ClassCurves], scores: Scores, sums: Sums, n_threads: int = 1
+    drawn: Mapping[View, Sequence[ClassCurves]],
+    scores: Sequence[Scores],
+    sums: Sums,
+    n_threads: int = 1,
 ) -> tuple[RocCurve, ...]:
-    """Return the ROC curves of the classes that have one, with their bands."""
+    """Return the ROC curves of the views and classes that have one, with their bands."""
+    made: list[RocCurve] = []
 
-    def one(c: int) -> RocCurve | None:
-        curve, area = drawn[c].roc, scores.roc_auc[c]
+    def one(of: Scores, c: int) -> RocCurve | None:
+        curve, area = drawn[of.view][c].roc, of.roc_auc[c]
         if curve is None:
             return None
-        false, true = (_from_top(side) for side in _histograms(sums, c, scores.view))
+        false, true = (_from_top(side) for side in _histograms(sums, c, of.view))
         low, high = _band(curve, area, false, true, sums.n_folds, after=True)
-        return RocCurve(scores.view, c, *curve, low, high, area)
+        return RocCurve(of.view, c, *curve, low, high, area)
 
-    return tuple(r for r in each(one, range(len(drawn)), n_threads) if r is not None)
+    for of in scores:
+        if of.view == "unweighted":
+            # One class against the rest has the same ROC curve whatever the classes weigh.
+            made += [replace(curve, view=of.view) for curve in made if curve.view == "balanced"]
+        else:
+            made += _of_classes(partial(one, of), len(of.roc_auc), n_threads)
+    return tuple(made)
 
 
 def make_precision_recalls(
-    drawn: Sequence[ClassCurves], scores: Scores, sums: Sums, n_threads: int = 1
+    drawn: Mapping[View, Sequence[ClassCurves]],
+    scores: Sequence[Scores],
+    sums: Sums,
+    n_threads: int = 1,
 ) -> tuple[PrecisionRecallCurve, ...]:
-    """Return the precision-recall curves of the classes that have one, with their bands."""
+    """Return the precision-recall curves of the views and classes that have one, with bands."""
 
-    def one(c: int) -> PrecisionRecallCurve | None:
-        curve, area = drawn[c].precision_recall, scores.average_precision[c]
+    def one(of: Scores, c: int) -> PrecisionRecallCurve | None:
+        curve, area = drawn[of.view][c].precision_recall, of.average_precision[c]
         if curve is None:
             return None
-        false, true = (side.astype(np.float64) for side in _histograms(sums, c, scores.view))
-        if scores.view == "balanced":
+        false, true = (side.astype(np.float64) for side in _histograms(sums, c, of.view))
+        if of.view == "balanced":
             false, true = ratio(false, false.sum(axis=0)), ratio(true, true.sum(axis=0))
         passed = np.cumsum(true[::-1], axis=0)
         purity = ratio(passed, np.cumsum((true + false)[::-1], axis=0))
         recall = ratio(passed, passed[-1])
         low, high = _band(curve, area, recall, purity, sums.n_folds, after=False)
-        return PrecisionRecallCurve(scores.view, c, *curve, low, high, area, scores.prevalence[c])
+        return PrecisionRecallCurve(of.view, c, *curve, low, high, area, of.prevalence[c])
 
-    return tuple(p for p in each(one, range(len(drawn)), n_threads) if p is not None)
+    made = (_of_classes(partial(one, of), len(of.prevalence), n_threads) for of in scores)
+    return tuple(curve for of_view in made for curve in of_view)
+
+
+def _of_classes(one: Callable[[int], Made | None], k: int, n_threads: int) -> list[Made]:
+    return [made for made in each(one, range(k), n_threads) if made is not None]
 
 
 def _histograms(sums: Sums, c: int, view: View) -> list[NDArray[np.float32]]:

@@ -11,10 +11,10 @@ from utils.columns.arrays import Floats
 from utils.results.evaluation import Evaluation
 from utils.results.metrics.densities import ScoreDensities
 from utils.results.plotting import frames, traces
-from utils.results.plotting.frames import FEW, Axis, Legend, Named, Text, axis
+from utils.results.plotting.frames import FEW, Legend, Named, Text, axis
 from utils.results.plotting.labels import literal
-from utils.results.plotting.style import INK, Style
-from utils.results.plotting.traces import Look, Settings
+from utils.results.plotting.style import INK, Settings, Style
+from utils.results.plotting.traces import Look
 
 SPARSE = 0.3
 """Typical relative error from which bands would cover the figure: bars take their place."""
@@ -132,7 +132,7 @@ def _stack(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.Fig
 
 
 def _score_figure(
-    style: Style, d: ScoreDensities, text: Text, y: Axis, legend: Legend
+    style: Style, d: ScoreDensities, text: Text, y: Settings, legend: Legend
 ) -> go.Figure:
     category = style.name(d.category)
     fig = frames.figure(
@@ -143,7 +143,7 @@ def _score_figure(
     return fig
 
 
-def _y_axis(title: str, log: bool, floor: float, high: float, headroom: float) -> Axis:
+def _y_axis(title: str, log: bool, floor: float, high: float, headroom: float) -> Settings:
     """Return an axis that leaves the share `headroom` free on top."""
     limits = frames.log_range(floor, high, headroom) if log else [0, high / (1 - headroom)]
     return axis(title, log=log, range=limits)

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from utils.results.plotting.labels import label
-from utils.results.plotting.style import FONT, INK, MUTED, PALETTE_10, Style, conditions
+from utils.results.plotting.style import FONT, INK, MUTED, PALETTE_10, Settings, Style, conditions
 
 AREA = (480, 400)
 MARGIN = {"l": 78, "r": 18, "t": 44, "b": 64}
@@ -27,9 +27,6 @@ Item = TypeVar("Item")
 
 Named = Iterator[tuple[str, go.Figure]]
 """Figures with their names, which are unique within a section of the report."""
-
-Axis = dict[str, Any]
-"""Settings of one axis, as `axis` gives them."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +84,9 @@ class Legend:
         }
 
 
-def axis(title: str = "", *, log: bool = False, **more: Any) -> Axis:
+def axis(title: str = "", *, log: bool = False, **more: Any) -> Settings:
     """Return the settings of one axis: a thin frame, ticks inside on both sides, no grid."""
-    settings: Axis = {
+    settings: Settings = {
         "title": {"text": title, "font": {"size": 17}, "standoff": 10},
         "showline": True,
         "mirror": "allticks",
@@ -121,10 +118,10 @@ def span(values: Sequence[float] | Any) -> dict[str, Any]:
     return {"range": [float(values[0]), float(values[-1])]}
 
 
-def name_axis(title: str, names: Sequence[str], *, falling: bool = False, **more: Any) -> Axis:
+def name_axis(title: str, names: Sequence[str], *, falling: bool = False, **more: Any) -> Settings:
     """Return an axis with a name at 0, 1, 2, ...; `falling`: the first at the top."""
     ends = [-0.5, len(names) - 0.5]
-    ticks: Axis = {
+    ticks: Settings = {
         "tickvals": list(range(len(names))),
         "ticktext": list(names),
         "ticks": "",
@@ -136,8 +133,8 @@ def name_axis(title: str, names: Sequence[str], *, falling: bool = False, **more
 def figure(
     style: Style,
     text: Text,
-    x: Axis,
-    y: Axis,
+    x: Settings,
+    y: Settings,
     legend: Legend,
     *,
     area: tuple[int, int] = AREA,
@@ -156,7 +153,7 @@ def rows(
     style: Style,
     text: Text,
     names: Sequence[str],
-    x: Axis,
+    x: Settings,
     legend: Legend,
     *,
     row: int = 44,
@@ -296,8 +293,8 @@ def panels(
     style: Style,
     text: Text,
     titles: Sequence[str],
-    x: Sequence[Axis],
-    y: Sequence[Axis],
+    x: Sequence[Settings],
+    y: Sequence[Settings],
     legend: Legend,
     grid: Grid,
 ) -> go.Figure:

@@ -12,9 +12,9 @@ from utils.columns.arrays import Floats
 from utils.results.evaluation import Evaluation
 from utils.results.metrics.importance import Importance, LearningCurves, ShapSummary
 from utils.results.plotting import frames, traces
-from utils.results.plotting.frames import Axis, Legend, Named, Text, axis
+from utils.results.plotting.frames import Legend, Named, Text, axis
 from utils.results.plotting.labels import literal
-from utils.results.plotting.style import INK, MUTED, PALETTE_10, Style
+from utils.results.plotting.style import INK, MUTED, PALETTE_10, Settings, Style
 from utils.results.plotting.traces import thin
 
 MOST_FEATURES = 25
@@ -34,7 +34,7 @@ def _feature_rows(
     style: Style,
     text: Text,
     features: Sequence[str],
-    x: Axis,
+    x: Settings,
     legend: Legend,
     row: int = 22,
     **sides: int,

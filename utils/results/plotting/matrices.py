@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from utils.columns.arrays import Floats
-from utils.results.plotting.style import INK, Color, parse_color, rgba
-from utils.results.plotting.traces import Settings, thin
+from utils.results.plotting.style import INK, Color, Settings, parse_color, rgba
+from utils.results.plotting.traces import thin
 
 Scale = list[list[Any]]
 """Colours at shares of a range, as plotly takes them."""

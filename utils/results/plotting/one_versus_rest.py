@@ -15,9 +15,9 @@ from utils.results.estimates import Estimate
 from utils.results.evaluation import Evaluation
 from utils.results.events import View
 from utils.results.plotting import frames, traces
-from utils.results.plotting.frames import FEW, Axis, Legend, Named, Text, axis
+from utils.results.plotting.frames import FEW, Legend, Named, Text, axis
 from utils.results.plotting.labels import literal, measured
-from utils.results.plotting.style import Style
+from utils.results.plotting.style import Settings, Style
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +44,8 @@ class _Frame:
     """
 
     text: Text
-    x: Axis
-    y: Axis
+    x: Settings
+    y: Settings
     number: str
     hover: str
     corners: Sequence[str]

@@ -12,8 +12,7 @@ from utils.results.metrics.overtraining import OverTrainingDensity
 from utils.results.plotting import frames, traces
 from utils.results.plotting.frames import Legend, Named, Text, axis
 from utils.results.plotting.intervals import Row, forest
-from utils.results.plotting.style import Color, Style, darker, rgba
-from utils.results.plotting.traces import Settings
+from utils.results.plotting.style import Color, Settings, Style, darker, rgba
 
 SAMPLES = ("in-fold", "out-of-fold", "test")
 """In the order they are drawn: outlines first, the points over them."""

@@ -12,8 +12,8 @@ from utils.results.metrics.significance import Significance, SignificanceScan
 from utils.results.plotting import frames, traces
 from utils.results.plotting.frames import Legend, Named, Text, axis
 from utils.results.plotting.labels import number
-from utils.results.plotting.style import INK, Style, faint
-from utils.results.plotting.traces import Settings, thin
+from utils.results.plotting.style import INK, Settings, Style, faint
+from utils.results.plotting.traces import thin
 
 
 def significance(ev: Evaluation, style: Style, slugs: Sequence[str]) -> Named:

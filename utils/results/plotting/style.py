@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from utils.results.plotting.labels import label, literal, shorten
 from utils.schema import ClassInfo, ConfigError
@@ -22,6 +23,9 @@ FONT = "Arial, Helvetica, 'Liberation Sans', 'Nimbus Sans', sans-serif"
 
 _NUMBERS = re.compile(r"^(?:rgba?)?\s*\(?\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*(?:,\s*[\d.]+\s*)?\)?$")
 
+
+Settings = dict[str, Any]
+"""Settings of a trace, an axis or a layout, as plotly names them."""
 
 Color = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""

@@ -12,8 +12,7 @@ from utils.results.metrics.thresholds import ThresholdScan
 from utils.results.plotting import frames, traces
 from utils.results.plotting.frames import Grid, Legend, Named, Text, axis
 from utils.results.plotting.labels import literal
-from utils.results.plotting.style import MUTED, Style
-from utils.results.plotting.traces import Settings
+from utils.results.plotting.style import MUTED, Settings, Style
 
 
 def thresholds(ev: Evaluation, style: Style) -> Named:

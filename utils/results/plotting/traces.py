@@ -11,13 +11,9 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike, NDArray
 
 from utils.columns.arrays import Floats
-from utils.results.plotting.style import INK, MUTED, Style, faint
+from utils.results.plotting.style import INK, MUTED, Settings, Style, faint
 
 Trace = go.Scatter
-
-
-Settings = dict[str, Any]
-"""Settings of a trace, as plotly names them."""
 
 
 def thin(values: ArrayLike) -> NDArray[np.float32]:

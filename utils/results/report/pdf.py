@@ -28,10 +28,11 @@ from utils.results.report.skeleton import Sheet, sheet, write_html
 from utils.schema import PROJECT, PipelineError
 from utils.system.files import complete
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds without an answer after which the child is started anew, with twice the patience.
 
-A figure takes 0.1 to 2 s, the start 1 to 5."""
+A figure takes 0.1 to 2 s, the start 1 to 5; on a busy machine ten times as long, and a child that
+is only slow would lose what it has done."""
 
 ATTEMPTS = 4
 

@@ -1,0 +1,10 @@
+"""How long a test waits for what should end or appear by itself.
+
+No measure of speed: a test that waits passes on a machine that is slow or busy, and fails only
+where something hangs. A server is waited for as long as its process lives.
+"""
+
+from __future__ import annotations
+
+HANGS = 1800.0
+"""Seconds after which something hangs: a hundred times what the slowest command takes."""

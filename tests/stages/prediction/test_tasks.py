@@ -1,0 +1,147 @@
+"""Skims and ntuples that a run may be applied to, and those that it may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pytest
+from predictions import CLASSES, MODULO, PIPELINE, friend_of, make_skim, scorer_of
+from small_analysis import config
+
+from utils.columns.pipeline import FeaturePipeline
+from utils.schema import (
+    FoldRule,
+    InputError,
+    PreprocessConfig,
+    load,
+)
+from utils.stages.prediction.tasks import _check_definitions
+from utils.stages.preprocessing import reading
+from utils.stages.preprocessing.prediction_skims import PredictionTask, write_prediction_skim
+
+
+class MadeSkim:
+    """What the comparison of definitions looks at."""
+
+    path = Path("S.h5")
+
+    def __init__(self, made: PreprocessConfig) -> None:
+        self.metadata = {"config": made.model_dump(mode="json", by_alias=True)}
+
+
+class MadeRun:
+    run_id = "r"
+
+    def __init__(self, made: PreprocessConfig) -> None:
+        self.recipe = type("Recipe", (), {"analysis": MadeSkim(made).metadata["config"]})
+
+
+def test_features_are_compared_by_their_meaning(tmp_path: Path) -> None:
+    def made(text: str, cut: str) -> PreprocessConfig:
+        derived = {"a": text, "unused": cut}
+        return config(
+            tmp_path, cont_features=["a"], derived_features=derived, cuts={"boosted": cut}
+        )
+
+    run = MadeRun(made("boosted * x", "x > 2"))
+    _check_definitions(MadeSkim(made("(x>2)*x", "x > 50")), run)
+    for other in (made("boosted * x", "x > 3"), made("boosted * jpt_1", "x > 2")):
+        with pytest.raises(InputError, match=r"another `derived_features` .'a'."):
+            _check_definitions(MadeSkim(other), run)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scaler": True}, "was made with the feature pipeline"),
+        ({"classes": True}, "was made for the classes"),
+        ({"clip": {"n": [0, 2]}}, "clip"),
+    ],
+)
+def test_a_skim_of_another_recipe_is_refused(
+    tmp_path: Path,
+    tree: dict[str, Any],
+    boosters: tuple[lightgbm.Booster, ...],
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    from dataclasses import replace
+
+    scorer = scorer_of(tmp_path, boosters, MODULO)
+    make_skim(tmp_path, scorer, None, 100)
+    recipe = scorer.recipe
+    if "scaler" in change:
+        other = FeaturePipeline(("x", "y"), ("x", "y"), mean=(0.0, 0.0), scale=(1.0, 1.0))
+        recipe = replace(recipe, pipeline=other.to_json())
+    elif "classes" in change:
+        classes = {i: {"name": n} for i, n in enumerate(reversed(CLASSES))}
+        with_classes = scorer_of(tmp_path, boosters, MODULO, class_to_info=classes)
+        make_skim(tmp_path, with_classes, None, 100)
+    else:
+        recipe = replace(recipe, analysis={**recipe.analysis, **change})
+    with pytest.raises(InputError, match=message):
+        friend_of(tmp_path, replace(scorer, recipe=recipe), {})
+
+
+def test_entry_folds_need_the_very_file(
+    tmp_path: Path, tree: dict[str, Any], boosters: tuple[lightgbm.Booster, ...]
+) -> None:
+    from dataclasses import replace
+
+    from utils.formats import ntuples
+
+    rule = FoldRule("entry", (), 2)
+    scorer = scorer_of(tmp_path, boosters, rule, identity=["run"])
+    with pytest.raises(InputError, match="never_trained"):
+        friend_of(tmp_path, scorer, {"source": "ntuples"})
+    known = ntuples.fingerprint(ntuples.open_tree(tmp_path / "S.root", "events"))
+    friend = friend_of(
+        tmp_path,
+        replace(scorer, recipe=replace(scorer.recipe, files=(known,))),
+        {"source": "ntuples"},
+    )
+    np.testing.assert_array_equal(friend["fold"], np.arange(50) % 2)
+
+
+def test_a_named_cut_inside_a_feature_must_be_the_run_s(
+    tmp_path: Path, tree: dict[str, Any], boosters: tuple[lightgbm.Booster, ...]
+) -> None:
+    keys = {"cat_features": ["n", "q"], "derived_features": {"q": "central * y"}}
+    made = scorer_of(tmp_path, boosters, MODULO, cuts={"central": "abs(x) < 2"}, **keys)
+    make_skim(tmp_path, made, None, 100)
+    friend_of(tmp_path, made, {})
+    run = scorer_of(tmp_path, boosters, MODULO, cuts={"central": "abs(x) < 1"}, **keys)
+    with pytest.raises(InputError, match=r"another `derived_features` \('q'\)"):
+        friend_of(tmp_path, run, {})
+    unused = {"central": "abs(x) < 2", "tight": "x > 1"}
+    friend_of(tmp_path, scorer_of(tmp_path, boosters, MODULO, cuts=unused, **keys), {})
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ({"sample": "S", "group": "other"}, "in the group other, run run was trained on it"),
+        ({"sample": "S", "never_trained": True}, "declares sample S never_trained, but"),
+    ],
+)
+def test_a_skim_does_not_deny_what_was_trained_on(
+    tmp_path: Path,
+    tree: dict[str, Any],
+    boosters: tuple[lightgbm.Booster, ...],
+    sample: dict[str, Any],
+    message: str,
+) -> None:
+    from dataclasses import replace
+
+    scorer = scorer_of(tmp_path, boosters, MODULO)
+    raw = {**scorer.recipe.analysis, "for_training": False, "input_samples": [sample]}
+    config = load(PreprocessConfig, raw)
+    path = tmp_path / "skims" / "prediction" / "S.h5"
+    plan = reading.plan(config, config.read_samples)
+    write_prediction_skim(PredictionTask(config, plan, PIPELINE, path))
+    recipe = replace(scorer.recipe, samples=({"name": "S", "group": "S"},))
+    with pytest.raises(InputError, match=message):
+        friend_of(tmp_path, replace(scorer, recipe=recipe), {})
