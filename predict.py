@@ -22,14 +22,13 @@ def predict(config: PredictConfig) -> None:
     from utils.stages import prediction
     from utils.system import engine
 
+    make_outputs = prediction.output_kind(config.kind)
     run = runs.open_run(config.run_id, config.experiment_id)
     scorer = prediction.open_scorer(run, config)
+    outputs = make_outputs(config, scorer)
     with engine.start(config.engine) as workers:
-        if config.kind == "for_datacards":
-            prediction.publish_friends(run, config, scorer, workers)
-        else:
-            prediction.publish_tables(run, config, scorer, workers)
-    for line in prediction.next_commands(run, config, runs.uri_prefix()):
+        prediction.publish(run, outputs, workers)
+    for line in outputs.next_commands(run, runs.uri_prefix()):
         log.info("%s", line)
 
 

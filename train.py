@@ -1,4 +1,4 @@
-"""Training skim -> N-fold cross-trained LightGBM models in an MLflow run.
+"""Training skim -> N-fold cross-trained models in an MLflow run.
 
 mlflow run -e main -P n_splits=2 .
 python train.py year=2018 n_splits=3

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.models import boosting
-from utils.models.boosting import FoldTask
+from utils.models import FoldTask, boosting, splits
 
 N = 600
 
@@ -20,9 +19,9 @@ def task(data: dict[str, Any], index: int, n_classes: int = 3, **model_param: An
         features=("a", "b", "c"),
         target=target,
         weight=np.ones(N),
-        split=boosting.splits(data["fold"], 2, None)[index],
-        parameters=boosting.parameters({"num_iterations": 6, **model_param}, n_classes, 11),
+        split=splits(data["fold"], 2, None)[index],
+        settings=boosting.settings({"num_iterations": 6, **model_param}, n_classes, 11),
         n_threads=1,
-        n_binning_threads=1,
+        n_preparing_threads=1,
         train_metric_every=2,
     )

@@ -77,10 +77,10 @@ def friend_rows(columns: Columns, rule: FoldRule = RULE, strength: float = 1.0) 
     """All rows of a right friend; entries with x > 1.5 were cut."""
     n = len(columns["x"])
     fold = fold_of(rule, columns, np.arange(n))
-    entry = np.flatnonzero(columns["x"] <= 1.5)
-    scores = friends.score_columns(score(columns, fold, strength)[entry], NAMES)
-    placed = friends.fill_rows(0, n, entry, scores)
-    return {**{k: columns[k] for k in ("run", "evt", "pt_1")}, "fold": fold, **placed}
+    cut = (columns["x"] > 1.5)[:, None]
+    scores = friends.score_columns(np.where(cut, np.nan, score(columns, fold, strength)), NAMES)
+    del scores["pred_class_proba"]
+    return {**{k: columns[k] for k in ("run", "evt", "pt_1")}, "fold": fold, **scores}
 
 
 def write_friend(path: Path, rows: Columns, metadata: dict[str, Any]) -> Path:

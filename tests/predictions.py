@@ -20,8 +20,9 @@ from utils.schema import (
     Recipe,
     load,
 )
-from utils.stages.prediction.friend_trees import write_friends
-from utils.stages.prediction.tasks import Scorer, friend_tasks
+from utils.stages.prediction import output_kind
+from utils.stages.prediction.outputs import Task, write
+from utils.stages.prediction.scorer import Scorer
 from utils.stages.preprocessing import reading
 from utils.stages.preprocessing.prediction_skims import PredictionTask, write_prediction_skim
 
@@ -53,7 +54,7 @@ def scorer_of(
 ) -> Scorer:
     texts = [b.model_to_string() for b in boosters[: rule.n_splits]]
     features = ("x", "y", "n")
-    models = scoring.compile_models(texts, rule, features, "the test")
+    models = scoring.open_models("lightgbm", texts, rule, features, "the test")
     recipe = Recipe(
         analysis=analysis(
             folder,
@@ -91,15 +92,24 @@ def write_tree(folder: Path, columns: Mapping[str, np.ndarray[Any, Any]], basket
 
 def friend_of(folder: Path, scorer: Scorer, config: dict[str, Any]) -> dict[str, Any]:
     """Predict sample S into a friend tree and return its columns."""
-    full = load(
-        PredictConfig,
-        {"kind": "for_datacards", "run_id": "run", "sample_names": ["S"], **config},
-    )
-    (task,) = friend_tasks(full, scorer, folder / "friends", 1)
-    (path,) = write_friends(task).paths
+    (path,) = friend_paths(friend_task(folder, scorer, config))
     with uproot.open(path) as file:
         columns: dict[str, Any] = file["pred"].arrays(library="np")
     return columns
+
+
+def friend_task(folder: Path, scorer: Scorer, config: dict[str, Any]) -> Task:
+    """Return what makes the friend trees of sample S, in `folder`/friends."""
+    base = {"kind": "for_datacards", "run_id": "run", "sample_names": ["S"]}
+    full = load(PredictConfig, {**base, "output_path": str(folder / "friends"), **config})
+    (task,) = output_kind(full.kind)(full, scorer).tasks(folder, 1)
+    return task
+
+
+def friend_paths(task: Task) -> list[Path]:
+    """Write the friend trees of a sample and return their paths."""
+    outcomes, _ = write(task)
+    return [path for outcome in outcomes for path in outcome.files.values()]
 
 
 def make_skim(folder: Path, scorer: Scorer, cut: str | None, chunk_size: int) -> None:

@@ -6,6 +6,7 @@ The picture and its reasons are in docs/architecture.md.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -40,6 +41,7 @@ HOMES = {
     "lightgbm": "system/libraries/boosters.py",
     "numba": "system/libraries/jit.py",
     "uproot": "system/libraries/rootfiles.py",
+    "xxhash": "formats/ntuples/",
     "dask": "system/engine.py",
     "distributed": "system/engine.py",
     "dask_jobqueue": "system/engine.py",
@@ -59,10 +61,17 @@ ALSO = {
 }
 """Who else may."""
 
+KINDS = ("lightgbm", "boosting", "booster", "forest", "mlp", "perceptron")
+"""Words that tell one kind of model from another."""
+
+KNOW_KINDS = ("models/", "schema/", "system/libraries/", "formats/runs.py")
+"""Who may use them: the kinds, the default, the library's home, and MLflow's own way to log."""
+
 ABOVE_THE_FLOORS = {
     "test_architecture.py": "the floors themselves",
     "test_bad_inputs.py": "damaged files of other groups, through every reader",
     "test_chain.py": "all stages, as users run them",
+    "test_chain_mlp.py": "all stages, with the other kind of model",
     "test_configs.py": "the files in configs/",
     "test_earlier_version.py": "what earlier versions wrote, in every script",
     "test_engines.py": "all stages, on every engine",
@@ -76,6 +85,8 @@ ABOVE_THE_FLOORS = {
 """Flat test files that are about no command, and what they are about."""
 
 NAMED_OTHERWISE = {
+    "formats/ntuples/test_damage.py": "changed bytes, through every reader of the package",
+    "system/test_private_parts.py": "what any module uses of a library's private parts",
     "formats/test_histograms_oracle.py": "published histograms, from what ntuples/ reads",
     "formats/test_root_readers.py": "ROOT itself reads friends and rewrites what is proved",
 }
@@ -234,6 +245,36 @@ def synonyms(utils: Path) -> list[str]:
     return found
 
 
+def kinds_named(files: Iterable[Path], utils: Path) -> list[str]:
+    """Return a complaint for each name and text of code that tells a kind of model from another."""
+    found = []
+    for path in files:
+        if path.is_relative_to(utils) and str(path.relative_to(utils)).startswith(KNOW_KINDS):
+            continue
+        for node in nodes(path):
+            words = set(_words(node))
+            found += [
+                f"{path.name}:{getattr(node, 'lineno', 0)} says {kind}: let the kind say it"
+                for kind in KINDS
+                if words & {kind, f"{kind}s"}
+            ]
+    return found
+
+
+def _words(node: ast.AST) -> Iterator[str]:
+    """Yield the words, in small letters, of what a node names or says; comments are no nodes."""
+    texts: list[str | None] = []
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        texts = [node.value]
+    elif isinstance(node, ast.ImportFrom):
+        texts = [node.module]
+    else:  # each kind of node keeps the name it gives or uses in one of these
+        texts = [getattr(node, field, None) for field in ("id", "attr", "arg", "name", "asname")]
+    for text in texts:
+        if isinstance(text, str):
+            yield from re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", text).lower())
+
+
 def unmirrored(tests: Path, utils: Path) -> list[str]:
     """Return a complaint for each test file that is not named after a module, in its folder."""
     found = []
@@ -317,6 +358,10 @@ def test_packages_hand_out_what_they_say() -> None:
     assert taken_unsaid(UTILS, [*sources(UTILS), *scripts()]) == []
 
 
+def test_kinds_of_models_are_known_to_models_only() -> None:
+    assert kinds_named([*sources(UTILS), *scripts()], UTILS) == []
+
+
 def test_utils_never_imports_a_script() -> None:
     stems = {name.removesuffix(".py") for name in SCRIPTS}
     found = [
@@ -397,6 +442,29 @@ def test_a_second_name_and_a_second_definition_are_found(tmp_path: Path) -> None
         "defines Columns, as a.py:2 does",
         "defines Values, which is Array",
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from utils.models import mlp\n",
+        "from utils.models.boosting import settings\n",
+        "import utils.models.forest.kernels\n",
+        "def train_boosters(): ...\n",
+        "class FoldForest: ...\n",
+        "def f(mlp_text): ...\n",
+        "f(lightgbm=1)\n",
+        "a.forests\n",
+        "x = f'{y} LightGBM parameters'\n",
+        "if recipe.model_kind == 'mlp': ...\n",
+    ],
+)
+def test_a_kind_that_is_named_elsewhere_is_found(tmp_path: Path, text: str) -> None:
+    for name in ("stages/a.py", "models/a.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"# LightGBM in a comment\ncolour = 'forestgreen'\n{text}")
+    [found] = kinds_named(sources(tmp_path), tmp_path)
+    assert found.startswith("a.py:3 says ")
 
 
 def test_a_name_that_a_package_does_not_list_is_found(tmp_path: Path) -> None:

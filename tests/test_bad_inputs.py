@@ -27,7 +27,7 @@ def read_everything(
     """All entries of the named columns, or of all that hold one number per entry."""
     info = open_tree(path, tree)
     if columns is None:
-        columns = [name for name, kind in info.branches.items() if not kind.shape]
+        columns = [n for n in info.columns if n in info.branches and not info.branches[n].shape]
     chunks = list(stream(info, columns=columns, cuts=[None], chunk_entries=1_000))
     assert sum(chunk.n_common for chunk in chunks) == info.n_entries
     return {
@@ -72,7 +72,7 @@ def test_what_can_be_read_is_what_uproot_reads(file, tree, n_entries, n_flat):
     info = open_tree(path, tree)
     assert info.n_entries == n_entries
     assert isinstance(info.n_entries, int)
-    flat = [name for name, kind in info.branches.items() if not kind.shape]
+    flat = [n for n in info.columns if n in info.branches and not info.branches[n].shape]
     assert len(flat) == n_flat
     got = read_everything(path, tree, flat[:6])
     with uproot.open(path) as opened:

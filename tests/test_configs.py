@@ -9,6 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.plugins import Plugins
 
+from utils.models import kind
 from utils.schema import (
     PROJECT,
     ConfigError,
@@ -49,6 +50,19 @@ def test_training_composes_for_every_analysis(analysis: str) -> None:
     assert set(config.features) <= {*config.cont_features, *config.cat_features}
     assert config.fold.n_splits == 2
     assert config.model_param["bagging_seed"] == 1357
+
+
+def test_the_model_that_is_chosen_brings_its_kind_and_parameters() -> None:
+    assert TrainConfig().model_kind == "lightgbm"  # of files that name none
+    config = typed("train", "train", TrainConfig, "year=2018")
+    assert (config.model_kind, config.model_param["max_depth"]) == ("lightgbm", 3)
+    config = typed("train", "train", TrainConfig, "year=2018", "model=mlp")
+    assert (config.model_kind, config.model_param["hidden_layer_sizes"]) == ("mlp", [64, 64])
+    for name in ("lightgbm", "mlp"):
+        config = typed("train", "train", TrainConfig, "year=2018", f"model={name}")
+        settings = kind(name).settings(config.model_param, 4, 1)
+        assert settings.num_iterations == config.model_param["num_iterations"]
+    assert "max_depth" not in config.model_param
 
 
 def test_channels_have_the_documented_parameters() -> None:

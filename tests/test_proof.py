@@ -28,18 +28,20 @@ from numpy.typing import NDArray
 from real_data import DATA
 
 from utils import proof
+from utils.columns.arrays import RowRange
 from utils.columns.folds import fold_of
 from utils.columns.pipeline import FeaturePipeline
 from utils.formats import friends, runs
+from utils.formats.friend_proof import CHECKS
 from utils.models import forest
 from utils.schema import PROJECT, ClassInfo, FoldRule, ProofError, Recipe
 
 
-def scorer(columns: Columns, rule: FoldRule = RULE, strength: float = 1.0) -> proof.Scores:
+def scorer(columns: Columns, rule: FoldRule = RULE, strength: float = 1.0) -> proof.Recomputation:
     fold = fold_of(rule, columns, np.arange(len(columns["x"])))
     expected = score(columns, fold, strength)
     expected[columns["x"] > 1.5] = np.nan
-    return lambda start, stop: expected[start:stop]
+    return proof.Recomputation(lambda span: (expected[slice(*span)], {}))
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_a_friend_whose_rows_were_all_cut_is_proved(tmp_path: Path) -> None:
 def test_double_precision_scores_are_proved(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     columns = events()
     rows = friend_rows(columns)
-    exact = scorer(columns)(0, N)
+    exact, _ = scorer(columns).of(RowRange(0, N))
     rows.update({name: exact[:, i].copy() for i, name in enumerate(NAMES)})
     friend = write_friend(tmp_path / "d.root", rows, metadata_of(pair[0]))
     proof.prove_alignment(pair[0], friend)
@@ -151,7 +153,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[Columns], Columns], set[str]]] = {
     "everything filler": (
         lambda r: {
             **r,
-            **friends.fill_rows(0, N, np.array([], int), {n: r[n][:0] for n in OUTPUT[1:]}),
+            **{n: np.full(N, -1 if n == "pred_class" else np.nan, r[n].dtype) for n in OUTPUT[1:]},
         },
         {"recomputed"},
     ),
@@ -175,7 +177,7 @@ def test_a_wrong_friend_is_caught_by_every_check_that_should(
     friend = write_friend(tmp_path / "wrong.root", rows, metadata_of(pair[0]))
     caught = {
         check
-        for check in proof.CHECKS
+        for check in CHECKS
         if refuted(lambda c=check: proof.prove_alignment(pair[0], friend, checks=[c]))
     }
     if refuted(lambda: proof.prove_scores(friend, scorer(events()))):
@@ -197,13 +199,15 @@ def test_a_score_that_differs_is_named(tmp_path: Path, pair: tuple[Path, Path]) 
 
 def test_rounding_to_float32_is_no_difference(pair: tuple[Path, Path]) -> None:
     exact = scorer(events())
-    largest = proof.prove_scores(pair[1], lambda a, b: exact(a, b) * (1 + 1e-16))
+    close = proof.Recomputation(lambda span: (exact.of(span)[0] * (1 + 1e-16), {}))
+    largest = proof.prove_scores(pair[1], close)
     assert largest <= 2**-24
 
 
 def test_scores_of_another_number_of_classes_are_refused(pair: tuple[Path, Path]) -> None:
+    two = proof.Recomputation(lambda span: (np.full((span.size, 2), 0.5), {}))
     with pytest.raises(ProofError, match="3 classes, the run's models of 2"):
-        proof.prove_scores(pair[1], lambda a, b: np.full((b - a, 2), 0.5))
+        proof.prove_scores(pair[1], two)
 
 
 def test_a_friend_of_another_run_or_other_models_is_refused(pair: tuple[Path, Path]) -> None:
@@ -312,9 +316,9 @@ class StandIn:
         """Write what predict.py would, the scores by LightGBM itself; x > 1.5 is cut."""
         fold = fold_of(RULE, columns)
         probabilities = np.stack([b.predict(features(columns)) for b in self.boosters])
-        entry = np.flatnonzero(columns["x"] <= 1.5)
-        mine = probabilities[fold[entry], entry]
-        rows = friends.fill_rows(0, len(fold), entry, friends.score_columns(mine, NAMES))
+        mine = probabilities[fold, np.arange(len(fold))]
+        mine[columns["x"] > 1.5] = np.nan
+        rows = friends.score_columns(mine, NAMES)
         rows = {**{n: columns[n] for n in ("run", "evt")}, "fold": fold, **rows}
         changes = {"run_id": self.run_id, "models": self.fingerprints(), "cut": "x <= 1.5"}
         metadata = metadata_of(source, misc=[], **{**changes, **change})

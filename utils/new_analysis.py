@@ -148,8 +148,9 @@ def _stands_for_missing(different: Array, end: int) -> bool:
 def look_at(path: Path, tree: str) -> Sight:
     """Return what the file at `path` looks like. Raises InputError where it can't be read."""
     info = ntuples.open_tree(path, tree)
-    names = [n for n, t in info.branches.items() if not t.shape]
-    arrays = {n: t.shape for n, t in info.branches.items() if t.shape}
+    types = {n: info.branches[n] for n in info.columns if n in info.branches}
+    names = [n for n, t in types.items() if not t.shape]
+    arrays = {n: t.shape for n, t in types.items() if t.shape}
     if not names:
         raise InputError(f"tree '{tree}' of {path} has no branch that holds one number per entry")
     stop = min(info.n_entries, MAX_ENTRIES, MAX_CELLS // len(names))
@@ -173,7 +174,7 @@ def look_at(path: Path, tree: str) -> Sight:
         stop,
         columns,
         arrays,
-        info.unreadable,
+        {n: why for n, why in info.unreadable.items() if n in info.columns},
         identity,
         repeated,
         bool(uneven),
@@ -428,7 +429,7 @@ def _samples(stems: Mapping[str, Sight], simulated: Sequence[str]) -> list[str]:
 
 def _missing(values: Sequence[float]) -> list[str]:
     texts = ", ".join(".nan" if np.isnan(m) else f"{m:g}" for m in values)
-    return _if(values, f"missing: {{values: [{texts}], to: nan}}  # LightGBM is given NaN")
+    return _if(values, f"missing: {{values: [{texts}], to: nan}}  # models are given NaN")
 
 
 def _physics_weight(name: str | None, sights: Sequence[Sight]) -> str:

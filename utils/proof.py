@@ -15,36 +15,33 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
-from utils.columns.arrays import Array
-from utils.columns.folds import fold_of
-from utils.formats.friend_proof import CHECKS, CHUNK_ENTRIES, Proof, prove_alignment
+from utils.columns.arrays import Array, Columns, Floats, RowRange
+from utils.formats.friend_proof import CHUNK_ENTRIES, differing, prove_alignment
 from utils.formats.friends import PRED_CLASS, Friend, fold_rule, iterate, open_friend
-from utils.schema import (
-    FILLER_CLASS,
-    PipelineError,
-    PreprocessConfig,
-    Process,
-    ProofError,
-    Sample,
-    load,
-)
+from utils.schema import PipelineError, ProofError
 
-__all__ = ["CHECKS", "Proof", "Scores", "main", "prove_alignment", "prove_scores", "run_scores"]
+__all__ = ["Recomputation", "main", "prove_alignment", "prove_scores", "run_scores"]
 
 log = logging.getLogger(__name__)
 
-Scores = Callable[[int, int], NDArray[np.float64]]
-"""Probabilities `(stop-start, n_classes)` of entries start .. stop-1, NaN where one was cut."""
+
+class Recomputation(NamedTuple):
+    """What a run makes of entries: `of` gives their probabilities and the columns of `derived`.
+
+    Probabilities are `(n, n_classes)`, NaN where a cut removed the entry.
+    """
+
+    of: Callable[[RowRange], tuple[Floats, Columns]]
+    derived: tuple[str, ...] = ()
 
 
 def prove_scores(
     friend_path: str | Path,
-    score_entries: Scores,
+    recompute: Recomputation,
     *,
     tree: str | None = None,
     chunk_entries: int = CHUNK_ENTRIES,
@@ -52,17 +49,17 @@ def prove_scores(
     """Compare every stored score with a recomputed one and return the largest difference.
 
     Equal means the same float32 within one unit in the last place (float64 branches: within 1e-14),
-    the same `pred_class` unless two classes tie within that, and fillers in the same rows. Raises
-    ProofError with the first entry that differs and its values.
+    the same `pred_class` unless two classes tie within that, and fillers in the same rows. Derived
+    columns are compared bit by bit. Raises ProofError with the first entry that differs and its
+    values.
     """
     friend = open_friend(friend_path, tree)
     names = list(friend.metadata["probabilities"])
     largest = 0.0
-    for start, stop, found in iterate(
-        friend.path, friend.tree, [*names, PRED_CLASS], chunk_entries
-    ):
+    compared = [*names, PRED_CLASS, *recompute.derived]
+    for span, found in iterate(friend.path, friend.tree, compared, chunk_entries):
         stored = np.stack([found[name] for name in names], axis=1)
-        expected = score_entries(start, stop)
+        expected, derived = recompute.of(span)
         if expected.shape[1] != len(names):
             raise ProofError(
                 f"{friend.path.name} has scores of {len(names)} classes, the run's models of "
@@ -71,8 +68,12 @@ def prove_scores(
         if len(expected) != len(stored):
             raise ProofError(
                 f"{friend.path.name} has {friend.n_entries} entries, the input "
-                f"{start + len(expected)}"
+                f"{span.start + len(expected)}"
             )
+        for name, values in derived.items():
+            first, text = differing(name, values, found[name], "as recomputed")
+            if text:
+                raise ProofError(f"{friend.path.name}: entry {span.start + first}: {text}")
         tolerance = _tolerance(stored)
         difference = np.abs(stored - expected.astype(stored.dtype)).astype(np.float64)
         removed = np.isnan(expected)
@@ -80,12 +81,12 @@ def prove_scores(
         if bad.any():
             row, column = np.unravel_index(np.argmax(bad), bad.shape)
             raise ProofError(
-                f"{friend.path.name} holds other scores: entry {start + int(row)}: "
+                f"{friend.path.name} holds other scores: entry {span.start + int(row)}: "
                 f"{names[int(column)]} is {stored[row, column]!s} and was recomputed as "
                 f"{expected.astype(stored.dtype)[row, column]!s} ({int(bad.any(axis=1).sum())} of "
-                f"entries {start} to {stop - 1} differ)"
+                f"entries {span.start} to {span.stop - 1} differ)"
             )
-        _check_classes(friend, start, expected, found[PRED_CLASS])
+        _check_classes(friend, span.start, expected, found[PRED_CLASS])
         largest = max(largest, float(np.max(difference[~removed], initial=0.0)))
     return largest
 
@@ -97,9 +98,7 @@ def _tolerance(stored: Array) -> Array | float:
     return spacing
 
 
-def _check_classes(
-    friend: Friend, start: int, expected: NDArray[np.float64], chosen: Array
-) -> None:
+def _check_classes(friend: Friend, start: int, expected: Floats, chosen: Array) -> None:
     scored = np.flatnonzero(~np.isnan(expected[:, 0]))
     best = expected[scored].max(axis=1)
     given = expected[scored, np.clip(chosen[scored], 0, expected.shape[1] - 1)]
@@ -136,52 +135,44 @@ def check_run(friend: Friend, run_id: str, models: Sequence[str]) -> None:
         )
 
 
-def run_scores(run_id: str, friend: Friend, input_path: str | Path, input_tree: str) -> Scores:
-    """Return what computes the scores of any range of entries anew from the input tree.
+def run_scores(
+    run_id: str, friend: Friend, input_path: str | Path, input_tree: str
+) -> Recomputation:
+    """Return what computes scores and derived columns of any entries anew from the input tree.
 
     Everything comes from the run: derived features, missing values, clipping, feature pipeline,
     fold rule and models. From the friend tree comes only the cut it states. Raises RunError for a
     run that lacks something, ProofError for a friend tree of another run, fold rule or models.
     """
     # What scoring needs is slow to import, and most proofs do without.
-    from utils.columns.pipeline import FeaturePipeline, feature_matrix
-    from utils.formats import runs
-    from utils.models import scoring
+    from utils.formats import ntuples, runs
+    from utils.stages.prediction.scorer import Scorer, models_of
     from utils.stages.preprocessing import reading
+    from utils.stages.preprocessing.roles import roles_of
 
     run = runs.open_run(run_id)
-    recipe = run.recipe
-    texts = [run.model_text(i) for i in range(len(recipe.models))]
-    models = scoring.compile_models(texts, recipe.fold, recipe.features, f"run {run.run_id}")
-    check_run(friend, run.run_id, models.fingerprints)
-    analysis = load(PreprocessConfig, recipe.analysis)
-    if list(friend.metadata["identity"]) != list(analysis.identity_columns):
+    scorer = Scorer(run.run_id, models_of(run), run.recipe)
+    rule, identity = scorer.recipe.fold, list(scorer.analysis.identity_columns)
+    check_run(friend, run.run_id, scorer.models.fingerprints)
+    if list(friend.metadata["identity"]) != identity:
         raise ProofError(
             f"{friend.path.name} identifies events by {', '.join(friend.metadata['identity'])}, "
-            f"run {run.run_id} by {', '.join(analysis.identity_columns)}"
+            f"run {run.run_id} by {', '.join(identity)}"
         )
-    if fold_rule(friend.metadata) != recipe.fold:
+    if fold_rule(friend.metadata) != rule:
         raise ProofError(f"{friend.path.name} has another fold rule than run {run.run_id}")
-    pipeline = FeaturePipeline.from_json(recipe.pipeline)
-    analysis = analysis.model_copy(
-        update={"common_cut": friend.metadata["cut"], "input_branches": None}
-    )
-    everything = (Process(friend.path.stem, None, FILLER_CLASS),)
-    sample = Sample(friend.path.stem, (str(Path(input_path).absolute()),), input_tree, everything)
-    [whole] = reading.plan(analysis, [sample], misc=(), weighted=False).units
+    info = ntuples.open_tree(Path(input_path).absolute(), input_tree)
+    misc = [n for n in friend.metadata["misc"] if n in scorer.analysis.derived_features]
+    roles = roles_of(scorer.analysis, misc)
+    entries = reading.Entries(info, roles, friend.metadata["cut"], scorer.analysis.chunk_size)
+    source = scorer.ntuple_entries(entries, friend.path.stem)
 
-    def score_entries(start: int, stop: int) -> NDArray[np.float64]:
-        scores = np.full((stop - start, models.n_classes), np.nan)
-        for part in reading.stream(replace(whole, start=start, stop=stop)):
-            groups = part.groups
-            entry = groups["provenance"]["entry"]
-            columns = {**groups["cont_features"], **groups["cat_features"]}
-            matrix = feature_matrix(columns, pipeline, models.features)
-            fold = fold_of(recipe.fold, groups["identity"], entry)
-            scores[entry - start] = scoring.score(models, matrix, fold)
-        return scores
+    def of(span: RowRange) -> tuple[Floats, Columns]:
+        parts = list(replace(source, span=span).rows(rule))
+        columns = {n: np.concatenate([p.groups["misc_features"][n] for p in parts]) for n in misc}
+        return np.concatenate([scorer.scores(part) for part in parts]), columns
 
-    return score_entries
+    return Recomputation(of, tuple(misc))
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -219,8 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.scores:
             friend = open_friend(given.friend, given.tree)
             tree = given.input_tree or friend.metadata["input"]["tree"]
-            scores = run_scores(given.scores, friend, given.input, tree)
-            largest = prove_scores(given.friend, scores, tree=given.tree)
+            recompute = run_scores(given.scores, friend, given.input, tree)
+            largest = prove_scores(given.friend, recompute, tree=given.tree)
             proof = replace(proof, run_id=given.scores, deviation=largest)
         for note in proof.notes:
             log.warning("note: %s", note)

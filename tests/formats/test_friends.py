@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import uproot
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from utils.formats import friends
@@ -16,7 +14,6 @@ from utils.formats.friends import FriendWriter
 from utils.schema import (
     FoldRule,
     InputError,
-    ProofError,
 )
 
 
@@ -76,8 +73,8 @@ def write(path: Path, *chunks: dict[str, NDArray[Any]], tree: str = "TauCheck") 
 def everything(path: Path, chunk: int = 1000) -> dict[str, NDArray[Any]]:
     friend = friends.open_friend(path)
     parts = list(friends.iterate(path, friend.tree, list(friend.branches), chunk))
-    assert [p[0] for p in parts[1:]] == [p[1] for p in parts[:-1]]
-    return {n: np.concatenate([p[2][n] for p in parts]) for n in friend.branches}
+    assert [p.start for p, _ in parts[1:]] == [p.stop for p, _ in parts[:-1]]
+    return {n: np.concatenate([c[n] for _, c in parts]) for n in friend.branches}
 
 
 def test_what_was_written_is_read_in_the_same_types(tmp_path: Path) -> None:
@@ -169,21 +166,22 @@ def test_branch_types_that_root_has_not_are_refused(tmp_path: Path, dtype: str) 
         friends.FriendWriter(tmp_path / "f.root", "t", {"x": dtype}, METADATA)
 
 
-# --- placing rows --------------------------------------------------------------------------------
+# --- scores --------------------------------------------------------------------------------------
 
 
-def test_rows_are_placed_by_entry_and_the_others_filled() -> None:
-    probabilities = np.array([[0.2, 0.8], [0.6, 0.4]])
-    columns = friends.score_columns(probabilities, ["sig", "bkg"])
-    filled = friends.fill_rows(100, 105, np.array([101, 104]), columns)
-    assert np.isnan(filled["sig"]).tolist() == [True, False, True, True, False]
-    assert filled["sig"][[1, 4]].tolist() == [np.float32(0.2), np.float32(0.6)]
-    assert filled["pred_class"].tolist() == [-1, 1, -1, -1, 0]
-    assert {n: c.dtype.str[1:] for n, c in filled.items()} == {
+def test_rows_without_scores_hold_fillers() -> None:
+    nan = float("nan")
+    columns = friends.score_columns(np.array([[nan, nan], [0.2, 0.8], [0.6, 0.4]]), ["sig", "bkg"])
+    assert {n: c.dtype.str[1:] for n, c in columns.items()} == {
         "sig": "f4",
         "bkg": "f4",
         "pred_class": "i4",
+        "pred_class_proba": "f4",
     }
+    np.testing.assert_array_equal(columns["sig"], np.array([nan, 0.2, 0.6], "f4"))
+    np.testing.assert_array_equal(columns["pred_class_proba"], np.array([nan, 0.8, 0.6], "f4"))
+    assert columns["pred_class"].tolist() == [-1, 1, 0]
+    assert {len(c) for c in friends.score_columns(np.empty((0, 2)), ["a", "b"]).values()} == {0}
 
 
 def test_pred_class_is_decided_before_rounding() -> None:
@@ -192,36 +190,6 @@ def test_pred_class_is_decided_before_rounding() -> None:
     assert columns["a"] == columns["b"]
     assert columns["pred_class"].tolist() == [1]
     assert friends.score_columns(close, ["a", "b"], double_precision=True)["b"] == 0.5 + 1e-12
-
-
-@settings(max_examples=60)
-@given(st.data())
-def test_any_selection_of_any_range_is_placed(data: st.DataObject) -> None:
-    start = data.draw(st.integers(0, 2**40))
-    stop = start + data.draw(st.integers(0, 30))
-    chosen = sorted(data.draw(st.sets(st.integers(start, stop - 1))) if stop > start else [])
-    entry = np.array(chosen, dtype=np.int64)
-    filled = friends.fill_rows(start, stop, entry, {"x": entry.astype("f8"), "i": entry + 5})
-    for n in range(start, stop):
-        if n in chosen:
-            assert filled["x"][n - start] == n
-            assert filled["i"][n - start] == n + 5
-        else:
-            assert np.isnan(filled["x"][n - start])
-            assert filled["i"][n - start] == -1
-
-
-@pytest.mark.parametrize("entry", [[9, 10], [14, 15], [12, 11], [11, 11]])
-def test_rows_out_of_place_are_refused(entry: list[int]) -> None:
-    with pytest.raises(ProofError, match="10 to 14"):
-        friends.fill_rows(10, 15, np.array(entry), {"x": np.zeros(2)})
-
-
-def test_rows_without_a_filler_or_of_another_number_are_refused() -> None:
-    with pytest.raises(ProofError, match="no filler"):
-        friends.fill_rows(0, 2, np.array([0]), {"ok": np.array([True])})
-    with pytest.raises(ProofError, match="2 values for 1 entries"):
-        friends.fill_rows(0, 2, np.array([0]), {"x": np.zeros(2)})
 
 
 # --- files that are no friends -------------------------------------------------------------------
@@ -268,4 +236,5 @@ def test_missing_branches_and_trees_are_named_with_the_nearest(tmp_path: Path) -
 
 def test_iterating_without_branches_counts_entries(tmp_path: Path) -> None:
     path = write(tmp_path / "f.root", rows(0, 5))
-    assert [p[:2] for p in friends.iterate(path, "TauCheck", [], 2)] == [(0, 2), (2, 4), (4, 5)]
+    ranges = [rows for rows, _ in friends.iterate(path, "TauCheck", [], 2)]
+    assert ranges == [(0, 2), (2, 4), (4, 5)]

@@ -84,8 +84,8 @@ def write_friend(path: Path, source: Path, columns: Columns, basket: int) -> Pat
         probabilities=NAMES,
         cut="pt_1 > 0",  # rows that it removed hold fillers
     )
-    entry = np.flatnonzero(np.arange(n) % 7 != 3)
-    placed = friends.fill_rows(0, n, entry, friends.score_columns(scores(columns)[entry], NAMES))
+    cut = (np.arange(n) % 7 == 3)[:, None]
+    placed = friends.score_columns(np.where(cut, np.nan, scores(columns)), NAMES)
     fold = fold_of(RULE, columns)
     rows = {**{k: columns[k] for k in ("run", "evt", "pt_1")}, "fold": fold, **placed}
     branches = {name: c.dtype for name, c in rows.items()}

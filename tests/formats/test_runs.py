@@ -120,6 +120,20 @@ def test_damaged_identities_are_refused(tmp_path: Path, content: Any) -> None:
         run.trained_identities(0)
 
 
+def test_a_model_is_found_by_its_number_whatever_its_ending(tmp_path: Path) -> None:
+    folder = tmp_path / "recipe"
+    folder.mkdir()
+    (folder / "model_1.json").write_text("one")
+    (folder / "model_11.txt").write_text("eleven")
+    run = runs.Run("r", "0", str(tmp_path))
+    assert (run.model_text(1), run.model_text(11)) == ("one", "eleven")
+    with pytest.raises(RunError, match="run r has no model 0"):
+        run.model_text(0)
+    (folder / "model_1.txt").write_text("another")
+    with pytest.raises(RunError, match="run r has more than one model 1"):
+        run.model_text(1)
+
+
 RECIPE = Recipe(
     analysis={},
     training={},

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from patience import HANGS
 
+from utils.columns.arrays import RowRange
 from utils.formats.skims import CHUNK_ROWS, FORMAT, GROUPS, Skim, SkimWriter, open_skim
 from utils.schema import PROJECT, InputError
 
@@ -81,7 +82,7 @@ def test_pandas_and_we_read_back_what_was_appended(groups, sizes, cut):
                 writer.append(part)
         skim = open_skim(path)
         start, stop = sorted(min(c, n_rows) for c in cut)
-        read, some = skim.read(), skim.read(start=start, stop=stop)
+        read, some = skim.read(), skim.read(rows=RowRange(start, stop))
         assert skim.n_rows == n_rows
         for group in GROUPS:
             dtypes = groups.get(group, {})
@@ -114,7 +115,7 @@ def test_rows_beyond_one_hdf5_chunk_keep_their_order(tmp_path):
     skim = open_skim(tmp_path / "a.h5")
     np.testing.assert_array_equal(skim.read()["identity"]["evt"], evt)
     for start, stop in [(0, 0), (1, n), (CHUNK_ROWS - 1, 4 * CHUNK_ROWS + 1), (n, n)]:
-        read = skim.read({"identity": ["evt"]}, start, stop)["identity"]["evt"]
+        read = skim.read({"identity": ["evt"]}, RowRange(start, stop))["identity"]["evt"]
         np.testing.assert_array_equal(read, evt[start:stop])
     assert pd.read_hdf(tmp_path / "a.h5", "identity")["evt"].dtype == np.uint64
 
@@ -156,8 +157,8 @@ FEATURES = {
 )
 def test_matrix_has_the_features_in_the_order_asked(matrix_skim, names, cut):
     start, stop = sorted(cut)
-    matrix = matrix_skim.matrix(names, start, stop)
-    read = matrix_skim.read(start=start, stop=stop)
+    matrix = matrix_skim.matrix(names, RowRange(start, stop))
+    read = matrix_skim.read(rows=RowRange(start, stop))
     every = {**read["cat_features"], **read["cont_features"]}
     assert matrix.dtype == np.float32
     assert matrix.flags.c_contiguous
@@ -185,15 +186,6 @@ def test_matrix_refuses_what_float32_cannot_hold(tmp_path):
         open_skim(tmp_path / "a.h5").matrix(["x", "y"])
 
 
-def test_chunks_cover_every_row_once(tmp_path):
-    skim = open_skim(write(tmp_path / "a.h5", 10))
-    assert list(skim.chunks(4)) == [(0, 4), (4, 8), (8, 10)]
-    assert list(skim.chunks(10)) == [(0, 10)]
-    assert list(open_skim(write(tmp_path / "b.h5", 0)).chunks(4)) == []
-    with pytest.raises(ValueError, match="at least one row"):
-        list(skim.chunks(0))
-
-
 def test_a_skim_can_be_sent_to_another_process(tmp_path):
     skim = pickle.loads(pickle.dumps(open_skim(write(tmp_path / "a.h5"))))
     assert len(skim.matrix(["pt_1"])) == 10
@@ -208,7 +200,7 @@ def test_unknown_names_are_answered_with_the_nearest(tmp_path):
     with pytest.raises(InputError, match=r"no group 'cont'; known: cat_features, cont_features"):
         skim.read({"cont": ["pt_1"]})
     with pytest.raises(InputError, match=r"has 10 rows: it has no rows 3 to 11"):
-        skim.read(start=3, stop=11)
+        skim.read(rows=RowRange(3, 11))
 
 
 # --- complete or absent --------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from fold_tasks import N, task
 
-from utils.models import boosting
-from utils.models.scoring import compile_models, score
+from utils.models import Split, boosting, splits
+from utils.models.scoring import open_models, score
 from utils.schema import ConfigError, FoldRule, InputError
 
 
@@ -31,7 +31,7 @@ def test_the_same_twice(data: dict[str, Any]) -> None:
     parameters = {"bagging_fraction": 0.5, "bagging_freq": 1, "feature_fraction": 0.6}
     first = boosting.train_fold(task(data, 1, **parameters))
     assert boosting.train_fold(task(data, 1, **parameters)).model == first.model
-    other = replace(task(data, 1, **parameters), parameters=boosting.parameters(parameters, 3, 12))
+    other = replace(task(data, 1, **parameters), settings=boosting.settings(parameters, 3, 12))
     assert boosting.train_fold(other).model != first.model
 
 
@@ -54,7 +54,7 @@ def test_two_classes_train_a_binary_model(data: dict[str, Any]) -> None:
     results = [boosting.train_fold(task(data, i, 2, metric=["multi_logloss"])) for i in range(2)]
     assert "validation/binary_logloss" in results[0].curves
     rule = FoldRule("modulo", ("evt",), 2)
-    models = compile_models([r.model for r in results], rule, ("a", "b", "c"), "the test")
+    models = open_models("lightgbm", [r.model for r in results], rule, ("a", "b", "c"), "the test")
     proba = score(models, data["matrix"], data["fold"])
     assert proba.shape == (N, 2)
     np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-15)
@@ -63,16 +63,31 @@ def test_two_classes_train_a_binary_model(data: dict[str, Any]) -> None:
     np.testing.assert_array_equal(proba[mine, 1], booster.predict(data["matrix"][mine]))
 
 
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_contributions_sum_up_to_the_raw_scores(data: dict[str, Any], n_classes: int) -> None:
+    text = boosting.train_fold(task(data, 0, n_classes)).model
+    parts = boosting.contributions(text, data["matrix"])
+    assert parts.shape == (N, 1 if n_classes == 2 else 3, 3)
+    raw = boosting.open_model(text).raw_scores(data["matrix"])
+    expected = raw - parts.sum(axis=2)  # what an output is without any feature: the same for all
+    np.testing.assert_allclose(expected, np.broadcast_to(expected[:1], expected.shape), atol=1e-12)
+
+
+def test_an_empty_value_is_none_given() -> None:
+    empty = dict.fromkeys(["max_depth", "num_iterations", "early_stopping_round", "metric", "seed"])
+    assert boosting.settings(empty, 3, 5) == boosting.settings({}, 3, 5)
+
+
 def test_rows_of_each_model(data: dict[str, Any]) -> None:
     fold = data["fold"]
-    for i, split in enumerate(boosting.splits(fold, 2, None)):
+    for i, split in enumerate(splits(fold, 2, None)):
         np.testing.assert_array_equal(split.train, fold != i)
         np.testing.assert_array_equal(split.validation, fold == i)
     inner = np.arange(N) % 10 == 0
-    for i, split in enumerate(boosting.splits(fold, 2, inner)):
+    for i, split in enumerate(splits(fold, 2, inner)):
         assert not (split.train & split.validation).any()
         assert not (split.train | split.validation)[fold == i].any()
-    (single,) = boosting.splits(np.zeros(N, np.int32), 1, inner)
+    (single,) = splits(np.zeros(N, np.int32), 1, inner)
     np.testing.assert_array_equal(single.validation, inner)
 
 
@@ -92,7 +107,7 @@ def test_parameters_that_make_no_sense(
     model_param: dict[str, Any], n_classes: int, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        boosting.parameters(model_param, n_classes, 1)
+        boosting.settings(model_param, n_classes, 1)
 
 
 @pytest.mark.parametrize("model_param", [{}, {"num_leaves": 31, "bagging_fraction": 0.5}])
@@ -102,16 +117,16 @@ def test_the_number_of_threads_changes_nothing(model_param: dict[str, Any]) -> N
     matrix = rng.normal(size=(n, 3)).astype(np.float32)
     target = np.argmax(matrix + rng.gumbel(size=(n, 3)), axis=1).astype(np.int32)
     many = {"matrix": matrix, "target": target, "fold": (np.arange(n) % 2).astype(np.int32)}
-    given = boosting.parameters({"num_iterations": 20, "bagging_freq": 1, **model_param}, 3, 1)
-    assert given.lightgbm["deterministic"] is True
+    given = boosting.settings({"num_iterations": 20, "bagging_freq": 1, **model_param}, 3, 1)
+    assert given.own["deterministic"] is True
     found = set()
-    for n_threads, n_binning_threads in ((1, 1), (1, 3), (2, 2), (3, 1)):
+    for n_threads, n_preparing in ((1, 1), (1, 3), (2, 2), (3, 1)):
         one = replace(
             task(many, 0),
             weight=np.linspace(0.1, 3.0, n),
-            parameters=given,
+            settings=given,
             n_threads=n_threads,
-            n_binning_threads=n_binning_threads,
+            n_preparing_threads=n_preparing,
         )
         found.add(boosting.train_fold(one).model.split("\nparameters:")[0])
     assert len(found) == 1
@@ -119,15 +134,15 @@ def test_the_number_of_threads_changes_nothing(model_param: dict[str, Any]) -> N
 
 def test_parameters_by_their_other_names() -> None:
     given = {"n_estimators": 7, "early_stopping_rounds": 2, "eta": 0.5, "random_state": 3}
-    found = boosting.parameters(given, 3, 1)
+    found = boosting.settings(given, 3, 1)
     assert (found.num_iterations, found.early_stopping_round) == (7, 2)
-    assert (found.lightgbm["learning_rate"], found.lightgbm["seed"]) == (0.5, 3)
-    assert found.lightgbm["force_col_wise"] is True
-    assert found.lightgbm["num_class"] == 3
+    assert (found.own["learning_rate"], found.own["seed"]) == (0.5, 3)
+    assert found.own["force_col_wise"] is True
+    assert found.own["num_class"] == 3
 
 
 def test_an_empty_fold_is_refused(data: dict[str, Any]) -> None:
-    empty = boosting.Split(np.zeros(N, bool), np.ones(N, bool))
+    empty = Split(np.zeros(N, bool), np.ones(N, bool))
     with pytest.raises(InputError, match="no events to train on"):
         boosting.train_fold(replace(task(data, 0), split=empty))
 
@@ -143,4 +158,4 @@ def test_an_empty_fold_is_refused(data: dict[str, Any]) -> None:
 )
 def test_values_that_no_training_can_use_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        boosting.parameters({"metric": "multi_logloss", **changes}, 3, 1)
+        boosting.settings({"metric": "multi_logloss", **changes}, 3, 1)

@@ -7,14 +7,15 @@ of their ids, for error texts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from utils.columns.arrays import Array, Floats
+from utils.columns.arrays import Array, Floats, Mask
+from utils.columns.expressions import parse
 from utils.schema import ConfigError, InputError, nearest
 
 NEGATIVE_POLICIES = ("error", "keep", "absolute", "drop", "rescale")
@@ -53,9 +54,39 @@ def cp_weights(weight: Array, target: Array, names: Sequence[str] | None = None)
     return np.abs(np.asarray(weight, np.float64)) * _per_event(_over(sums.sum(), sums), target)
 
 
+@dataclass(frozen=True)
+class TrainingWeight:
+    """What events weigh in a training: an expression of columns, and what negative ones become.
+
+    The one place where a training weight is computed, for models that learn and for tables that
+    tell afterwards what they learnt from.
+    """
+
+    expression: str
+    policy: str
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The names of the columns that the weight is made from."""
+        return parse(self.expression).names
+
+    def raw(self, columns: Mapping[str, Array], n_rows: int) -> Floats:
+        """Return the values `(n_rows,)` of the expression, before the policy."""
+        return np.asarray(parse(self.expression).evaluate(columns, n_rows), np.float64)
+
+    def learnt(
+        self, raw: Array, target: Array, names: Sequence[str] | None = None
+    ) -> tuple[Floats, Mask]:
+        """Return (weights `(n,)`, mask `(n,)` of the events to learn from) after the policy.
+
+        Raises InputError where the policy refuses these weights.
+        """
+        return apply_negative_policy(raw, target, self.policy, names)
+
+
 def apply_negative_policy(
     weight: Array, target: Array, policy: str, names: Sequence[str] | None = None
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
+) -> tuple[Floats, Mask]:
     """Return (weights (n,), mask (n,) of the events to keep) under a policy on negative weights.
 
     `error` refuses them, `keep` changes nothing, `absolute` takes their size, `drop` clears the

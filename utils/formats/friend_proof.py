@@ -42,7 +42,8 @@ class Proof:
 
     `n_scored` entries have scores, the others fillers. `identity` are the compared columns. `notes`
     are remarks that do not contradict the proof. `deviation` is the largest difference of a stored
-    score from the recomputed one, None where scores were not recomputed.
+    score from the recomputed one, None where nothing was recomputed, and `derived` are the columns
+    that are no branches of the input: bit by bit what a run computes, or not compared.
     """
 
     input_path: Path
@@ -52,6 +53,7 @@ class Proof:
     identity: tuple[str, ...]
     n_splits: int
     notes: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
     run_id: str | None = None
     deviation: float | None = None
 
@@ -64,8 +66,12 @@ class Proof:
             f"all in their fold of {self.n_splits}",
             f"{self.n_scored} scored",
         ]
+        derived = ", ".join(self.derived)
         if self.deviation is not None:
             parts.append(f"scores those of run {self.run_id} within {self.deviation:.1g}")
+            parts += [f"{derived} as it computes them, bit by bit"] if derived else []
+        elif derived:
+            parts.append(f"{derived} not compared (--scores RUN_ID does: derived columns)")
         return (
             f"proved: {self.friend_path.name} is a friend of {self.input_path.name}: "
             + "; ".join(parts)
@@ -110,7 +116,8 @@ def _prove(
 ) -> Proof:
     input_path, rule = source.path, fold_rule(friend.metadata)
     identity = tuple(friend.metadata["identity"])
-    copied = [name for name in friend.metadata["misc"] if name in source.branches]
+    misc = friend.metadata["misc"]
+    copied = [name for name in misc if name in source.branches]
     # A friend's word on what identifies events is not taken for the columns of its folds.
     folding = [name for name in rule.columns if name in friend.branches]
     compared = tuple(dict.fromkeys([*identity, *folding, *copied]))
@@ -133,24 +140,26 @@ def _prove(
     all_scored = not (friend.metadata["cut"] or "").strip()
     ours = iterate_tree(friend_tree, friend.path, stored, chunk_entries)
     pairs = zip(ahead(theirs), ahead(ours), strict="length" in checks)
-    for (start, stop, expected), (_, _, found) in pairs:
+    for (rows, expected), (_, found) in pairs:
         wrong: list[tuple[int, str]] = []
         if "identity" in checks:
-            wrong += [_differing(name, expected[name], found[name]) for name in compared]
+            wrong += [differing(name, expected[name], found[name]) for name in compared]
         if "fold" in checks:
-            fold = fold_of(rule, expected, np.arange(start, stop, dtype=np.int64))
-            wrong.append(_differing(FOLD, fold[: len(found[FOLD])], found[FOLD]))
+            fold = fold_of(rule, expected, rows.numbers)
+            wrong.append(differing(FOLD, fold[: len(found[FOLD])], found[FOLD]))
         if "scores" in checks:
             wrong.append(_inconsistent(found, probabilities, all_scored))
         contradictions = [(row, text) for row, text in wrong if text]
         if contradictions:
             row, text = min(contradictions, key=lambda found: found[0])
-            raise ProofError(f"{where}: entry {start + row}: {text}")
+            raise ProofError(f"{where}: entry {rows.start + row}: {text}")
         distinct.add({name: expected[name] for name in identity})
         n_scored += int(np.count_nonzero(found[PRED_CLASS] >= 0))
     notes += distinct.notes(identity)
+    derived = tuple(name for name in misc if name not in source.branches)
     return Proof(
-        input_path, friend.path, friend.n_entries, n_scored, compared, rule.n_splits, tuple(notes)
+        *(input_path, friend.path, friend.n_entries, n_scored, compared),
+        *(rule.n_splits, tuple(notes), derived),
     )
 
 
@@ -207,7 +216,9 @@ def _fingerprint_notes(friend: Friend, source: _Input) -> list[str]:
     ]
 
 
-def _differing(name: str, expected: Array, found: Array) -> tuple[int, str]:
+def differing(
+    name: str, expected: Array, found: Array, origin: str = "in the input"
+) -> tuple[int, str]:
     """Return the first row where two columns differ in a bit, and its values; else no text."""
     if expected.dtype != found.dtype:
         return 0, f"'{name}' is {expected.dtype} in the input and {found.dtype} in the friend"
@@ -221,7 +232,7 @@ def _differing(name: str, expected: Array, found: Array) -> tuple[int, str]:
     if not differ.any():
         return n_rows, ""
     row = int(np.argmax(differ))
-    origin = "by the input's identity" if name == FOLD else "in the input"
+    origin = "by the input's identity" if name == FOLD else origin
     return row, f"'{name}' is {expected[row]!s} {origin} and {found[row]!s} in the friend"
 
 

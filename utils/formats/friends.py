@@ -1,8 +1,7 @@
 """Friend trees: one row per entry of the input tree, in its order, written and read.
 
 A friend is a TTree in a file of its own; `TTree::AddFriend` joins it to its input by entry number.
-Row i is entry i because every scored row carries its entry number and is placed by it
-(`fill_rows`): nothing is searched or sorted by a key. A TObjString `<tree>_metadata` beside the
+Row i is entry i: nothing is searched or sorted by a key. A TObjString `<tree>_metadata` beside the
 tree holds, as JSON, what it was made from.
 """
 
@@ -19,8 +18,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from utils.columns.arrays import Array
-from utils.schema import FILLER_CLASS, FoldRule, InputError, ProofError, nearest
+from utils.columns.arrays import Array, RowRange
+from utils.schema import FILLER_CLASS, FoldRule, InputError, nearest
 from utils.system.files import complete
 from utils.system.libraries.rootfiles import uproot
 
@@ -40,50 +39,17 @@ BASKET_ENTRIES = 100_000
 def score_columns(
     probabilities: NDArray[np.float64], names: Sequence[str], double_precision: bool = False
 ) -> dict[str, Array]:
-    """Return the friend columns of scored rows: one per class, and `pred_class`.
+    """Return the columns of scores: one per class, `pred_class` and `pred_class_proba`.
 
-    `probabilities` is `(n, n_classes)`, `names` are the branches of the classes. `pred_class`
-    (int32) is the most probable class before rounding to float32, the first of several.
+    `probabilities` is `(n, n_classes)`, NaN in rows without scores, and `names` are the branches of
+    the classes. `pred_class` (int32) is the most probable class before rounding to float32, the
+    first of several, and -1 without scores.
     """
-    dtype = np.float64 if double_precision else np.float32
-    columns: dict[str, Array] = {
-        name: probabilities[:, i].astype(dtype) for i, name in enumerate(names)
-    }
-    columns[PRED_CLASS] = np.argmax(probabilities, axis=1).astype(np.int32)
-    return columns
-
-
-def fill_rows(
-    start: int, stop: int, entry: NDArray[np.int64], columns: Mapping[str, Array]
-) -> dict[str, Array]:
-    """Return columns of all entries `start` .. `stop`-1, with the given rows at their entries.
-
-    `entry` `(n,)` are the entry numbers of the given rows, ascending, and `columns` their values,
-    `(n,)` each, in their dtypes. Entries that are not given hold NaN (float columns) or -1 (signed
-    integers). Raises ProofError if an entry is outside the range or given twice.
-    """
-    place = np.asarray(entry, dtype=np.int64) - start
-    if len(place) and (place[0] < 0 or place[-1] >= stop - start or np.any(np.diff(place) <= 0)):
-        raise ProofError(
-            f"rows for entries {start} to {stop - 1} name entries {int(np.min(entry))} to "
-            f"{int(np.max(entry))} or are not ascending: the friend tree would be misaligned"
-        )
-    filled = {}
-    for name, values in columns.items():
-        if len(values) != len(place):
-            raise ProofError(f"column '{name}' has {len(values)} values for {len(place)} entries")
-        full = np.full(stop - start, _filler(name, values.dtype), dtype=values.dtype)
-        full[place] = values
-        filled[name] = full
-    return filled
-
-
-def _filler(name: str, dtype: np.dtype[Any]) -> float | int:
-    if dtype.kind == "f":
-        return float("nan")
-    if dtype.kind == "i":
-        return FILLER_CLASS
-    raise ProofError(f"column '{name}' is {dtype}, for which there is no filler: give every entry")
+    stored = probabilities.astype(np.float64 if double_precision else np.float32)
+    scored = ~np.isnan(probabilities[:, 0])
+    chosen = np.where(scored, np.argmax(probabilities, axis=1), FILLER_CLASS).astype(np.int32)
+    columns: dict[str, Array] = {name: stored[:, i].copy() for i, name in enumerate(names)}
+    return {**columns, PRED_CLASS: chosen, PRED_CLASS_PROBA: stored.max(axis=1)}
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -301,8 +267,8 @@ def _are_texts(value: Any) -> bool:
 
 def iterate(
     path: str | Path, tree: str, names: Sequence[str], chunk_entries: int = 200_000
-) -> Iterator[tuple[int, int, dict[str, Array]]]:
-    """Yield `(start, stop, columns)` through a tree, friend or input, in their stored dtypes.
+) -> Iterator[tuple[RowRange, dict[str, Array]]]:
+    """Yield ranges of entries through a tree, friend or input, with columns as they are stored.
 
     At most `chunk_entries` entries are in memory. Raises InputError for what is missing or
     unreadable.
@@ -314,7 +280,7 @@ def iterate(
 
 def iterate_tree(
     found: Any, path: Path, names: Sequence[str], chunk_entries: int
-) -> Iterator[tuple[int, int, dict[str, Array]]]:
+) -> Iterator[tuple[RowRange, dict[str, Array]]]:
     """Yield what `iterate` does, through an open tree."""
     known = found.keys()
     for name in names:
@@ -324,8 +290,7 @@ def iterate_tree(
             )
     n_entries = int(found.num_entries)
     if not names:
-        for start in range(0, n_entries, chunk_entries):
-            yield start, min(start + chunk_entries, n_entries), {}
+        yield from ((rows, {}) for rows in RowRange(0, n_entries).chunks(chunk_entries))
         return
     start = 0
     chunks = found.iterate(list(names), step_size=chunk_entries, library="np")
@@ -340,7 +305,7 @@ def iterate_tree(
         if columns is None:
             return
         stop = start + len(columns[names[0]])
-        yield start, stop, columns
+        yield RowRange(start, stop), columns
         start = stop
 
 

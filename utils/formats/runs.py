@@ -114,9 +114,18 @@ class NewRun:
         _log_metrics(self.client, self.run_id, curves)
 
     def log_models(
-        self, models: Sequence[str], features: Sequence[str], example: NDArray[np.float32]
+        self,
+        flavor: str,
+        models: Sequence[str],
+        features: Sequence[str],
+        example: NDArray[np.float32],
     ) -> None:
-        """Log LightGBM model texts as `model_0`, ... with signature and input example."""
+        """Log model texts as MLflow's models `model_0`, ... with signature and input example.
+
+        Only what MLflow stores as text is logged so, a pickle never: the flavor is lightgbm.
+        """
+        if flavor != "lightgbm":
+            raise ValueError(f"models of the flavor {flavor} are not logged")
         import mlflow
         import pandas
 
@@ -214,8 +223,11 @@ class Run:
             )
 
     def model_text(self, index: int) -> str:
-        """Return the text of model `index`, as LightGBM wrote it."""
-        path = self.artifact(f"recipe/model_{index}.txt", what=f"model {index}")
+        """Return the text of model `index`, as training wrote it; its ending is the kind's own."""
+        paths = [p for p in self.artifacts("recipe") if Path(p).stem == f"model_{index}"]
+        if len(paths) > 1:
+            raise RunError(f"run {self.run_id} has more than one model {index}: {paths}")
+        path = self.artifact((paths or [f"recipe/model_{index}"])[0], what=f"model {index}")
         try:
             return path.read_text()
         except UnicodeDecodeError:

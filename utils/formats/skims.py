@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import tables
 
-from utils.columns.arrays import Array, Groups
+from utils.columns.arrays import Array, Groups, RowRange
 from utils.schema import InputError, PipelineError, nearest
 from utils.system.files import complete
 
@@ -121,7 +121,7 @@ class SkimWriter:
         n = self._n_appended(columns)
         with _HDF5, _writing(self.path):
             index = np.arange(self.n_rows, self.n_rows + n, dtype=np.int64)
-            self._file.root._f_get_child(GROUPS[0]).axis1.append(index)
+            self._file.get_node(f"/{GROUPS[0]}/axis1").append(index)
             for group, blocks in self._blocks.items():
                 for block in blocks:
                     given, node = columns[group], self._file.get_node(block.node)
@@ -164,8 +164,8 @@ class SkimWriter:
         for group, columns in self._columns.items():
             blocks = self._blocks[group]
             node = file.create_group("/", group)
-            _set(node, pandas_type="frame", encoding="UTF-8", errors="strict", ndim=2)
-            _set(node, nblocks=len(blocks), axis0_variety="regular", axis1_variety="regular")
+            _set(file, node, pandas_type="frame", encoding="UTF-8", errors="strict", ndim=2)
+            _set(file, node, nblocks=len(blocks), axis0_variety="regular", axis1_variety="regular")
             _write_names(file, node, "axis0", tuple(columns))
             if group == GROUPS[0]:
                 rows = file.create_earray(
@@ -176,7 +176,7 @@ class SkimWriter:
                     chunkshape=(CHUNK_ROWS,),
                     filters=_CHECKSUM,
                 )
-                _set(rows, kind="integer", transposed=True)
+                _set(file, rows, kind="integer", transposed=True)
             else:
                 # One row index for all groups: a hard link costs no space.
                 file.create_hard_link(node, "axis1", f"/{GROUPS[0]}/axis1")
@@ -189,9 +189,9 @@ class SkimWriter:
                     chunkshape=(CHUNK_ROWS, len(block.columns)),
                     filters=_CHECKSUM,
                 )
-                _set(values, transposed=True)
+                _set(file, values, transposed=True)
                 _write_names(file, node, f"block{i}_items", block.columns)
-                _set(node, **{f"block{i}_items_variety": "regular"})
+                _set(file, node, **{f"block{i}_items_variety": "regular"})
 
     def _n_appended(self, columns: Mapping[str, Mapping[str, Array]]) -> int:
         """Return the number of rows in `columns` after checking names, types and lengths."""
@@ -250,17 +250,14 @@ class Skim:
     stamp: tuple[int, int]
 
     def read(
-        self,
-        columns: Mapping[str, Sequence[str]] | None = None,
-        start: int = 0,
-        stop: int | None = None,
+        self, columns: Mapping[str, Sequence[str]] | None = None, rows: RowRange | None = None
     ) -> Groups:
-        """Return rows `start` to `stop` of the named columns, each (n,) in its stored type.
+        """Return rows, by default all, of the named columns, each (n,) in its stored type.
 
         `columns` maps groups to names, all of them by default. Raises InputError for a name the
         skim does not hold.
         """
-        start, stop = self._range(start, stop)
+        rows = self._checked_range(rows)
         wanted = (
             {g: list(columns[g]) for g in columns}
             if columns is not None
@@ -270,28 +267,28 @@ class Skim:
         for group, names in wanted.items():
             for name in names:
                 self._check(group, name)
-                found[group][name] = np.empty(stop - start, self.groups[group][name])
+                found[group][name] = np.empty(rows.size, self.groups[group][name])
         with _reading(self.path, self.stamp) as file:
             for group, arrays in found.items():
                 for block in self.blocks[group]:
                     places = [(j, arrays[c]) for j, c in enumerate(block.columns) if c in arrays]
-                    for rows, values in _pieces(file, block, start, stop if places else start):
+                    for piece, values in _pieces(file, block, rows if places else RowRange(0, 0)):
                         for j, array in places:
-                            array[rows] = values[:, j]
+                            array[piece] = values[:, j]
         return found
 
-    def matrix(self, names: Sequence[str], start: int = 0, stop: int | None = None) -> Array:
-        """Return the named features of rows `start` to `stop` as float32 (n, len(names)), C order.
+    def matrix(self, names: Sequence[str], rows: RowRange | None = None) -> Array:
+        """Return the named features of rows, by default all, as float32 (n, len(names)), C order.
 
         Features are looked for in `cont_features`, then `cat_features`. Raises InputError for a
         feature that neither holds, or whose values exceed float32.
         """
-        start, stop = self._range(start, stop)
+        rows = self._checked_range(rows)
         group_of = {n: g for g in reversed(FEATURE_GROUPS) for n in self.groups[g]}
         for name in names:
             if name not in group_of:
                 raise InputError(f"{self.path} has no feature '{name}'; {nearest(name, group_of)}")
-        out = np.empty((stop - start, len(names)), np.float32)
+        out = np.empty((rows.size, len(names)), np.float32)
         with _reading(self.path, self.stamp) as file:
             for group in FEATURE_GROUPS:
                 for block in self.blocks[group]:
@@ -300,13 +297,13 @@ class Skim:
                     if not to:
                         continue
                     if list(names) == list(block.columns) and block.dtype == np.float32:
-                        file.get_node(block.node).read(start, stop, out=out)
+                        file.get_node(block.node).read(*rows, out=out)
                         continue
                     source = [of_block[names[i]] for i in to]
-                    for rows, values in _pieces(file, block, start, stop):
+                    for piece, values in _pieces(file, block, rows):
                         try:
                             with np.errstate(over="raise"):
-                                out[rows, _as_slice(to)] = values[:, _as_slice(source)]
+                                out[piece, _as_slice(to)] = values[:, _as_slice(source)]
                         except FloatingPointError:
                             raise InputError(
                                 f"{self.path}: features of type {block.dtype} exceed what float32 "
@@ -314,20 +311,13 @@ class Skim:
                             ) from None
         return out
 
-    def chunks(self, size: int) -> Iterator[tuple[int, int]]:
-        """Yield (start, stop) of consecutive row ranges of at most `size` rows, covering all."""
-        if size < 1:
-            raise ValueError(f"a chunk has at least one row, not {size}")
-        for start in range(0, self.n_rows, size):
-            yield start, min(start + size, self.n_rows)
-
-    def _range(self, start: int, stop: int | None) -> tuple[int, int]:
-        stop = self.n_rows if stop is None else stop
-        if not 0 <= start <= stop <= self.n_rows:
+    def _checked_range(self, rows: RowRange | None) -> RowRange:
+        rows = rows or RowRange(0, self.n_rows)
+        if not 0 <= rows.start <= rows.stop <= self.n_rows:
             raise InputError(
-                f"{self.path} has {self.n_rows} rows: it has no rows {start} to {stop}"
+                f"{self.path} has {self.n_rows} rows: it has no rows {rows.start} to {rows.stop}"
             )
-        return start, stop
+        return rows
 
     def _check(self, group: str, name: str) -> None:
         if group not in self.groups:
@@ -421,19 +411,19 @@ def _blocks(group: str, columns: Mapping[str, np.dtype[Any]]) -> tuple[Block, ..
     )
 
 
-def _set(node: Any, **attributes: Any) -> None:
+def _set(file: Any, node: Any, **attributes: Any) -> None:
     for name, value in attributes.items():
-        node._v_attrs[name] = value
+        file.set_node_attr(node, name, value)
 
 
 def _write_names(file: Any, group: Any, key: str, names: tuple[str, ...]) -> None:
     """Write column names as data, so that no character in them can matter to HDF5."""
     if names:
         node = file.create_array(group, key, np.array([n.encode() for n in names]))
-        _set(node, kind="string", nan_rep="", transposed=True)
+        _set(file, node, kind="string", nan_rep="", transposed=True)
     else:
         node = file.create_earray(group, key, tables.Int64Atom(), (0,), chunkshape=(1,))
-        _set(node, kind="integer", transposed=True)
+        _set(file, node, kind="integer", transposed=True)
 
 
 def _read_names(file: Any, node: str) -> list[str]:
@@ -454,13 +444,13 @@ def _read_columns(file: Any, group: str, blocks: Sequence[Block]) -> dict[str, n
     return {name: dtypes[name] for name in _read_names(file, f"/{group}/axis0")}
 
 
-def _pieces(file: Any, block: Block, start: int, stop: int) -> Iterator[tuple[slice, Array]]:
-    """Yield a block's rows `start` to `stop` in pieces that begin where HDF5 chunks begin."""
+def _pieces(file: Any, block: Block, rows: RowRange) -> Iterator[tuple[slice, Array]]:
+    """Yield rows of a block in pieces that begin where HDF5 chunks begin."""
     node = file.get_node(block.node)
-    at = start
-    while at < stop:
-        end = min(at - at % CHUNK_ROWS + PIECE_ROWS, stop)
-        yield slice(at - start, end - start), node.read(at, end)
+    at = rows.start
+    while at < rows.stop:
+        end = min(at - at % CHUNK_ROWS + PIECE_ROWS, rows.stop)
+        yield slice(at - rows.start, end - rows.start), node.read(at, end)
         at = end
 
 

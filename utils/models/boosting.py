@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.columns.arrays import Array, Mask
-from utils.schema import ConfigError, InputError, nearest
+from utils.columns.arrays import Floats
+from utils.models.forest import Forest, compile_forest
+from utils.models.interface import Curves, FoldResult, FoldTask, Settings, whole
+from utils.schema import ConfigError, nearest
 
-log = logging.getLogger(__name__)
-
-Point = tuple[int, float]
+TITLE = "LightGBM"
+SUFFIX = ".txt"
+STEPS = "trees"
+PACKAGES: tuple[str, ...] = ("lightgbm",)
+FLAVOR: str | None = "lightgbm"
 
 _OURS = ("num_threads", "verbosity")
 """Parameters that the training sets itself."""
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """LightGBM parameters of every fold, and how long each trains."""
-
-    lightgbm: Mapping[str, Any]
-    num_iterations: int
-    early_stopping_round: int
-    first_metric_only: bool
-
-    @property
-    def objective(self) -> str:
-        return str(self.lightgbm["objective"])
+def check_features(features: Sequence[str]) -> None:
+    """Raise ConfigError for a name that a model's text can't hold."""
+    for name in features:
+        if set(name) & set('[]{}":,'):
+            raise ConfigError(
+                f"LightGBM takes no feature named '{name}': name it in derived_features, for "
+                f"example 'first: {name}'"
+            )
 
 
-def parameters(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Parameters:
+def settings(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Settings:
     """Return what LightGBM is told, from the configured `model_param` and the number of classes.
 
     Raises ConfigError for an objective that gives no class probabilities.
     """
-    given = _by_main_name(model_param)
+    given = _by_main_name({k: value for k, value in model_param.items() if value is not None})
     objective = str(given.setdefault("objective", "binary" if n_classes == 2 else "multiclass"))
     # The scores of multiclassova do not sum to 1, so they are no probabilities of classes.
     allowed = ("binary", "multiclass")
@@ -70,30 +68,17 @@ def parameters(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Par
         given.setdefault("force_col_wise", True)
     if not [m for m in _listed(given.get("metric")) if m.lower() not in ("none", "null", "na")]:
         raise ConfigError("model_param.metric names none: early stopping and curves need one")
-    return Parameters(
-        num_iterations=_whole(given.pop("num_iterations", 100), "num_iterations", 1),
-        early_stopping_round=_whole(
-            given.pop("early_stopping_round", 0) or 0, "early_stopping_round", 0
-        ),
+    return Settings(
+        objective=objective,
+        num_iterations=whole(given.pop("num_iterations", 100), "num_iterations", 1),
+        early_stopping_round=whole(given.pop("early_stopping_round", 0), "early_stopping_round", 0),
         first_metric_only=bool(given.pop("first_metric_only", False)),
-        lightgbm={**given, "verbosity": -1},
+        own={**given, "verbosity": -1},
     )
 
 
 def _listed(value: Any) -> list[str]:
     return value.split(",") if isinstance(value, str) else [str(v) for v in value or []]
-
-
-def _whole(value: Any, name: str, least: int) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = least - 1
-    if number < least or isinstance(value, bool) or number != float(value):
-        raise ConfigError(
-            f"model_param.{name} is {value}: a whole number from {least} on is needed"
-        )
-    return number
 
 
 def _by_main_name(model_param: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,10 +87,9 @@ def _by_main_name(model_param: Mapping[str, Any]) -> dict[str, Any]:
     Raises ConfigError for what LightGBM would silently ignore: a parameter it does not have, and
     one that is given twice, under two names.
     """
-    from utils.system.libraries.boosters import lightgbm
+    from utils.system.libraries.boosters import parameter_names
 
-    names = lightgbm.basic._ConfigAliases._get_all_param_aliases()
-    main_name = {name: main for main, others in names.items() for name in (main, *others)}
+    main_name = parameter_names()
     given: dict[str, Any] = {}
     told: dict[str, str] = {}
     for key, value in model_param.items():
@@ -131,81 +115,8 @@ def _binary_metrics(metric: Any) -> list[str]:
     return [str(n).replace("multi_", "binary_") for n in names] or ["binary_logloss"]
 
 
-@dataclass(frozen=True)
-class Split:
-    """Rows `(n,)` that a model learns from, and rows that decide when it stops."""
-
-    train: Mask
-    validation: Mask
-
-
-def splits(
-    fold: Array,
-    n_splits: int,
-    inner: Mask | None,
-) -> tuple[Split, ...]:
-    """Return the rows of each model: model i learns from no row of fold i.
-
-    `inner` marks rows to validate on instead of the left-out fold; with one fold it is needed.
-    """
-    if n_splits == 1:
-        if inner is None:
-            raise ValueError("one model needs rows to validate on")
-        return (Split(~inner, inner),)
-    found = []
-    for i in range(n_splits):
-        others = fold != i
-        found.append(
-            Split(others, ~others) if inner is None else Split(others & ~inner, others & inner)
-        )
-    return tuple(found)
-
-
-@dataclass(frozen=True)
-class FoldTask:
-    """All one fold needs: `load` returns its feature matrix `(n, n_features)`, float32.
-
-    Folds in one process bin their features one after another, each with `n_binning_threads`, and
-    then train side by side, each with `n_threads`.
-    """
-
-    index: int
-    load: Callable[[], NDArray[np.float32]]
-    features: tuple[str, ...]
-    target: Array
-    weight: Array
-    split: Split
-    parameters: Parameters
-    n_threads: int
-    n_binning_threads: int
-    train_metric_every: int
-    watch: Callable[[int, int, str, float], None] | None = None
-
-    def __str__(self) -> str:
-        return f"training of fold {self.index}"
-
-
-@dataclass(frozen=True)
-class FoldResult:
-    """A trained model as LightGBM's text, up to its best iteration, and how it got there.
-
-    curves: metric values by `train/<metric>` and `validation/<metric>`, as (iteration, value).
-    gain, split_count: importances in order of the features.
-    """
-
-    index: int
-    model: str
-    best_iteration: int
-    curves: dict[str, list[Point]]
-    gain: tuple[float, ...]
-    split_count: tuple[int, ...]
-    n_train: int
-    n_validation: int
-    seconds: float
-
-
 def train_fold(task: FoldTask) -> FoldResult:
-    """Train one model. Same data, parameters and number of threads give the same model text.
+    """Train one booster. Same data and settings give the same text for any number of threads.
 
     Raises InputError where the fold has no events to learn or to validate from.
     """
@@ -214,21 +125,22 @@ def train_fold(task: FoldTask) -> FoldResult:
     from utils.system.libraries.boosters import lightgbm
 
     begin = time.perf_counter()
+    task.check_rows()
     train, validation = _datasets(task)
-    curves: dict[str, list[Point]] = {}
+    curves: Curves = {}
     callbacks: list[Callable[..., Any]] = [_recorder(task, curves)]
-    settings = task.parameters
-    if settings.early_stopping_round > 0:
+    told = task.settings
+    if told.early_stopping_round > 0:
         callbacks.append(
             lightgbm.early_stopping(
-                settings.early_stopping_round, settings.first_metric_only, verbose=False
+                told.early_stopping_round, told.first_metric_only, verbose=False
             )
         )
     try:
         booster = lightgbm.train(
-            {**settings.lightgbm, "num_threads": task.n_threads},
+            {**told.own, "num_threads": task.n_threads},
             train,
-            num_boost_round=settings.num_iterations,
+            num_boost_round=told.num_iterations,
             valid_sets=[validation],
             valid_names=["validation"],
             callbacks=callbacks,
@@ -241,12 +153,28 @@ def train_fold(task: FoldTask) -> FoldResult:
         model=booster.model_to_string(num_iteration=best),
         best_iteration=best,
         curves=curves,
-        gain=tuple(booster.feature_importance("gain", iteration=best).tolist()),
-        split_count=tuple(booster.feature_importance("split", iteration=best).tolist()),
+        importances={
+            "gain": tuple(booster.feature_importance("gain", iteration=best).tolist()),
+            "splits": tuple(booster.feature_importance("split", iteration=best).tolist()),
+        },
         n_train=int(task.split.train.sum()),
         n_validation=int(task.split.validation.sum()),
         seconds=time.perf_counter() - begin,
     )
+
+
+def open_model(text: str) -> Forest:
+    """Return the forest of a model text. Raises RunError where it is damaged."""
+    return compile_forest(text)
+
+
+def contributions(text: str, X: NDArray[np.floating]) -> Floats:
+    """Return LightGBM's own contributions (SHAP values) `(n, n_outputs, n_features)`."""
+    from utils.system.libraries.boosters import lightgbm
+
+    values = np.asarray(lightgbm.Booster(model_str=text).predict(X, pred_contrib=True), np.float64)
+    # The last value of each output is what it is without any feature.
+    return values.reshape(len(X), -1, X.shape[1] + 1)[:, :, :-1]
 
 
 def _refused(error: Exception) -> ConfigError:
@@ -260,9 +188,6 @@ def _datasets(task: FoldTask) -> tuple[Any, Any]:
     """Return the binned training and validation sets of a fold."""
     from utils.system.libraries.boosters import lightgbm
 
-    for name, rows in (("train on", task.split.train), ("validate on", task.split.validation)):
-        if not rows.any():
-            raise InputError(f"model {task.index} has no events to {name}: use fewer folds")
     matrix = task.load()
     names = list(task.features)
     with _BINNING:  # two copies of the matrix at a time are one too many
@@ -274,7 +199,7 @@ def _datasets(task: FoldTask) -> tuple[Any, Any]:
                 weight=task.weight[rows],
                 feature_name=names,
                 reference=sets[0] if sets else None,
-                params={**task.parameters.lightgbm, "num_threads": task.n_binning_threads},
+                params={**task.settings.own, "num_threads": task.n_preparing_threads},
                 free_raw_data=True,
             )
             try:
@@ -284,7 +209,7 @@ def _datasets(task: FoldTask) -> tuple[Any, Any]:
     return sets[0], sets[1]
 
 
-def _recorder(task: FoldTask, curves: dict[str, list[Point]]) -> Callable[[Any], None]:
+def _recorder(task: FoldTask, curves: Curves) -> Callable[[Any], None]:
     """Return a callback that keeps validation metrics, and training metrics now and then.
 
     Evaluating the training set in each iteration would cost a third of the time.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.columns.arrays import Floats
-from utils.models.forest import Forest, compile_forest
+from utils.models.interface import Model, kind
 from utils.schema import FoldRule, RunError
 
 
@@ -20,39 +20,40 @@ class FoldModels:
     `features` are the columns of a feature matrix, in the order the models take them.
     """
 
-    forests: tuple[Forest, ...]
+    models: tuple[Model, ...]
     rule: FoldRule
     features: tuple[str, ...]
 
     @property
     def n_classes(self) -> int:
-        return self.forests[0].n_classes
+        return self.models[0].n_classes
 
     @property
     def fingerprints(self) -> list[str]:
-        return [forest.fingerprint for forest in self.forests]
+        return [model.fingerprint for model in self.models]
 
 
-def compile_models(
-    texts: Sequence[str], rule: FoldRule, features: Sequence[str], where: str
+def open_models(
+    name: str, texts: Sequence[str], rule: FoldRule, features: Sequence[str], where: str
 ) -> FoldModels:
-    """Return the models of LightGBM's texts, ready to score.
+    """Return the models of stored texts, of the kind `name`, ready to score.
 
     Raises RunError where their number is not that of the folds, or a model takes other features.
     """
     if len(texts) != rule.n_splits:
         raise RunError(f"{where} has {len(texts)} models for {rule.n_splits} folds")
-    forests = tuple(compile_forest(text) for text in texts)
-    for index, forest in enumerate(forests):
-        if forest.feature_names != tuple(_as_lightgbm_names(features)):
+    models = tuple(kind(name).open_model(text) for text in texts)
+    for index, model in enumerate(models):
+        if _stored(model.feature_names) != _stored(features):
             raise RunError(
-                f"model {index} of {where} takes the features {', '.join(forest.feature_names)}, "
+                f"model {index} of {where} takes the features {', '.join(model.feature_names)}, "
                 f"not {', '.join(features)}"
             )
-    return FoldModels(forests, rule, tuple(features))
+    return FoldModels(models, rule, tuple(features))
 
 
-def _as_lightgbm_names(features: Sequence[str]) -> list[str]:
+def _stored(features: Sequence[str]) -> list[str]:
+    """Return names as a text may hold them: where it separates names by spaces, none has one."""
     return [name.replace(" ", "_") for name in features]
 
 
@@ -64,9 +65,9 @@ def score(
     `matrix` is `(n, n_features)` in the order of `models.features`.
     """
     scores = np.full((len(matrix), models.n_classes), np.nan)
-    for index, forest in enumerate(models.forests):
+    for index, model in enumerate(models.models):
         mine = fold == index
-        scores[mine] = forest.probabilities(matrix[mine], n_threads)
+        scores[mine] = model.probabilities(matrix[mine], n_threads)
     return scores
 
 
@@ -82,8 +83,8 @@ def score_in_fold(
     """
     total = np.zeros((len(matrix), models.n_classes))
     count = np.zeros((len(matrix), 1))
-    for forest, mine in zip(models.forests, trained, strict=True):
-        total[mine] += forest.probabilities(matrix[mine], n_threads)
+    for model, mine in zip(models.models, trained, strict=True):
+        total[mine] += model.probabilities(matrix[mine], n_threads)
         count[mine] += 1
     mean: Floats = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
     return mean

@@ -21,6 +21,7 @@ from utils.schema.basics import (
     nearest,
     portable,
     project_path,
+    skim_name,
     slug,
     unique_slugs,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "nearest",
     "portable",
     "project_path",
+    "skim_name",
     "slug",
     "undeclared_keys",
     "unique_slugs",

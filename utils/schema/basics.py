@@ -23,6 +23,10 @@ FILLER_CLASS = -1
 """`pred_class` of an entry that a cut removed, and the target of an event of unknown class."""
 
 
+DEFAULT_KIND = "lightgbm"
+"""The kind of model where a training or its recipe names none."""
+
+
 class PipelineError(Exception):
     """A mistake the user can mend; its text is one line: what is wrong, where, what to do."""
 
@@ -57,6 +61,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def project_path(path: str | Path) -> Path:
     """Return `path` as an absolute path; a relative one starts at the project folder."""
     return PROJECT / Path(path).expanduser()
+
+
+def skim_name(template: str, sample_name: str) -> str:
+    """Return the file name of a skim; `.h5` is added where the template leaves the suffix out."""
+    name = template.format(sample_name=sample_name)
+    return name if name.endswith((".h5", ".hdf5")) else f"{name}.h5"
 
 
 def portable(path: Path) -> str:

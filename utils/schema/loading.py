@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from utils.schema.basics import ConfigError, nearest
+from utils.schema.parts import types_in
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -47,10 +47,9 @@ def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -
     details = error.errors(include_url=False)
     # An undeclared key explains other complaints (a misspelt mandatory key), so it goes first.
     first = min(details, key=lambda d: d["type"] != "extra_forbidden")
-    path = [str(p) for p in first["loc"] if not _is_union_tag(p)]
+    path, known = _place(first["loc"], model)
     where = ".".join(filter(None, [prefix, *path]))
     if first["type"] == "extra_forbidden":
-        known = _keys_at(model, path[:-1])
         return f"unknown key '{where}'; {nearest(path[-1], known)}"
     if first["type"] == "missing":
         return f"{where} is not set and has no default: add {where}=..."
@@ -59,31 +58,35 @@ def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -
     return f"{where}: {first['msg']}, got {given}"
 
 
-def _is_union_tag(part: int | str) -> bool:
-    return isinstance(part, str) and bool(re.fullmatch(_TAG, part))
+def _place(location: Iterable[int | str], model: type[BaseModel]) -> tuple[list[str], list[str]]:
+    """Return the keys that lead to an error, and the keys that are known where the last one stands.
+
+    A location names, after a key whose value may be of several types, the one that was tried: no
+    key of the user's.
+    """
+    path: list[str] = []
+    known: list[str] = []
+    here: Any = model
+    parts = iter(location)
+    for part in parts:
+        path.append(str(part))
+        known = [*_fields(here)]
+        types = types_in(_inside(here, part))
+        tried = next(parts, None) if len(types) > 1 else None
+        here = next((t for t in types if len(types) == 1 or t.__name__ == tried), Any)
+    return path, known
 
 
-# pydantic names the member of a union between the keys: of a user's own names none looks like it.
-_TAG = (
-    r"float|int|str|list|dict|bool|(literal|list|dict|tuple|function-\w+|constrained-\w+)\[.*\]"
-    r"|MissingConfig"
-)
+def _inside(annotation: Any, key: int | str) -> Any:
+    """Return the type of what `key` leads to in a value of the given type, Any if unknown."""
+    inner = get_args(annotation)
+    if get_origin(annotation) is tuple and isinstance(key, int):
+        return inner[key]
+    return _fields(annotation).get(str(key), inner[-1] if inner else Any)
 
 
-def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Return the keys declared where `path` leads from `model`."""
-    for part in path:
-        names = {f.alias or n: f for n, f in model.model_fields.items()}
-        if part in names:
-            inner = list(_models_in(names[part].annotation))
-            if not inner:
-                return []
-            model = inner[0]
-    return [f.alias or n for n, f in model.model_fields.items()]
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _models_in(argument)
+def _fields(annotation: Any) -> dict[str, Any]:
+    """Return the types of a model's keys by name; none of anything else."""
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return {}
+    return {f.alias or n: f.annotation for n, f in annotation.model_fields.items()}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -62,18 +62,20 @@ class Closed(BaseModel):
     def _no_truth_values_as_numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse `missing: true`, which Python would read as `missing: 1`."""
         if isinstance(value, bool) and info.field_name is not None:
-            taken = _types_in(cls.model_fields[info.field_name].annotation)
-            if taken & {int, float} and bool not in taken:
+            taken = types_in(cls.model_fields[info.field_name].annotation)
+            if {int, float} & {*taken} and bool not in taken:
                 raise ValueError("a number is needed, not true or false")
         return value
 
 
-def _types_in(annotation: Any) -> set[Any]:
-    """Return the plain types a value may have: the members of a union, else the one type."""
-    inner = getattr(annotation, "__args__", ())
-    if isinstance(annotation, UnionType) or get_origin(annotation) in (Union, Annotated):
-        return {t for argument in inner for t in _types_in(argument)}
-    return {annotation}
+def types_in(annotation: Any) -> tuple[Any, ...]:
+    """Return the types a value may have beside None: the members of a union, else the one type."""
+    if get_origin(annotation) is Annotated:
+        return types_in(get_args(annotation)[0])
+    if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
+        members = [t for member in get_args(annotation) for t in types_in(member)]
+        return tuple(t for t in members if t is not NoneType)
+    return (annotation,)
 
 
 class ClassInfo(Closed):
@@ -101,14 +103,6 @@ def classes_of_rows(rows: Iterable[Mapping[str, Any]]) -> tuple[ClassInfo, ...]:
     )
 
 
-class FeatureInfo(Closed):
-    """How a feature is labelled, and its own declaration of missing values."""
-
-    label: str | None = None
-    unit: str | None = None
-    missing: float | MissingConfig | None = None
-
-
 class MissingConfig(Closed):
     """Values that stand for `not measured`, and what becomes of them."""
 
@@ -121,6 +115,14 @@ class MissingConfig(Closed):
         if isinstance(raw, Mapping) and isinstance(raw.get("values"), int | float):
             return {**raw, "values": [raw["values"]]}
         return raw
+
+
+class FeatureInfo(Closed):
+    """How a feature is labelled, and its own declaration of missing values."""
+
+    label: str | None = None
+    unit: str | None = None
+    missing: float | MissingConfig | None = None
 
 
 class SampleInfo(Closed):

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Self
 
+from utils.schema.basics import DEFAULT_KIND
 from utils.schema.exchange import FoldRule
 from utils.schema.parts import ClassInfo, classes_as_rows, classes_of_rows
 
@@ -48,6 +49,11 @@ class Recipe:
     audit: tuple[dict[str, Any], ...]
     audit_passed: bool
     format: str = "recipe-1"
+
+    @property
+    def model_kind(self) -> str:
+        """The kind of the models; trainings from before there were several named none."""
+        return str(self.training.get("model_kind", DEFAULT_KIND))
 
     def to_json(self) -> str:
         fields = {**vars(self), "classes": classes_as_rows(self.classes), "fold": vars(self.fold)}

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from utils.schema.analysis import AnalysisConfig
-from utils.schema.basics import ConfigError, project_path
+from utils.schema.basics import DEFAULT_KIND, ConfigError, project_path, skim_name
 from utils.schema.exchange import Sample
 from utils.schema.parts import ClassInfo, Closed, EngineConfig, Template, Text, as_class_ids
 from utils.schema.samples import samples_to_read
@@ -58,7 +58,7 @@ class PreprocessConfig(AnalysisConfig):
         return project_path(named).with_suffix(".json")
 
     def skim_file(self, sample_name: str) -> Path:
-        return self.output_folder / self.output_filename_template.format(sample_name=sample_name)
+        return self.output_folder / skim_name(self.output_filename_template, sample_name)
 
     @property
     def read_samples(self) -> tuple[Sample, ...]:
@@ -75,10 +75,12 @@ class PreprocessConfig(AnalysisConfig):
 class TrainConfig(AnalysisConfig):
     """Keys of train.py.
 
-    `train_metric_every`: boosting rounds between evaluations of the training set, which cost a
-    third of a round each; by default a twentieth of `num_iterations`, at least 10.
+    `model_kind`: the kind of model that `model_param` are parameters of, set by model=...
+    `train_metric_every`: iterations between evaluations of the training set, which cost a third of
+    one each; by default a twentieth of `num_iterations`, at least 10.
     """
 
+    model_kind: Text = DEFAULT_KIND
     train_file: str = ""
     test_file: str = ""
     experiment_name: Text | None = None
@@ -115,7 +117,7 @@ class RunStageConfig(Closed):
 class PredictConfig(RunStageConfig):
     """Keys of predict.py."""
 
-    kind: Literal["for_datacards", "for_evaluation"]
+    kind: Text
     source: Literal["skims", "ntuples"] = "skims"
     sample_names: list[Text] = []
     misc_features: list[str] | None = None

@@ -122,6 +122,14 @@ def test_another_year_than_the_run_is_refused(tmp_path: Path) -> None:
         evaluate_dataset(run, EvaluateConfig(run_id="run", year="2018"))
 
 
+def test_a_recipe_from_before_there_were_kinds_is_of_the_default_one() -> None:
+    assert recipe("keep").model_kind == "lightgbm"
+    assert replace(recipe("keep"), training={"model_kind": "mlp"}).model_kind == "mlp"
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class ModelsOfRun:
     """What a run gives of its models."""

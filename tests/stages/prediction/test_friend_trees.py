@@ -13,17 +13,17 @@ import pytest
 import uproot
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from predictions import MODULO, friend_of, make_skim, scorer_of, write_tree
-
-from utils.schema import (
-    ConfigError,
-    FoldRule,
-    PredictConfig,
-    RunError,
-    load,
+from predictions import (
+    MODULO,
+    friend_of,
+    friend_paths,
+    friend_task,
+    make_skim,
+    scorer_of,
+    write_tree,
 )
-from utils.stages.prediction.friend_trees import write_friends
-from utils.stages.prediction.tasks import friend_tasks
+
+from utils.schema import ConfigError, FoldRule, RunError
 
 
 def test_files_of_a_sample_may_have_other_types(
@@ -43,10 +43,8 @@ def test_files_of_a_sample_may_have_other_types(
         write_tree(tmp_path, columns, 3).rename(tmp_path / f"{name}.root")
     make_skim(tmp_path, scorer, None, 4)
     for source in ("skims", "ntuples"):
-        config = {"kind": "for_datacards", "run_id": "run", "sample_names": ["S"]}
-        full = load(PredictConfig, {**config, "source": source})
-        (task,) = friend_tasks(full, scorer, tmp_path / source, 1)
-        for path, kind in zip(write_friends(task).paths, ("i4", "i8"), strict=True):
+        task = friend_task(tmp_path / source, scorer, {"source": source})
+        for path, kind in zip(friend_paths(task), ("i4", "i8"), strict=True):
             with uproot.open(path) as file:
                 assert file["pred"]["evt"].array(library="np").dtype == kind
 
@@ -137,7 +135,7 @@ def test_an_event_that_was_trained_on_stops_everything(
         identity_hash(group_code("S"), {"run": tree["run"][:4], "evt": tree["evt"][:4]})
     )
     leaking = replace(scorer, trained=(identity, np.empty(0, np.uint64)))
-    with pytest.raises(RunError, match="it gets no friend trees"):
+    with pytest.raises(RunError, match="nothing of it is written"):
         friend_of(tmp_path, leaking, {"source": "ntuples"})
     assert list((tmp_path / "friends").glob("*")) == []
 

@@ -1,7 +1,9 @@
 """The columns of an open file, basket by basket.
 
 A basket is fetched, unpacked and checked against what the tree says it must hold, so that a damaged
-or shortened file is an error and never a shorter or wrong column. What a basket cannot hold in
+or shortened file is an error and never a shorter or wrong column. A changed byte inside the data is
+found where the format has a checksum: in data packed by ZLIB, LZMA or LZ4 and in the pages of an
+RNTuple that ROOT wrote, not in data packed by ZSTD or not at all. What a basket cannot hold in
 plain form (Double32, RNTuple) is left to uproot.
 """
 
@@ -15,21 +17,23 @@ from typing import Any
 
 import numpy as np
 from isal import isal_zlib
+from xxhash import xxh64_intdigest
 
 from utils.columns.arrays import Array, Integers
+from utils.formats.ntuples.pages import PageCheck
 from utils.formats.ntuples.trees import Baskets, Source, TreeInfo, cause, check_header
 from utils.schema import InputError
 from utils.system.libraries.rootfiles import uproot
 
 _KEY = struct.Struct(">ihiIhh")  # bytes, version, bytes unpacked, date, length of the key, cycle
 _BASKET = struct.Struct(">Hiiii")  # version, buffer size, offset size, entries, end of the data
+_LZ4 = uproot.LZ4(1)
 _UNPACK = {
     b"ZL": lambda content, unpacked: isal_zlib.decompress(content, bufsize=unpacked),
     b"XZ": uproot.LZMA(1).decompress,
-    b"L4": uproot.LZ4(1).decompress,
+    b"L4": lambda content, unpacked: _unpack_lz4(content, unpacked),
     b"ZS": uproot.ZSTD(1).decompress,
 }
-_CHECKSUM = 8  # bytes of it in front of each LZ4 block
 
 
 class Reader:
@@ -40,6 +44,7 @@ class Reader:
         self.last: dict[str, tuple[int, Array]] = {}  # a basket may reach into the next chunk
         self.lock = threading.Lock()
         self.slow: Any = None
+        self.pages: PageCheck | None = None
 
     def __enter__(self) -> Reader:
         if check_header(self.info.path) != self.info.size:
@@ -151,6 +156,10 @@ class Reader:
                 path = str(self.info.path)
                 self.slow = uproot.open({path: None}, object_cache=None, array_cache=None)
                 self.tree = self.slow[self.info.tree]
+                if self.info.is_rntuple:
+                    self.pages = PageCheck(self.tree, self.file)
+            if self.pages is not None:
+                self.pages.check(source.branch, first, last + 1)
             column = self.tree[source.branch].array(
                 entry_start=first, entry_stop=last + 1, library="np"
             )
@@ -174,8 +183,7 @@ def _unpack(content: memoryview, n_unpacked: int) -> bytes | bytearray:
         unpacked = int.from_bytes(content[6:9], "little")
         if method not in _UNPACK or packed > len(content) - 9:
             raise ValueError(f"compressed block {method!r} of {packed} bytes is not understood")
-        skip = _CHECKSUM if method == b"L4" else 0
-        block = _UNPACK[method](content[9 + skip : 9 + packed], unpacked)
+        block = _UNPACK[method](content[9 : 9 + packed], unpacked)
         if len(block) != unpacked:
             raise ValueError(f"a block of {unpacked} bytes unpacks to {len(block)}")
         blocks.append(block)
@@ -183,3 +191,10 @@ def _unpack(content: memoryview, n_unpacked: int) -> bytes | bytearray:
     if sum(map(len, blocks)) != n_unpacked:
         raise ValueError(f"a basket of {n_unpacked} bytes unpacks to {sum(map(len, blocks))}")
     return bytes(blocks[0]) if len(blocks) == 1 else b"".join(map(bytes, blocks))
+
+
+def _unpack_lz4(content: memoryview, n_unpacked: int) -> Any:
+    """Return an unpacked LZ4 block; its checksum stands in front, since LZ4 has none of its own."""
+    if xxh64_intdigest(content[8:]) != int.from_bytes(content[:8], "big"):
+        raise ValueError("a compressed block has another checksum than when it was written")
+    return _LZ4.decompress(content[8:], n_unpacked)

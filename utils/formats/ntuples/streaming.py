@@ -15,7 +15,7 @@ from utils.columns.arrays import Array, Integers
 from utils.columns.expressions import Expression, check_index, expand, parse, quote
 from utils.formats.ntuples.baskets import Reader
 from utils.formats.ntuples.trees import TreeInfo
-from utils.schema import ConfigError, InputError, nearest
+from utils.schema import ConfigError, InputError
 from utils.system.threads import ahead
 
 
@@ -147,7 +147,7 @@ def _checked(
     """Return the expression after making sure that the tree has all it names."""
     expression = expand(text, definitions) if definitions else parse(text)
     for name in sorted(expression.defined):
-        if name in info.branches:
+        if name in info.branches or name in info.shared:
             raise InputError(
                 f"'{name}' is defined in the configuration and also a branch of {info.where}: "
                 "rename the definition"
@@ -166,15 +166,9 @@ def _check_branch(
             check_index(name, info.branches[name].shape, element, text)
         except InputError as error:
             raise InputError(f"{error} ({info.where})") from None
-    elif name in info.unreadable:
-        raise InputError(
-            f"branch '{name}' of {info.where} holds no numbers of a fixed count per entry "
-            f"({info.unreadable[name]}) and cannot be used"
-        )
     else:
-        known = [*info.branches, *info.unreadable, *definitions]
         used = "" if text == name else f" (used in {quote(text)})"
-        raise InputError(f"branch '{name}'{used} is not in {info.where}; {nearest(name, known)}")
+        raise InputError(info.why_not(name, used, definitions))
 
 
 def _chunks(info: TreeInfo, plan: _Plan, starts: range, stop: int, threads: int) -> Iterator[Chunk]:

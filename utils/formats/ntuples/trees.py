@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ import numpy as np
 
 from utils.columns.arrays import Array, Integers
 from utils.formats.ntuples.files import no_such_file
+from utils.formats.ntuples.names import ColumnNames, names_of, refusal, tell_apart
 from utils.schema import InputError, nearest, project_path
 from utils.system.libraries.rootfiles import uproot
 
@@ -44,8 +45,9 @@ class Source(NamedTuple):
 class TreeInfo:
     """A tree that was found and understood; small enough to be sent to another process.
 
-    `branches` gives the type of each readable branch, with a shape for fixed-size arrays;
-    `unreadable` says why the others are not. `size` is the file's, in bytes.
+    `branches` gives the type of each readable column by each of its names, with a shape for
+    fixed-size arrays; `unreadable` says why the others are not. `columns` has one name of each
+    column, and `shared` the names that several have. `size` is the file's, in bytes.
     """
 
     path: Path
@@ -55,13 +57,33 @@ class TreeInfo:
     uuid: str
     size: int
     is_rntuple: bool
+    columns: tuple[str, ...] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict, repr=False)
+    shared: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict, repr=False)
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def where(self) -> str:
         """The tree and file as error messages name them."""
         return f"tree '{self.tree}' of {self.path}"
+
+    def why_not(self, name: str, used: str = "", known: Iterable[str] = ()) -> str:
+        """Return the line that says why `name` is no readable column.
+
+        `used` says where the name was met, `known` are further names that it may be meant for.
+        """
+        if name in self.shared:
+            return refusal(name, self.shared[name], self.where) + used
+        if name in self.unreadable:
+            return (
+                f"branch '{name}' of {self.where} holds no numbers of a fixed count per entry "
+                f"({self.unreadable[name]}) and cannot be used"
+            )
+        names = [*self.branches, *self.unreadable, *known]
+        close = nearest(name, names)
+        if not close.startswith("nearest"):
+            close = nearest(name, [*self.columns, *known])
+        return f"branch '{name}'{used} is not in {self.where}; {close}"
 
 
 def fingerprint(info: TreeInfo) -> dict[str, str | int]:
@@ -89,7 +111,8 @@ def open_tree(path: str | Path, tree: str) -> TreeInfo:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{path}: tree '{tree}' cannot be opened: {cause(error)}") from error
+        hint = "; re-compress it: hadd -f505 NEW.root OLD.root" if _is_old(path) else ""
+        raise InputError(f"{path}: tree '{tree}' cannot be opened: {cause(error)}{hint}") from error
 
 
 def _check_kind(file: Any, tree: str, path: Path) -> None:
@@ -130,6 +153,15 @@ def check_header(path: Path) -> int:
     return size
 
 
+def _is_old(path: Path) -> bool:
+    """Return whether a file is compressed as ROOT did long ago, which uproot does not unpack."""
+    with path.open("rb") as stream:
+        head = stream.read(61)
+    small = head[4:8] < (1_000_000).to_bytes(4, "big")
+    (compression,) = struct.unpack_from(">i", head, 33 if small else 45)
+    return bool(compression // 100 == 3)
+
+
 def cause(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
@@ -140,22 +172,14 @@ def _describe(tree: Any, path: Path, name: str, size: int, uuid: str) -> TreeInf
     if n_entries != tree.num_entries or n_entries < 0:
         raise InputError(f"tree '{name}' of {path} says it has {tree.num_entries} entries")
     is_rntuple = not isinstance(tree, uproot.TTree)
-    sources: dict[str, Source] = {}
-    unreadable: dict[str, str] = {}
-    if is_rntuple:
-        for key in tree.keys(recursive=False):
-            typename = str(tree[key].typename)
-            stored = _rntuple_type(typename)
-            if stored is None:
-                unreadable[key] = typename
-            else:
-                sources[key] = Source(key, stored)
-    else:
-        for key, branch in tree.iteritems(recursive=True):
-            _describe_branch(key, branch, n_entries, sources, unreadable)
-        damaged = [f"'{k}', {why}" for k, why in unreadable.items() if why.startswith(_DAMAGED)]
-        if damaged and not sources:
-            raise InputError(f"tree '{name}' of {path}: no branch is intact (branch {damaged[0]})")
+    found = list(_fields(tree) if is_rntuple else _branches(tree, n_entries))
+    names = tell_apart([column.names for column in found])
+    columns = {name: found[place].content for name, place in names.of.items()}
+    sources = {name: content for name, content in columns.items() if isinstance(content, Source)}
+    unreadable = {name: why for name, why in columns.items() if isinstance(why, str)}
+    damaged = [f"'{k}', {why}" for k, why in unreadable.items() if why.startswith(_DAMAGED)]
+    if damaged and not sources:
+        raise InputError(f"tree '{name}' of {path}: no branch is intact (branch {damaged[0]})")
     return TreeInfo(
         path=path,
         tree=name,
@@ -164,9 +188,58 @@ def _describe(tree: Any, path: Path, name: str, size: int, uuid: str) -> TreeInf
         uuid=uuid,
         size=size,
         is_rntuple=is_rntuple,
-        unreadable={k: v for k, v in unreadable.items() if k not in sources},
+        columns=names.columns,
+        unreadable=unreadable,
+        shared=names.shared,
         sources=sources,
     )
+
+
+class _Column(NamedTuple):
+    """A column under the names ROOT has for it: how it is read, or why it can't be."""
+
+    names: ColumnNames
+    content: Source | str
+
+
+def _fields(ntuple: Any) -> Iterator[_Column]:
+    for key in ntuple.keys(recursive=False):
+        typename = str(ntuple[key].typename)
+        stored = _rntuple_type(typename)
+        yield _Column(ColumnNames((key,), key), typename if stored is None else Source(key, stored))
+
+
+def _branches(
+    branches: Any, n_entries: int, mother: str = "", above: str = ""
+) -> Iterator[_Column]:
+    """Yield the columns of a tree, or of the branches of a branch, in the tree's order."""
+    for branch in branches.branches:
+        name = str(branch.name)
+        key = above + name
+        try:
+            inner = len(branch.branches)
+        except Exception as error:
+            yield _Column(names_of(name, mother, name, False), f"{_DAMAGED}, {cause(error)}")
+            continue
+        if inner:
+            yield from _branches(branch, n_entries, mother or name, f"{key}/")
+            continue
+        content = _describe_branch(key, branch, n_entries)
+        leaves = content.stored.names if isinstance(content, Source) else None
+        for leaf in leaves or (None,):
+            yield _Column(
+                names_of(name, mother, leaf or _leaf(branch), leaf is not None),
+                content if isinstance(content, str) else content._replace(leaf=leaf),
+            )
+
+
+def _leaf(branch: Any) -> str:
+    """Return the name of a branch's only leaf; the branch's where that can't be read."""
+    try:
+        [leaf] = branch.member("fLeaves")
+        return str(leaf.member("fName")).partition("[")[0]
+    except Exception:
+        return str(branch.name).partition("[")[0]
 
 
 _DAMAGED = "damaged or unknown"
@@ -185,40 +258,25 @@ def _rntuple_type(typename: str) -> np.dtype[Any] | None:
     return np.dtype((element, (int(array[2]),))) if array else np.dtype(element)
 
 
-def _describe_branch(
-    key: str,
-    branch: Any,
-    n_entries: int,
-    sources: dict[str, Source],
-    unreadable: dict[str, str],
-) -> None:
-    """Enter a branch under its name (without the `[n]` that split classes put behind it)."""
-    name = str(branch.name).partition("[")[0]
+def _describe_branch(key: str, branch: Any, n_entries: int) -> Source | str:
+    """Return how a branch is read, or why it can't be."""
     try:
-        if len(branch.branches):
-            return
         interpretation = branch.interpretation
         stored = _stored_type(interpretation)
         if stored is None:
-            unreadable.setdefault(name, str(branch.typename))
-            return
+            return str(branch.typename)
         first = np.asarray(branch.entry_offsets, dtype=np.int64)
         if first[-1] != n_entries:
-            counts = f"{first[-1]} entries where the tree has {n_entries}"
-            unreadable.setdefault(name, f"{_DAMAGED}, {counts}")
-            return
-        baskets = None
-        if _is_plain(interpretation):
-            inside = tuple(np.array(b.data, dtype=np.uint8) for b in branch.embedded_baskets)
-            n = len(first) - 1 - len(inside)
-            seek, size = branch.member("fBasketSeek")[:n], branch.member("fBasketBytes")[:n]
-            baskets = Baskets(first, seek.astype(np.int64), size.astype(np.int64), inside)
+            return f"{_DAMAGED}, {first[-1]} entries where the tree has {n_entries}"
+        if not _is_plain(interpretation):
+            return Source(key, stored)
+        inside = tuple(np.array(b.data, dtype=np.uint8) for b in branch.embedded_baskets)
+        n = len(first) - 1 - len(inside)
+        seek, size = branch.member("fBasketSeek")[:n], branch.member("fBasketBytes")[:n]
+        baskets = Baskets(first, seek.astype(np.int64), size.astype(np.int64), inside)
+        return Source(key, stored, baskets=baskets)
     except Exception as error:
-        unreadable.setdefault(name, f"{_DAMAGED}, {cause(error)}")
-        return
-    for leaf in stored.names or (None,):
-        column = name if leaf is None else f"{name}.{leaf}"
-        sources.setdefault(column, Source(key, stored, leaf, baskets))
+        return f"{_DAMAGED}, {cause(error)}"
 
 
 def _stored_type(interpretation: Any) -> np.dtype[Any] | None:

@@ -46,7 +46,7 @@ class Importance:
 
 @dataclass(frozen=True, eq=False)
 class ShapSummary:
-    """SHAP values (LightGBM's own contributions, raw-score units) of sampled events.
+    """SHAP values (the models' own contributions, raw-score units) of sampled events.
 
     values (K, F, s), feature_values (F, s) untransformed or as the model sees them, s events.
     mean_abs (K, F): mean |value|.
@@ -76,14 +76,14 @@ class LearningCurve:
 
 @dataclass(frozen=True, eq=False)
 class LearningCurves:
-    """Learning curves of all folds; `metric` is LightGBM's name of the quantity."""
+    """Learning curves of all folds; `metric` is the training's name of the quantity."""
 
     metric: str
     curves: tuple[LearningCurve, ...]
 
 
 def gain_importance(features: Sequence[str], gains: NDArray[Any]) -> Importance:
-    """Return each fold's share of the total gain; `gains` (n_folds, F) as LightGBM reports them."""
+    """Return each fold's share of the total gain, of `gains` (n_folds, F)."""
     gains = np.asarray(gains, dtype=np.float64)
     share = ratio(gains, gains.sum(axis=1, keepdims=True))
     return Importance("gain", tuple(features), share, "share of the total gain")
@@ -140,7 +140,7 @@ def shap_summary(
 ) -> ShapSummary:
     """Return the summary of sampled events' SHAP values.
 
-    contributions (s, K, F): LightGBM's `pred_contrib` without the expected value's column; a binary
+    contributions (s, K, F): what each feature adds to the raw scores; a binary
     model's single output is (s, 1, F) and stands for class 1, class 0 having the opposite sign.
     matrix (s, F): the features' values.
     """

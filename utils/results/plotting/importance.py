@@ -138,7 +138,7 @@ def _beeswarm(ev: Evaluation, style: Style, result: ShapSummary, class_id: int) 
         style,
         Text(
             f"What moves the {ev.name(class_id)} score (SHAP)",
-            "SHAP values (LightGBM's own contributions to the raw score) of "
+            "SHAP values (the models' own contributions to the raw score) of "
             f"{len(chosen)} sampled events; the colour is the rank of the feature's value.",
         ),
         [result.features[i] for i in order],

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from utils.columns import weights
 from utils.formats.runs import Run
+from utils.models import kind
 from utils.results import metrics
 from utils.results.evaluation import Evaluation, evaluate
 from utils.results.events import EvaluationTable
@@ -24,7 +25,7 @@ from utils.schema import AnalysisConfig, EvaluateConfig, InputError, Recipe, Run
 from utils.stages.evaluation.tables import read_table
 from utils.system.engine import available_cores
 
-if TYPE_CHECKING:  # compiled forests are needed where a table has features only
+if TYPE_CHECKING:  # models are opened where a table has features only
     from utils.models.scoring import FoldModels
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,11 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
     wanted = set(options.sections)
     importances, shap = [], None
     if "importances" in wanted:
-        importances.append(_gain(run, recipe))
+        recorded = _gain(run, recipe)
+        if recorded is None:
+            gaps["gain importance"] = f"{_kind_of(recipe)} record no gain"
+        else:
+            importances.append(recorded)
     if wanted & {"importances", "shap"}:
         try:
             models, matrix = models_and_matrix(run, recipe, table)
@@ -74,7 +79,9 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
             if "importances" in wanted:
                 importances.append(_permutation(models, matrix, table, options))
             if "shap" in wanted:
-                shap = _shap(run, models, matrix, table, options.seed)
+                shap = _shap(run, recipe, models, matrix, table, options.seed)
+                if shap is None:
+                    gaps["shap"] = f"{_kind_of(recipe)} have no contributions of single features"
     comparison = None
     if config.against and "comparison" in wanted:
         comparison = _compare(run, config, table, options)
@@ -182,10 +189,17 @@ def _other(run: Run, recipe: Recipe, dataset: str) -> EvaluationTable | None:
     return load_table(run, recipe, dataset)[0]
 
 
-def _gain(run: Run, recipe: Recipe) -> metrics.Importance:
+def _kind_of(recipe: Recipe) -> str:
+    return f"models of this kind ({kind(recipe.model_kind).TITLE})"
+
+
+def _gain(run: Run, recipe: Recipe) -> metrics.Importance | None:
+    """Return the gain importance, or None for a kind of model that records none."""
     path = run.artifact("recipe/importances.csv", what="importances")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    if rows and "gain" not in rows[0]:
+        return None
     gains = np.zeros((len(recipe.models), len(recipe.features)))
     place = {name: i for i, name in enumerate(recipe.features)}
     for row in rows:
@@ -230,7 +244,8 @@ def models_and_matrix(
     matrix = feature_matrix(table.features, pipeline, recipe.features).astype(np.float32)
     texts = [run.model_text(m["index"]) for m in recipe.models]
     where = f"run {run.run_id}"
-    return scoring.compile_models(texts, recipe.fold, recipe.features, where), matrix
+    models = scoring.open_models(recipe.model_kind, texts, recipe.fold, recipe.features, where)
+    return models, matrix
 
 
 def _permutation(
@@ -250,33 +265,36 @@ def _permutation(
         table.target,
         table.fold,
         models.features,
-        n_folds=len(models.forests),
+        n_folds=len(models.models),
         seed=options.seed,
     )
 
 
 def _shap(
     run: Run,
+    recipe: Recipe,
     models: FoldModels,
     matrix: NDArray[np.float32],
     table: EvaluationTable,
     seed: int,
-) -> metrics.ShapSummary:
-    """Return LightGBM's own contributions for sampled events, each by the model of its fold."""
-    from utils.system.libraries.boosters import lightgbm
+) -> metrics.ShapSummary | None:
+    """Return the features' contributions for sampled events, each by the model of its fold.
 
+    None for a kind of model that has none.
+    """
     generator = np.random.default_rng([seed, 7])
     n = min(SHAP_EVENTS, len(matrix))
     rows = np.sort(generator.choice(len(matrix), n, replace=False))
-    n_features = len(models.features)
-    parts = np.zeros((n, models.forests[0].n_outputs, n_features))
-    for index in range(len(models.forests)):
+    n_outputs = 1 if recipe.objective == "binary" else models.n_classes
+    parts = np.zeros((n, n_outputs, len(models.features)))
+    for index in range(len(models.models)):
         mine = np.flatnonzero(table.fold[rows] == index)
         if not len(mine):
             continue
-        booster = lightgbm.Booster(model_str=run.model_text(index))
-        values = np.asarray(booster.predict(matrix[rows[mine]], pred_contrib=True))
-        parts[mine] = values.reshape(len(mine), -1, n_features + 1)[:, :, :-1]
+        found = kind(recipe.model_kind).contributions(run.model_text(index), matrix[rows[mine]])
+        if found is None:
+            return None
+        parts[mine] = found
     shown = np.stack(
         [table.features.get(f, matrix[:, i])[rows] for i, f in enumerate(models.features)], axis=1
     )

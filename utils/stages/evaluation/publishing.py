@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.formats.runs import Run
+from utils.models import kind
 from utils.results import report
 from utils.results.estimates import Estimate
 from utils.results.metrics.naming import flat_metrics
@@ -145,7 +146,7 @@ def _recipe_table(run: Run, recipe: Recipe) -> dict[str, Any]:
         "training weight": recipe.weight,
         "feature pipeline": recipe.pipeline["fingerprint"],
         "models": list(recipe.models),
-        "LightGBM parameters": recipe.training.get("model_param", {}),
+        f"{kind(recipe.model_kind).TITLE} parameters": recipe.training.get("model_param", {}),
         "samples": [
             {
                 "sample": s["name"],

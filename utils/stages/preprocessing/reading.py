@@ -1,26 +1,20 @@
-"""One range of one ntuple -> selected events with their columns by role.
+"""Ranges of ntuples -> events with their columns by role, for preprocessing and for prediction.
 
-This is the unit of work of preprocessing, and of predicting straight from ntuples: both paths get
-their columns here, so a feature means the same in training and in prediction.
+Both get their columns here, so a column means the same in training and in prediction.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from utils.columns.arrays import Array, Columns
-from utils.columns.expressions import expand, parse
+from utils.columns.arrays import Array, Columns, Groups, Integers, RowRange
 from utils.columns.values import (
-    apply_missing,
     check_finite,
-    clip_columns,
     count_not_finite,
-    holds_missing,
     refuse_not_finite,
 )
 from utils.formats import ntuples
@@ -31,82 +25,14 @@ from utils.schema import (
     AnalysisConfig,
     ConfigError,
     InputError,
-    Missing,
     PreprocessConfig,
     Sample,
     nearest,
 )
-
-log = logging.getLogger(__name__)
-
+from utils.stages.preprocessing.roles import Roles, roles_of, weight_names
 
 _WEIGHT_KEY = "__physics_weight__"
 """The physics weight among the definitions."""
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Which columns an analysis reads, by role, and what is done to the features.
-
-    `kept` are further columns stored with the weights, because the training weight names them.
-    `definitions` are derived features and named cuts. `made_from` names the columns a derived
-    feature is made from that may be missing, and it is where one of them is.
-    """
-
-    cont: tuple[str, ...]
-    cat: tuple[str, ...]
-    misc: tuple[str, ...]
-    identity: tuple[str, ...]
-    kept: tuple[str, ...]
-    definitions: Mapping[str, str]
-    missing: Mapping[str, Missing]
-    made_from: Mapping[str, Mapping[str, Missing]]
-    clip: Mapping[str, tuple[float | None, float | None]]
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        return (*self.cont, *self.cat)
-
-    def columns(self) -> tuple[str, ...]:
-        """Every column to read, each once; computed ones are not read."""
-        sources = [name for names in self.made_from.values() for name in names]
-        named = [*self.features, *self.misc, *self.identity, *self.kept, *sources]
-        return tuple(dict.fromkeys(named))
-
-
-def roles_of(config: AnalysisConfig, misc: Sequence[str] | None = None) -> Roles:
-    """Return the roles an analysis gives its columns; `misc` replaces its `misc_features`."""
-    features = [*config.cont_features, *config.cat_features]
-    chosen = config.misc_features if misc is None else misc
-    misc_read = tuple(name for name in chosen if name not in COMPUTED_COLUMNS)
-    definitions = {**config.derived_features, **config.cuts}
-    missing = config.missing_values(features)
-    made_from = {}
-    for name in features:
-        if name not in config.derived_features:
-            continue
-        declared = config.missing_values(_sources(name, definitions))
-        if declared:
-            made_from[name] = declared
-            missing.setdefault(name, next(iter(declared.values())))
-    return Roles(
-        cont=tuple(config.cont_features),
-        cat=tuple(config.cat_features),
-        misc=misc_read,
-        identity=config.identity_columns,
-        kept=_kept(config),
-        definitions=definitions,
-        missing=missing,
-        made_from=made_from,
-        clip=config.clip,
-    )
-
-
-def _sources(name: str, definitions: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the branches, or elements of them, that a derived feature is computed from."""
-    steps = expand(definitions[name], definitions).program
-    columns = (s.name + "".join(f"[{i}]" for i in s.element) for s in steps if s.kind == "column")
-    return tuple(dict.fromkeys(columns))
 
 
 def physics_weight(config: AnalysisConfig) -> str | None:
@@ -114,18 +40,9 @@ def physics_weight(config: AnalysisConfig) -> str | None:
     uses_branch = (
         config.compute_w_CP
         or config.class_balance == "weight"
-        or PHYSICS_WEIGHT in _weight_names(config)
+        or PHYSICS_WEIGHT in weight_names(config)
     )
     return config.weight or (PHYSICS_WEIGHT if uses_branch else None)
-
-
-def _weight_names(config: AnalysisConfig) -> frozenset[str]:
-    return parse(config.weight_name).names if config.weight_name else frozenset()
-
-
-def _kept(config: AnalysisConfig) -> tuple[str, ...]:
-    known = {*COMPUTED_COLUMNS, PHYSICS_WEIGHT, *config.misc_features}
-    return tuple(sorted(_weight_names(config) - known))
 
 
 @dataclass(frozen=True)
@@ -137,15 +54,15 @@ class Unit:
     roles: Roles
     common_cut: str | None
     weight: str | None
-    start: int
-    stop: int
+    entries: RowRange
     file_code: int
     sample_code: int
     process_codes: tuple[int, ...]
     chunk_size: int
 
     def __str__(self) -> str:
-        return f"sample {self.sample.name}, {self.info.path.name}, entries {self.start}-{self.stop}"
+        first, last = self.entries
+        return f"sample {self.sample.name}, {self.info.path.name}, entries {first}-{last}"
 
 
 @dataclass(frozen=True)
@@ -181,22 +98,14 @@ class Plan:
         return sum(t.n_entries for t in self.trees)
 
 
-def plan(
-    config: PreprocessConfig,
-    samples: Sequence[Sample],
-    unit_size: int | None = None,
-    misc: Sequence[str] | None = None,
-    weighted: bool = True,
-) -> Plan:
+def plan(config: PreprocessConfig, samples: Sequence[Sample], unit_size: int | None = None) -> Plan:
     """Open every input file, check its branches, and cut it into units of work.
 
-    `unit_size` entries make a unit, by default a whole file; `misc` replaces `misc_features`.
-    Without `weighted` no weight is read: weights change no score, and a sample that is only
-    predicted may lack their branches.
+    `unit_size` entries make a unit, by default a whole file.
     Raises InputError, naming file and branch, before anything is read.
     """
-    roles = roles_of(config, misc)
-    if not (weighted and config.for_training):
+    roles = roles_of(config)
+    if not config.for_training:
         roles = replace(roles, kept=())  # what the training weight needs matters to training only
     processes: list[str] = []
     trees: list[ntuples.TreeInfo] = []
@@ -216,9 +125,8 @@ def plan(
                 sample=sample,
                 roles=roles,
                 common_cut=config.common_cut,
-                weight=(sample.weight or physics_weight(config)) if weighted else None,
-                start=0,
-                stop=info.n_entries,
+                weight=sample.weight or physics_weight(config),
+                entries=RowRange(0, info.n_entries),
                 file_code=len(trees) - 1,
                 sample_code=sample_code,
                 process_codes=tuple(codes),
@@ -226,10 +134,7 @@ def plan(
             )
             ntuples.check(info, **_wanted(whole))
             size = unit_size or max(info.n_entries, 1)
-            units += [
-                replace(whole, start=start, stop=min(start + size, info.n_entries))
-                for start in range(0, max(info.n_entries, 1), size)
-            ]
+            units += [replace(whole, entries=part) for part in whole.entries.chunks(size)]
     if config.for_training:
         _refuse_shared_files(units)
         _check_described(config, roles, trees)
@@ -271,10 +176,7 @@ def _refuse_shared_files(units: Sequence[Unit]) -> None:
 def _check_branches(names: Sequence[str], info: ntuples.TreeInfo) -> None:
     for name in names:
         if name not in info.branches:
-            raise InputError(
-                f"input_branches: '{name}' is not in tree '{info.tree}' of {info.path}; "
-                f"{nearest(name, info.branches)}"
-            )
+            raise InputError(f"input_branches: {info.why_not(name)}")
 
 
 def read(unit: Unit) -> Selected:
@@ -287,25 +189,19 @@ def stream(unit: Unit) -> Iterator[Selected]:
 
     Raises InputError where a feature has NaN or infinite values that were not declared missing.
     """
-    chunks = ntuples.stream(
+    not_finite: dict[str, tuple[int, int]] = {}
+    for chunk in ntuples.stream(
         unit.info,
         **_wanted(unit),
-        start=unit.start,
-        stop=unit.stop,
+        start=unit.entries.start,
+        stop=unit.entries.stop,
         chunk_entries=unit.chunk_size,
-    )
-    not_finite: dict[str, tuple[int, int]] = {}
-    for chunk in chunks:
+    ):
         selections = [
-            (rows.entry, _with_missing_derived(unit.roles, rows.columns))
-            for rows in chunk.selections
+            (rows.entry, unit.roles.with_fillers(rows.columns)) for rows in chunk.selections
         ]
         for _, columns in selections:
-            features = unit.roles.features
-            found = count_not_finite(columns, features, missing=unit.roles.missing)
-            for name, (nan, inf) in found.items():
-                before = not_finite.get(name, (0, 0))
-                not_finite[name] = (before[0] + nan, before[1] + inf)
+            _add(not_finite, unit.roles, columns)
         if not_finite:
             continue  # nothing of this file can be used; the rest is read for the counts
         parts = [
@@ -319,21 +215,12 @@ def stream(unit: Unit) -> Iterator[Selected]:
     refuse_not_finite(not_finite, f"{unit.info.path} (sample {unit.sample.name})")
 
 
-def _with_missing_derived(roles: Roles, columns: Columns) -> Columns:
-    """Return the columns with derived features missing where one of their branches is.
-
-    They then hold the declared value, as a branch would, and the policy for it follows: from -999
-    and -999 no ratio of 1 is computed.
-    """
-    result = dict(columns)
-    for name, sources in roles.made_from.items():
-        declared = roles.missing[name]
-        absent = np.logical_or.reduce(
-            [holds_missing(columns[source], its) for source, its in sources.items()]
-        )
-        if absent.any():
-            result[name] = np.where(absent, declared.values[0], columns[name])
-    return result
+def _add(counts: dict[str, tuple[int, int]], roles: Roles, columns: Columns) -> None:
+    """Count the values of features that are neither finite nor declared missing."""
+    found = count_not_finite(columns, roles.features, missing=roles.missing)
+    for name, (nan, inf) in found.items():
+        before = counts.get(name, (0, 0))
+        counts[name] = (before[0] + nan, before[1] + inf)
 
 
 def _wanted(unit: Unit) -> dict[str, Any]:
@@ -358,13 +245,7 @@ def _by_role(
     roles, n_rows = unit.roles, len(entry)
     process = unit.sample.processes[position]
     where = f"{unit.info.path} (process {process.name})"
-    raw = {n: columns[n] for n in roles.features}
-    features, counts = apply_missing(raw, roles.missing, where)
-    features = clip_columns(features, {n: roles.clip[n] for n in features if n in roles.clip})
-    features = {name: _float32(values) for name, values in features.items()}
-    check_finite(features, roles.features, where, allow_nan_in=roles.features)
-    only_misc = {n: c for n, c in roles.clip.items() if n in roles.misc and n not in features}
-    misc = clip_columns({n: columns[n] for n in roles.misc}, only_misc)
+    features, counts = roles.transformed(columns, where)
     weight = np.asarray(columns.get(_WEIGHT_KEY, np.ones(n_rows)), np.float64) * unit.sample.factor
     kept = {n: np.asarray(columns[n], np.float64) for n in roles.kept}
     check_finite({PHYSICS_WEIGHT: weight, **kept}, [PHYSICS_WEIGHT, *kept], where)
@@ -372,7 +253,7 @@ def _by_role(
     return {
         "cont_features": {n: features[n] for n in roles.cont},
         "cat_features": {n: features[n] for n in roles.cat},
-        "misc_features": misc,
+        "misc_features": {n: columns[n] for n in roles.misc},
         "targets": {TARGET: np.full(n_rows, process.class_id, np.int32)},
         "weights": {PHYSICS_WEIGHT: weight, **kept},
         "identity": {n: columns[n] for n in roles.identity},
@@ -383,12 +264,6 @@ def _by_role(
             "entry": entry.astype(np.int64, copy=False),
         },
     }, counts
-
-
-def _float32(values: Array) -> Array:
-    # A value too large for float32 becomes infinite here, and check_finite then names it.
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32, copy=False)
 
 
 def join(parts: Sequence[Selected]) -> Selected:
@@ -409,11 +284,83 @@ def empty(whole: Plan) -> Selected:
 
 
 def _no_events(unit: Unit) -> Selected:
-    branches = unit.info.branches
-    float64 = np.dtype(np.float64)
-    columns = {n: np.empty(0, branches.get(n, float64)) for n in unit.roles.columns()}
-    groups, _ = _by_role(unit, 0, np.empty(0, np.int64), columns)
+    groups, _ = _by_role(unit, 0, np.empty(0, np.int64), _no_rows(unit.info, unit.roles.columns()))
     return Selected(0, 0, (0,) * len(unit.sample.processes), {}, groups)
+
+
+def _no_rows(info: ntuples.TreeInfo, names: Iterable[str]) -> Columns:
+    float64 = np.dtype(np.float64)
+    return {n: np.empty(0, info.branches.get(n, float64)) for n in names}
+
+
+# --- every entry, for prediction -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The entries of a file as prediction reads them; `cut` keeps those that are to be scored.
+
+    Raises InputError or ConfigError, as `plan`, where the file has not what is needed.
+    """
+
+    info: ntuples.TreeInfo
+    roles: Roles
+    cut: str | None
+    chunk_size: int
+
+    def __post_init__(self) -> None:
+        ntuples.check(self.info, **self.wanted)
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """What is read, as `ntuples.stream` and `ntuples.check` take it."""
+        roles = self.roles
+        every = roles.with_sources(*roles.identity, *roles.misc)
+        return {
+            "columns": [every, roles.with_sources(*roles.features)],
+            "cuts": [None, self.cut],
+            "definitions": roles.definitions,
+        }
+
+
+def stream_entries(
+    source: Entries, span: RowRange
+) -> Iterator[tuple[RowRange, Groups, Integers, Columns]]:
+    """Yield entries in order, range by range; one range at least, empty for no entries.
+
+    Of each range: identity, misc and provenance columns of all its entries, the numbers of those
+    that the cut kept, ascending, and their features, untransformed and float32. Weights are not
+    read: they change no score, and what is only predicted may lack their branches.
+    Raises InputError where a feature has NaN or infinite values that were not declared missing.
+    """
+    info, roles = source.info, source.roles
+    if not span.size:
+        nothing = _no_rows(info, roles.columns())
+        yield span, _of_entries(roles, span, nothing), span.numbers, roles.transformed(nothing)[0]
+    not_finite: dict[str, tuple[int, int]] = {}
+    for chunk in ntuples.stream(
+        info, **source.wanted, start=span.start, stop=span.stop, chunk_entries=source.chunk_size
+    ):
+        every, kept = (roles.with_fillers(rows.columns) for rows in chunk.selections)
+        _add(not_finite, roles, kept)
+        if not not_finite:
+            part, numbers = RowRange(chunk.start, chunk.stop), chunk.selections[1].entry
+            features, _ = roles.transformed(kept, str(info.path))
+            yield part, _of_entries(roles, part, every), numbers, features
+    refuse_not_finite(not_finite, str(info.path))
+
+
+def _of_entries(roles: Roles, span: RowRange, columns: Columns) -> Groups:
+    """Return the columns of entries of one file, all of one sample, by group of a skim."""
+    sample, file = np.zeros((2, span.size), np.int64)
+    return {
+        "identity": {n: columns[n] for n in roles.identity},
+        "misc_features": {n: columns[n] for n in roles.misc},
+        "provenance": {"sample": sample, "file": file, "entry": span.numbers},
+    }
+
+
+# --- parts joined --------------------------------------------------------------------------------
 
 
 def _concatenated(parts: Sequence[dict[str, Columns]]) -> dict[str, Columns]:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from utils.columns.arrays import Array
 from utils.formats.skims import Skim
-from utils.models import boosting
-from utils.models.boosting import FoldResult, FoldTask, Parameters, Split
+from utils.models import FoldResult, FoldTask, Settings, Split, kind
 from utils.schema import (
     TrainConfig,
 )
@@ -37,15 +36,15 @@ class _Matrix:
         return matrix if len(self.rows) == len(matrix) else matrix[self.rows]
 
 
-def settings_of(config: TrainConfig, data: TrainingSet) -> Parameters:
-    """Return what LightGBM is told. Raises ConfigError for parameters it does not have."""
-    return boosting.parameters(config.model_param, len(data.classes), config.seed)
+def settings_of(config: TrainConfig, data: TrainingSet) -> Settings:
+    """Return what each model is told. Raises ConfigError for parameters its kind does not have."""
+    return kind(config.model_kind).settings(config.model_param, len(data.classes), config.seed)
 
 
 def train_folds(
     workers: Engine,
     config: TrainConfig,
-    settings: Parameters,
+    settings: Settings,
     data: TrainingSet,
     rows: tuple[Split, ...],
 ) -> list[FoldResult]:
@@ -54,8 +53,9 @@ def train_folds(
     if workers.shares_memory:
         loaded = matrix()
         matrix = lambda: loaded  # noqa: E731
+    models = kind(config.model_kind)
     every = config.train_metric_every or max(10, settings.num_iterations // 20)
-    with _Watch(settings, len(rows)) as watch:
+    with _Watch(settings.num_iterations, len(rows), models.STEPS) as watch:
         tasks = [
             FoldTask(
                 index=i,
@@ -64,9 +64,9 @@ def train_folds(
                 target=data.target,
                 weight=data.weight,
                 split=split,
-                parameters=settings,
+                settings=settings,
                 n_threads=_threads(workers, i, len(rows)),
-                n_binning_threads=available_cores() if workers.kind == "local" else 1,
+                n_preparing_threads=available_cores() if workers.kind == "local" else 1,
                 train_metric_every=every,
                 watch=watch if workers.shares_memory else None,
             )
@@ -74,14 +74,15 @@ def train_folds(
         ]
         begin = time.perf_counter()
         results = []
-        for result in workers.map(boosting.train_fold, tasks, threads=True):
+        for result in workers.map(models.train_fold, tasks, threads=True):
             metric, points = next(iter(result.curves.items()))
             value = dict(points)[result.best_iteration]
             log.info(
-                "Model %d: %d trees from %d events in %.1f s, %s %.5f at its best iteration",
+                "Model %d: %d %s from %d events in %.1f s, %s %.5f at its best iteration",
                 *(
                     result.index,
                     result.best_iteration,
+                    models.STEPS,
                     result.n_train,
                     result.seconds,
                     metric,
@@ -108,16 +109,16 @@ def _threads(workers: Engine, index: int, n_folds: int) -> int:
 
 
 class _Watch:
-    """Shows boosting rounds of all folds with the current metric, on a terminal only."""
+    """Shows the iterations of all folds with the current metric, on a terminal only."""
 
-    def __init__(self, settings: Parameters, n_folds: int) -> None:
-        self.bar = progress(settings.num_iterations * n_folds, "rounds", "training")
+    def __init__(self, n_iterations: int, n_folds: int, steps: str) -> None:
+        self.bar = progress(n_iterations * n_folds, steps, "training")
 
     def __enter__(self) -> Callable[[int, int, str, float], None]:
         def show(index: int, step: int, name: str, value: float) -> None:
             self.bar.update(1)
             if sys.stderr.isatty():
-                text = f"fold {index}, round {step}: {name} {value:.5f}"
+                text = f"fold {index}, iteration {step}: {name} {value:.5f}"
                 self.bar.set_postfix_str(text, refresh=False)
 
         return show

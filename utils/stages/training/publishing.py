@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from utils.columns.arrays import RowRange
 from utils.columns.audit import LeakAudit, trained_identities
 from utils.formats.runs import RECIPE, NewRun
 from utils.formats.skims import Skim, open_skim, origin
-from utils.models.boosting import FoldResult, Split
-from utils.models.forest import compile_forest
-from utils.schema import Recipe, TrainConfig, portable, project_path
+from utils.models import FoldResult, Split, kind
+from utils.schema import Recipe, TrainConfig, portable, project_path, skim_name
 from utils.stages.training.training_set import TrainingSet
 from utils.system.files import scratch
 
-PACKAGES = ("lightgbm", "mlflow", "numpy", "pandas", "scikit-learn", "uproot")
+PACKAGES = ("mlflow", "numpy", "pandas", "scikit-learn", "uproot")
 
 
 def tags(config: TrainConfig, skim: Skim) -> dict[str, str]:
@@ -55,6 +55,7 @@ def parameters(config: TrainConfig, data: TrainingSet) -> dict[str, Any]:
         "n_events": len(data.target),
         "n_classes": len(data.classes),
         "seed": config.seed,
+        "model_kind": config.model_kind,
         **{f"model_{key}": value for key, value in config.model_param.items()},
     }
 
@@ -68,23 +69,26 @@ def log_training(
     results: Sequence[FoldResult],
 ) -> None:
     """Log curves, importances, models, and last the recipe: it says that all is there."""
+    models = kind(config.model_kind)
     run.log_curves(_curves(results))
     with scratch() as folder:
         recipe = folder / "recipe"
         recipe.mkdir()
         for split, result in zip(rows, results, strict=True):
-            (recipe / f"model_{result.index}.txt").write_text(result.model)
+            (recipe / f"model_{result.index}{models.SUFFIX}").write_text(result.model)
             trained = trained_identities(data.identity, split.train)
             np.save(recipe / f"trained_{result.index}.npy", trained)
         _write_rows(recipe / "audit.csv", audit.to_rows())
         _write_rows(recipe / "importances.csv", _importances(data, results))
         (recipe / "curves.json").write_text(json.dumps({r.index: r.curves for r in results}))
+        packages = sorted({*models.PACKAGES, *PACKAGES})
         (recipe / "environment.json").write_text(
-            json.dumps({"python": platform.python_version(), **{p: version(p) for p in PACKAGES}})
+            json.dumps({"python": platform.python_version(), **{p: version(p) for p in packages}})
         )
         run.log_files(folder)
-    example = data.skim.matrix(data.features, 0, min(5, data.skim.n_rows))
-    run.log_models([r.model for r in results], data.features, example)
+    if models.FLAVOR is not None:
+        example = data.skim.matrix(data.features, RowRange(0, min(5, data.skim.n_rows)))
+        run.log_models(models.FLAVOR, [r.model for r in results], data.features, example)
     with scratch() as folder:
         path = folder / RECIPE
         path.parent.mkdir()
@@ -100,7 +104,7 @@ def make_recipe(
 ) -> Recipe:
     """Return all that prediction and evaluation will need of this training."""
     meta = data.skim.metadata
-    forests = [compile_forest(r.model) for r in results]
+    models = [kind(config.model_kind).open_model(r.model) for r in results]
     return Recipe(
         analysis=meta["config"],
         training=config.model_dump(mode="json", by_alias=True),
@@ -109,16 +113,16 @@ def make_recipe(
         pipeline=meta["pipeline"],
         fold=data.rule,
         weight=data.weight_name,
-        objective=forests[0].objective,
+        objective=models[0].objective,
         models=tuple(
             {
                 "index": r.index,
-                "fingerprint": forest.fingerprint,
+                "fingerprint": model.fingerprint,
                 "best_iteration": r.best_iteration,
                 "n_train": r.n_train,
                 "n_validation": r.n_validation,
             }
-            for r, forest in zip(results, forests, strict=True)
+            for r, model in zip(results, models, strict=True)
         ),
         samples=tuple(meta["samples"]),
         files=tuple(meta["files"]),
@@ -140,7 +144,7 @@ def _test_skim(config: TrainConfig, skim: Skim) -> Path:
         return project_path(config.test_file)
     made = skim.metadata["config"]
     return skim.path.with_name(
-        made["output_filename_template"].format(sample_name=made["output_samples"][1])
+        skim_name(made["output_filename_template"], made["output_samples"][1])
     )
 
 
@@ -158,7 +162,7 @@ def _curves(results: Sequence[FoldResult]) -> dict[str, list[tuple[int, float]]]
 
 def _importances(data: TrainingSet, results: Sequence[FoldResult]) -> list[dict[str, Any]]:
     return [
-        {"feature": name, "fold": r.index, "gain": r.gain[i], "splits": r.split_count[i]}
+        {"feature": name, "fold": r.index, **{k: v[i] for k, v in r.importances.items()}}
         for i, name in enumerate(data.features)
         for r in results
     ]

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.columns import weights
-from utils.columns.arrays import Array
+from utils.columns.arrays import Array, Columns, Groups
 from utils.columns.audit import LeakAudit, audit_training, resolve_duplicates
-from utils.columns.expressions import parse
 from utils.columns.folds import check_balance, fold_of, independence
 from utils.columns.identity import identity_of_rows
 from utils.columns.splitting import train_test_rows
+from utils.columns.weights import TrainingWeight, check_weights, summary_table, weight_summary
 from utils.formats.skims import Skim, open_skim
-from utils.models import boosting
-from utils.models.boosting import Split
+from utils.models import Split, kind, splits
 from utils.schema import (
     TARGET,
     ClassInfo,
@@ -62,22 +59,20 @@ class TrainingSet:
 def open_training_skim(config: TrainConfig) -> Skim:
     """Return the skim to train on.
 
-    Raises InputError where it is no training skim, ConfigError for features it does not have.
+    Raises InputError where it is no training skim, ConfigError for features that it does not
+    have or that the kind of model does not take.
     """
     skim = open_skim(config.skim_file)
     if skim.metadata.get("kind") != "training":
         raise InputError(f"{skim.path} is no training skim: preprocess with for_training=true")
     stored = [*skim.groups["cont_features"], *skim.groups["cat_features"]]
-    for name in features_of(config, skim):
+    features = features_of(config, skim)
+    for name in features:
         if name not in stored:
             raise ConfigError(
                 f"training feature '{name}' is not in {skim.path}; {nearest(name, stored)}"
             )
-        if set(name) & set('[]{}":,'):
-            raise ConfigError(
-                f"LightGBM takes no feature named '{name}': name it in derived_features, for "
-                f"example 'first: {name}'"
-            )
+    kind(config.model_kind).check_features(features)
     if config.test_file:
         _check_test_skim(config, skim)
     return skim
@@ -129,14 +124,16 @@ def load_training_set(config: TrainConfig, skim: Skim) -> TrainingSet:
     target = columns["targets"][TARGET]
     classes = _classes(config, skim, target)
     names = [c.name for c in classes]
-    name, weight = _weight(config, columns, skim)
-    weights.check_weights(weight, f"training weight '{name}' of {skim.path}", target, names)
+    weight = _training_weight(config, skim)
+    raw = weight.raw(_weighable(columns), skim.n_rows)
+    check_weights(raw, f"training weight '{weight.expression}' of {skim.path}", target, names)
     fold = fold_of(rule, columns["identity"], columns["provenance"]["entry"])
     identity = identity_of_rows(
         rule, columns["identity"], columns["provenance"], meta["samples"], meta["files"]
     )
-    _log_weights(weight, target, fold, names)
-    weight, positive = weights.apply_negative_policy(weight, target, config.negative_weights, names)
+    for line in summary_table(weight_summary(raw, target, fold, names)).splitlines():
+        log.info("%s", line)
+    learnt, positive = weight.learnt(raw, target, names)
     part, kept, duplicates = resolve_duplicates(identity, fold, config.duplicates)
     if duplicates.warning:
         log.warning("Warning: %s", duplicates.warning)
@@ -146,10 +143,10 @@ def load_training_set(config: TrainConfig, skim: Skim) -> TrainingSet:
         features=features_of(config, skim),
         classes=classes,
         rule=rule,
-        weight_name=name,
+        weight_name=weight.expression,
         rows=rows,
         target=target[rows],
-        weight=weight[rows],
+        weight=learnt[rows],
         fold=part[rows],
         identity=identity[rows],
         process=columns["provenance"]["process"][rows],
@@ -188,27 +185,22 @@ def _classes(config: TrainConfig, skim: Skim, target: Array) -> tuple[ClassInfo,
     return mine or stored
 
 
-def _weight(
-    config: TrainConfig, columns: Mapping[str, Mapping[str, Array]], skim: Skim
-) -> tuple[str, NDArray[np.float64]]:
-    """Return the name and values of the training weight: a column, or an expression of columns."""
-    known = {**columns["identity"], **columns["misc_features"], **columns["weights"]}
-    name = config.weight_name or "w_class_imbalance"
-    expression = parse(name)
-    for used in sorted(expression.names):
-        if used not in known:
-            raise ConfigError(
-                f"weight_name '{name}' needs '{used}', which is not in {skim.path}; "
-                f"{nearest(used, known)}: preprocess with this weight_name"
-                + (" and compute_w_CP=true" if used == "w_cp" else "")
-            )
-    return name, np.asarray(expression.evaluate(known, skim.n_rows), np.float64)
+def _weighable(columns: Groups) -> Columns:
+    """Return the columns of a skim that a training weight may name."""
+    return {**columns["identity"], **columns["misc_features"], **columns["weights"]}
 
 
-def _log_weights(weight: Array, target: Array, fold: Array, names: list[str]) -> None:
-    rows = weights.weight_summary(weight, target, fold, names)
-    for line in weights.summary_table(rows).splitlines():
-        log.info("%s", line)
+def _training_weight(config: TrainConfig, skim: Skim) -> TrainingWeight:
+    """Return the training weight. Raises ConfigError where the skim lacks a column of it."""
+    weight = TrainingWeight(config.weight_name or "w_class_imbalance", config.negative_weights)
+    known = {n for g in ("identity", "misc_features", "weights") for n in skim.groups[g]}
+    for used in sorted(weight.columns - known):
+        raise ConfigError(
+            f"weight_name '{weight.expression}' needs '{used}', which is not in {skim.path}; "
+            f"{nearest(used, known)}: preprocess with this weight_name"
+            + (" and compute_w_CP=true" if used == "w_cp" else "")
+        )
+    return weight
 
 
 def _check_folds(data: TrainingSet) -> None:
@@ -251,7 +243,7 @@ def split_rows(config: TrainConfig, data: TrainingSet) -> tuple[tuple[Split, ...
         # Repeated events validate where their first occurrence does.
         part, _, _ = resolve_duplicates(data.identity, part, "keep_same_fold")
         inner = part == 1
-    rows = boosting.splits(data.fold, n_splits, inner)
+    rows = splits(data.fold, n_splits, inner)
     audit = audit_training(
         data.identity, data.fold, [r.train for r in rows], [r.validation for r in rows]
     )

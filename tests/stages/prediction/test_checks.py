@@ -18,7 +18,7 @@ from utils.schema import (
     PreprocessConfig,
     load,
 )
-from utils.stages.prediction.tasks import _check_definitions
+from utils.stages.prediction.checks import _check_meanings
 from utils.stages.preprocessing import reading
 from utils.stages.preprocessing.prediction_skims import PredictionTask, write_prediction_skim
 
@@ -36,7 +36,7 @@ class MadeRun:
     run_id = "r"
 
     def __init__(self, made: PreprocessConfig) -> None:
-        self.recipe = type("Recipe", (), {"analysis": MadeSkim(made).metadata["config"]})
+        self.analysis = made
 
 
 def test_features_are_compared_by_their_meaning(tmp_path: Path) -> None:
@@ -47,17 +47,17 @@ def test_features_are_compared_by_their_meaning(tmp_path: Path) -> None:
         )
 
     run = MadeRun(made("boosted * x", "x > 2"))
-    _check_definitions(MadeSkim(made("(x>2)*x", "x > 50")), run)
+    _check_meanings(MadeSkim(made("(x>2)*x", "x > 50")), run, ())
     for other in (made("boosted * x", "x > 3"), made("boosted * jpt_1", "x > 2")):
-        with pytest.raises(InputError, match=r"another `derived_features` .'a'."):
-            _check_definitions(MadeSkim(other), run)
+        with pytest.raises(InputError, match=r"another 'a' than .*its definition"):
+            _check_meanings(MadeSkim(other), run, ())
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scaler": True}, "was made with the feature pipeline"),
-        ({"classes": True}, "was made for the classes"),
+        ({"scaler": True}, "another feature pipeline"),
+        ({"classes": True}, "another list of classes"),
         ({"clip": {"n": [0, 2]}}, "clip"),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_named_cut_inside_a_feature_must_be_the_run_s(
     make_skim(tmp_path, made, None, 100)
     friend_of(tmp_path, made, {})
     run = scorer_of(tmp_path, boosters, MODULO, cuts={"central": "abs(x) < 1"}, **keys)
-    with pytest.raises(InputError, match=r"another `derived_features` \('q'\)"):
+    with pytest.raises(InputError, match=r"another 'q' than .*its definition"):
         friend_of(tmp_path, run, {})
     unused = {"central": "abs(x) < 2", "tight": "x > 1"}
     friend_of(tmp_path, scorer_of(tmp_path, boosters, MODULO, cuts=unused, **keys), {})

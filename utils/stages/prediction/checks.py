@@ -1,0 +1,107 @@
+"""What a skim and a run must agree on, so that the run's models may score the skim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from utils.formats import ntuples
+from utils.formats.skims import Skim, origin
+from utils.schema import InputError, PreprocessConfig, load, nearest
+from utils.stages.prediction.scorer import Scorer
+from utils.stages.preprocessing.roles import Meaning, roles_of
+
+
+def check_skim(skim: Skim, scorer: Scorer, misc: Sequence[str]) -> None:
+    """Raise InputError where a skim has another pipeline, class list, or meaning of its columns.
+
+    Compared are features and the columns that `misc` names.
+    """
+    recipe, meta = scorer.recipe, skim.metadata
+    names = [c["name"] for c in meta["classes"]]
+    for what, its, mine in (
+        ("feature pipeline", *(p["fingerprint"][:12] for p in (meta["pipeline"], recipe.pipeline))),
+        ("list of classes", names, [c.name for c in recipe.classes if names]),
+        ("identity of events", meta["identity"], list(scorer.analysis.identity_columns)),
+    ):
+        if its != mine:
+            raise InputError(
+                f"{skim.path} was made with another {what} ({_listed(its)}) than run "
+                f"{scorer.run_id} ({_listed(mine)}): preprocess it again with the run's"
+            )
+    _check_groups(skim, scorer)
+    _check_meanings(skim, scorer, misc)
+    stored = {**skim.groups["cont_features"], **skim.groups["cat_features"]}
+    for name in recipe.features:
+        if name not in stored:
+            raise InputError(
+                f"{skim.path} has no feature '{name}' of run {scorer.run_id}; "
+                f"{nearest(name, stored)}"
+            )
+
+
+def _listed(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+def _check_groups(skim: Skim, scorer: Scorer) -> None:
+    """Raise InputError where a skim has a training sample's events under another name.
+
+    The leak audit would compare nothing, and `never_trained` would lift the protection of folds.
+    """
+    trained = {s["name"]: s["group"] for s in scorer.recipe.samples}
+    for sample in skim.metadata["samples"]:
+        name, group = sample["name"], sample["group"]
+        expected = trained.get(name, group)
+        if group != expected:
+            raise InputError(
+                f"{skim.path} has sample {name} in the group {group}, run {scorer.run_id} was "
+                f"trained on it in the group {expected}: preprocess it again with the run's"
+            )
+        if sample["never_trained"] and group in trained.values():
+            raise InputError(
+                f"{skim.path} declares sample {name} never_trained, but run {scorer.run_id} was "
+                "trained on it (or its group): drop never_trained and preprocess it again"
+            )
+
+
+def _check_meanings(skim: Skim, scorer: Scorer, misc: Sequence[str]) -> None:
+    """Raise InputError where a feature or a misc column means something else than in the run."""
+    its = roles_of(load(PreprocessConfig, skim.metadata["config"]), misc).meaning
+    for name, mine in roles_of(scorer.analysis, misc).meaning.items():
+        other = its.get(name, Meaning())
+        # As texts, in which NaN equals NaN.
+        for (key, wanted), found in zip(vars(mine).items(), vars(other).values(), strict=True):
+            if str(wanted) != str(found):
+                how = f"{key}: {found}, not {wanted}"
+                if key == "steps":
+                    how = "its definition, or one that this uses, differs"
+                raise InputError(
+                    f"{skim.path} was made with another '{name}' than the training skim of run "
+                    f"{scorer.run_id} ({how}): preprocess it again with the run's"
+                )
+
+
+def check_same_file(path: Path, stated: Mapping[str, Any], skim: Skim) -> None:
+    """Raise InputError where a skim's entry numbers mean other events in the file of today."""
+    now = ntuples.fingerprint(ntuples.open_tree(path, stated["tree"]))
+    for key in ("uuid", "n_entries", "size"):
+        if now[key] != stated[key]:
+            raise InputError(
+                f"{path} is not the file {skim.path} was made from ({key} {now[key]}, then "
+                f"{stated[key]}): folds are entry numbers, so preprocess it again"
+            )
+
+
+def check_origin(skim: Skim, name: str, scorer: Scorer) -> None:
+    """Raise InputError where the run's own train or test skim was made anew since the training."""
+    known = scorer.recipe.skims
+    if name not in ("train", "test") or name not in known:
+        return
+    now, then = origin(skim.metadata), known["origin" if name == "train" else "test_origin"]
+    if now != then:
+        raise InputError(
+            f"{skim.path} was made anew since run {scorer.run_id} was trained (origin {now}, "
+            f"then {then}): train again, or name it with input_path={skim.path.parent}"
+        )

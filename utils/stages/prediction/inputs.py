@@ -1,0 +1,187 @@
+"""The samples that a run is applied to, and their files: where their entries are read from.
+
+Everything is checked against the run's recipe here, before any work.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.columns.arrays import RowRange
+from utils.columns.folds import check_entry_rule
+from utils.formats import ntuples
+from utils.formats.friends import FOLD, PRED_CLASS
+from utils.formats.skims import Skim, open_skim
+from utils.schema import (
+    COMPUTED_COLUMNS,
+    ConfigError,
+    InputError,
+    PredictConfig,
+    PreprocessConfig,
+    RunError,
+    Sample,
+    load,
+    nearest,
+    project_path,
+)
+from utils.stages.prediction.checks import check_same_file, check_skim
+from utils.stages.prediction.rows import RowSource, SkimEntries
+from utils.stages.prediction.scorer import TRAINED_ON, Scorer
+from utils.stages.preprocessing import reading
+from utils.stages.preprocessing.roles import Roles, roles_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of a sample, its fingerprint, and where its entries are read from."""
+
+    path: Path
+    fingerprint: Mapping[str, Any]
+    source: RowSource
+
+
+@dataclass(frozen=True)
+class InputSample:
+    """A sample to be scored: its files, the misc columns they give, and the cut on them."""
+
+    name: str
+    cut: str | None
+    misc: tuple[str, ...]
+    files: tuple[InputFile, ...]
+
+
+def input_samples(config: PredictConfig, scorer: Scorer) -> list[InputSample]:
+    """Return the samples that `config` asks for.
+
+    Raises ConfigError or InputError where a sample, skim or file is missing or does not fit.
+    """
+    if config.cut is not None and config.source == "skims":
+        raise ConfigError(
+            "cut is for source=ntuples: a skim holds what its own cut left, so preprocess the "
+            "prediction samples with common_cut"
+        )
+    analysis, rule = prediction_analysis(config, scorer), scorer.recipe.fold
+    roles = roles_of(analysis, _misc(config, analysis))
+    groups = {s["group"] for s in scorer.recipe.samples}
+    found = []
+    for sample in analysis.read_samples:
+        if config.source == "skims":
+            name = config.input_filename_template.format(sample_name=sample.name)
+            skim = open_skim(skim_folder(config, analysis) / name)
+            check_skim(skim, scorer, roles.misc)
+            never_trained = all(s["never_trained"] for s in skim.metadata["samples"])
+            cut = skim.metadata["config"]["common_cut"]
+            files = _of_skim(config, scorer, sample.name, skim, roles)
+        else:
+            never_trained, cut = sample.never_trained, config.cut
+            files = _ntuples(config, scorer, sample, roles)
+        for file in files:
+            check_entry_rule(rule, scorer.recipe.files, file.fingerprint, never_trained)
+        if rule.n_splits == 1 and sample.group not in groups:
+            log.info(
+                "%s shares no events with a training sample (its group is %s): none of its rows "
+                "counts as trained on",
+                sample.name,
+                sample.group,
+            )
+        found.append(InputSample(sample.name, cut, roles.misc, files))
+    return found
+
+
+def _of_skim(
+    config: PredictConfig, scorer: Scorer, sample: str, skim: Skim, roles: Roles
+) -> tuple[InputFile, ...]:
+    """Return the files that a sample's skim was made of."""
+    stored, described = skim.groups["misc_features"], skim.metadata["files"]
+    for name in roles.misc:
+        if name not in stored:
+            raise InputError(
+                f"misc_features: '{name}' is not in {skim.path}; {nearest(name, stored)}"
+            )
+    files = []
+    for code, stated in enumerate(described):
+        path = project_path(stated["path"])
+        if config.orig_path is not None:
+            template = config.orig_filename_template if len(described) == 1 else None
+            name = template.format(sample_name=sample) if template else path.name
+            path = project_path(config.orig_path) / name
+        if not path.is_file():
+            raise InputError(
+                f"{path}, the input of sample {sample}, is not there: "
+                "give its folder as orig_path=..."
+            )
+        if scorer.recipe.fold.kind == "entry":
+            check_same_file(path, stated, skim)
+        span, features = RowRange(0, int(stated["n_entries"])), scorer.models.features
+        source = SkimEntries(span, features, skim, config.chunk_size, code, path, roles)
+        fingerprint = {k: v for k, v in stated.items() if k != "types"}
+        files.append(InputFile(path, fingerprint, source))
+    return tuple(files)
+
+
+def _ntuples(
+    config: PredictConfig, scorer: Scorer, sample: Sample, roles: Roles
+) -> tuple[InputFile, ...]:
+    """Return the files of a sample."""
+    files = []
+    for path in ntuples.find_files(sample):
+        info = ntuples.open_tree(path, sample.tree)
+        entries = reading.Entries(info, roles, config.cut, config.chunk_size)
+        source = scorer.ntuple_entries(entries, sample.group)
+        files.append(InputFile(path, ntuples.fingerprint(info), source))
+    return tuple(files)
+
+
+def prediction_analysis(config: PredictConfig, scorer: Scorer) -> PreprocessConfig:
+    """Return the run's analysis as the prediction path reads it, with the asked-for samples."""
+    raw = dict(scorer.recipe.analysis)
+    known = {
+        name: item
+        for item in raw.get("prediction_samples") or []
+        for name in [
+            str(item.get("sample", next(iter(item)))) if isinstance(item, Mapping) else str(item)
+        ]
+    }
+    names = list(config.sample_names) or list(known)
+    if not names and config.input_path:
+        suffix = config.input_filename_template.split("{sample_name}")[-1]
+        folder = project_path(config.input_path)
+        names = sorted(p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}"))
+    if not names:
+        raise RunError("the run's analysis names no prediction samples: give sample_names=[...]")
+    raw["input_samples"] = [known.get(name, name) for name in names]
+    described = raw.get("samples") or {}
+    raw["samples"] = {name: described[name] for name in names if name in described}
+    raw["for_training"], raw["common_cut"], raw["chunk_size"] = False, config.cut, config.chunk_size
+    raw["input_branches"] = None  # those of training samples
+    if config.source == "ntuples":
+        raw["input_path"] = config.input_path or config.orig_path or raw["input_path"]
+    return load(PreprocessConfig, raw)
+
+
+def skim_folder(config: PredictConfig, analysis: PreprocessConfig) -> Path:
+    """Return the folder of the prediction skims."""
+    if config.input_path:
+        return project_path(config.input_path)
+    if not analysis.skim_path:
+        raise InputError("input_path is not set, and the run does not know: name the skims' folder")
+    return project_path(analysis.skim_path) / "prediction"
+
+
+def _misc(config: PredictConfig, analysis: PreprocessConfig) -> tuple[str, ...]:
+    chosen = analysis.misc_features if config.misc_features is None else config.misc_features
+    skipped = {*COMPUTED_COLUMNS, *analysis.identity_columns}
+    misc = tuple(name for name in chosen if name not in skipped)
+    for name in misc:
+        if name in (FOLD, TRAINED_ON) or name.startswith(PRED_CLASS):
+            raise ConfigError(
+                f"misc_features: '{name}' is the name of a branch that predictions make: leave it "
+                f"out, or give it another name in derived_features, for example 'old: {name}'"
+            )
+    return misc

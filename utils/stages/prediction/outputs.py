@@ -1,0 +1,160 @@
+"""What a kind of output is, and how the outputs of any kind are written and logged.
+
+A kind is one module with a class like `OutputKind`, and one line of `OUTPUT_KINDS` (`__init__.py`).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from utils.columns.arrays import Floats
+from utils.columns.audit import LeakAudit, merge_audits
+from utils.formats.runs import Run
+from utils.schema import PROJECT, RunError
+from utils.stages.prediction.rows import InputRows, RowSource
+from utils.stages.prediction.scorer import Scorer
+from utils.system.engine import Engine, available_cores, progress
+from utils.system.files import scratch
+from utils.system.threads import ahead
+
+log = logging.getLogger(__name__)
+
+Scored = tuple[InputRows, Floats]
+"""A range of rows with their scores `(n, n_classes)`, NaN where a cut removed the row."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A written output: files by their names in the run, its entry in the manifest, log lines."""
+
+    files: Mapping[str, Path]
+    entry: Mapping[str, Any]
+    said: Sequence[str]
+
+
+class Output(Protocol):
+    """Something to be written of the rows of one source."""
+
+    @property
+    def source(self) -> RowSource: ...
+
+    def written(self, scorer: Scorer, scored: Iterable[Scored]) -> AbstractContextManager[Outcome]:
+        """Write all rows in order and prove what was written; provide the outcome.
+
+        The files get their names at the end of the block; after an error in it nothing is left.
+        Raises ProofError where the output is not what it should be.
+        """
+
+
+@dataclass(frozen=True)
+class Task:
+    """Outputs that are complete together or absent: those of a sample, or one table."""
+
+    name: str
+    scorer: Scorer
+    outputs: Sequence[Output]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def n_rows(self) -> int:
+        return sum(output.source.span.size for output in self.outputs)
+
+
+class OutputKind(Protocol):
+    """A kind of output, made from a PredictConfig and a Scorer.
+
+    `name` begins the names of its manifests and is the key of the entries in them; `datasets` are
+    what was asked for.
+    """
+
+    name: str
+    datasets: Sequence[str]
+
+    def tasks(self, scratch: Path, n_threads: int, /) -> list[Task]:
+        """Return what is to be written; `scratch` is for files that are for the run alone.
+
+        Everything is checked against the run's recipe here, before any work.
+        """
+
+    def summary(self, n_outputs: int) -> str:
+        """Return the last line of the log."""
+
+    def next_commands(self, run: Run, prefix: str) -> Sequence[str]:
+        """Return the commands that come next, ids filled in, to paste."""
+
+
+def publish(run: Run, kind: OutputKind, workers: Engine) -> None:
+    """Write all outputs that are asked for, and log them under `pred/`, their manifest last."""
+    n_threads = 1 if workers.n_workers > 1 else available_cores()
+    # Workers elsewhere need a folder that they share with this process.
+    with scratch(None if workers.shares_memory else PROJECT / "outputs") as temporary:
+        tasks = kind.tasks(temporary, n_threads)
+        # The largest first: begun last, it would be worked on alone at the end.
+        tasks.sort(key=lambda task: task.n_rows, reverse=True)
+        outcomes: list[Outcome] = []
+        audits: list[LeakAudit] = []
+        with progress(sum(t.n_rows for t in tasks), "events", "predicting") as bar:
+            done = workers.map(write, tasks, threads=True)
+            for task, (written, audit) in zip(tasks, done, strict=True):
+                for line in (line for outcome in written for line in outcome.said):
+                    log.info("%s", line)
+                outcomes += written
+                audits.append(audit)
+                bar.update(task.n_rows)
+        audit = merge_audits(audits)
+        log.info("%s", audit.summary)
+        files = {f"pred/{name}": path for o in outcomes for name, path in o.files.items()}
+        name = "_".join([kind.name, *sorted(kind.datasets)])[:80]
+        content = {kind.name: [o.entry for o in outcomes], "audit_passed": audit.passed}
+        run.publish({**files, **_described(temporary, name, audit, content)})
+    log.info("%s", kind.summary(len(outcomes)))
+
+
+def write(task: Task) -> tuple[list[Outcome], LeakAudit]:
+    """Score and write the outputs of a task; only when all are proved do they have their names.
+
+    Raises RunError where the audit finds an event that its own model was trained on.
+    """
+    audits: list[LeakAudit] = []
+    with ExitStack() as until_all_are_proved:
+        outcomes = [
+            until_all_are_proved.enter_context(
+                output.written(task.scorer, _scored(task.scorer, output.source, audits))
+            )
+            for output in task.outputs
+        ]
+        audit = merge_audits(audits)
+        if not audit.passed:
+            raise RunError(f"{task}: {audit.summary}: nothing of it is written")
+    return outcomes, audit
+
+
+def _scored(scorer: Scorer, source: RowSource, audits: list[LeakAudit]) -> Iterator[Scored]:
+    """Yield rows with their scores, made ahead of what is done with them; collect their audits."""
+    made = ((r, scorer.scores(r), scorer.audit(r)) for r in source.rows(scorer.models.rule))
+    for rows, scores, audit in ahead(made):
+        audits.append(audit)
+        yield rows, scores
+
+
+def _described(
+    folder: Path, name: str, audit: LeakAudit, content: Mapping[str, Any]
+) -> dict[str, Path]:
+    """Return the audit table and, last, the manifest that says the prediction is complete."""
+    table, manifest = folder / f"audit_{name}.csv", folder / f"manifest_{name}.json"
+    rows = audit.to_rows()
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    manifest.write_text(json.dumps(content, indent=1))
+    return {f"pred/{path.name}": path for path in (table, manifest)}

@@ -1,0 +1,109 @@
+"""A run's models as prediction needs them: they score rows, and know what they were trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.columns.arrays import Floats, Mask, RowRange, UInt64
+from utils.columns.audit import LeakAudit, audit_prediction, trained_on
+from utils.columns.pipeline import FeaturePipeline
+from utils.formats.runs import Run
+from utils.models import scoring
+from utils.models.scoring import FoldModels
+from utils.schema import PredictConfig, PreprocessConfig, Recipe, RunError, load
+from utils.stages.prediction.rows import InputRows, NtupleEntries
+from utils.stages.preprocessing import reading
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A run's models and recipe; `trained` holds the identities that each model was trained on."""
+
+    run_id: str
+    models: FoldModels
+    recipe: Recipe
+    trained: tuple[UInt64, ...] = ()
+    n_threads: int = 1
+
+    @cached_property
+    def analysis(self) -> PreprocessConfig:
+        """The configuration of the preprocessing that the training skim was made with."""
+        return load(PreprocessConfig, self.recipe.analysis)
+
+    @cached_property
+    def pipeline(self) -> FeaturePipeline:
+        return FeaturePipeline.from_json(self.recipe.pipeline)
+
+    @property
+    def probability_names(self) -> list[str]:
+        return [f"pred_class_{i}_proba" for i in range(self.models.n_classes)]
+
+    def ntuple_entries(self, entries: reading.Entries, group: str) -> NtupleEntries:
+        """Return the entries of a file, of a sample in `group`, as these models take them."""
+        span, features = RowRange(0, entries.info.n_entries), self.models.features
+        return NtupleEntries(span, features, entries, self.pipeline, group)
+
+    def scores(self, rows: InputRows) -> Floats:
+        """Return probabilities `(n, n_classes)` of all rows, NaN where a cut removed the row."""
+        scores = np.full((rows.span.size, self.models.n_classes), np.nan)
+        fold, features = rows.fold[rows.place], self._features(rows)
+        scores[rows.place] = scoring.score(self.models, features, fold, self.n_threads)
+        return scores
+
+    def scores_in_fold(self, rows: InputRows) -> Floats:
+        """Return mean probabilities by the models that trained on each row, NaN where none did."""
+        learnt = [trained_on(identities, rows.identity) for identities in self.trained]
+        return scoring.score_in_fold(self.models, self._features(rows), learnt, self.n_threads)
+
+    def _features(self, rows: InputRows) -> NDArray[np.float32]:
+        """Return the models' features: of a source that gives more, the first columns."""
+        return rows.features[:, : len(self.models.features)]
+
+    def audit(self, rows: InputRows) -> LeakAudit:
+        """Return the leak audit of the rows that are scored."""
+        return audit_prediction(self.trained, rows.identity[rows.place], rows.fold[rows.place])
+
+    def trained_flag(self, rows: InputRows) -> dict[str, Mask]:
+        """Return the column that flags rows the scoring model was trained on.
+
+        Only with one fold can there be any: with several there is no such column.
+        """
+        if self.models.rule.n_splits > 1:
+            return {}
+        return {TRAINED_ON: trained_on(self.trained[0], rows.identity)}
+
+
+TRAINED_ON = "trained_on"
+"""Name of the flag."""
+
+
+def models_of(run: Run) -> FoldModels:
+    """Return the models of a run, compiled."""
+    recipe = run.recipe
+    texts = [run.model_text(i) for i in range(len(recipe.models))]
+    where = f"run {run.run_id}"
+    return scoring.open_models(recipe.model_kind, texts, recipe.fold, recipe.features, where)
+
+
+def open_scorer(run: Run, config: PredictConfig) -> Scorer:
+    """Return the models of a run with what each was trained on.
+
+    Raises RunError where the run's audit failed or something is missing, ConfigError where `year`
+    is not the run's.
+    """
+    recipe = run.recipe
+    if not recipe.audit_passed:
+        raise RunError(f"the leak audit of run {run.run_id} failed: it must not be used to predict")
+    if not config.input_path:
+        run.check_year(config.year, "give the input_path of the other year's skims")
+    models = models_of(run)
+    if models.fingerprints != [m["fingerprint"] for m in recipe.models]:
+        raise RunError(
+            f"the models of run {run.run_id} are not those its recipe names: train again"
+        )
+    trained = tuple(run.trained_identities(i) for i in range(len(recipe.models)))
+    return Scorer(run.run_id, models, recipe, trained)
