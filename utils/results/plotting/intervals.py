@@ -93,11 +93,13 @@ def comparison(ev: Evaluation, style: Style) -> Named:
         title = f"{literal(result.a)}<br>minus {literal(result.b)}"
         yield (
             f"comparison_{metric}",
-            forest(style, rows, text, f"Difference in {literal(metric)}", title),
+            rows_of_intervals(style, rows, text, f"Difference in {literal(metric)}", title),
         )
 
 
-def forest(style: Style, rows: Sequence[Row], text: Text, x: str, legend: str) -> go.Figure:
+def rows_of_intervals(
+    style: Style, rows: Sequence[Row], text: Text, x: str, legend: str
+) -> go.Figure:
     """Return numbers with their intervals about zero; x, legend: titles of axis and legend."""
     names = list(dict.fromkeys(name for name, _, _ in rows))
     kinds = list(dict.fromkeys(kind for _, _, kind in rows))

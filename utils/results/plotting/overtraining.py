@@ -11,7 +11,7 @@ from utils.results.evaluation import Evaluation
 from utils.results.metrics.overtraining import OverTrainingDensity
 from utils.results.plotting import frames, traces
 from utils.results.plotting.frames import Legend, Named, Text, axis
-from utils.results.plotting.intervals import Row, forest
+from utils.results.plotting.intervals import Row, rows_of_intervals
 from utils.results.plotting.style import Color, Settings, Style, darker, rgba
 
 SAMPLES = ("in-fold", "out-of-fold", "test")
@@ -105,4 +105,4 @@ def gaps(ev: Evaluation, style: Style) -> Named:
             "(paired where both hold the same events), class-balanced where nothing "
             "else is said. Zero means no over-training.",
         )
-        yield key, forest(style, rows, text, f"Difference in {title}", "95 % intervals")
+        yield key, rows_of_intervals(style, rows, text, f"Difference in {title}", "95 % intervals")
