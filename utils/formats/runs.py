@@ -204,7 +204,7 @@ class Run:
         path = self.artifact(RECIPE, what="recipe: it was not made by train.py or did not finish")
         try:
             recipe = Recipe.from_json(path.read_text())
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"the recipe of run {self.run_id} can't be read: {error}") from None
         if recipe.format != Recipe.format:
             raise RunError(

@@ -25,6 +25,8 @@ METADATA = b"htt-ml"
 FEATURE_PREFIX = "feature/"
 INFOLD_PREFIX = "infold_class_"
 WEIGHT_PREFIX = "weights/"
+SCALED_WEIGHT = "scaled_weight"
+"""The physics weight times (all / evaluated) of its process, as in the physics view."""
 
 
 class TableWriter:

@@ -5,7 +5,7 @@ Parquet holds everything an evaluation can use; CSV the scores alone, for people
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +21,16 @@ from utils.formats import tables
 from utils.formats.friends import score_columns
 from utils.formats.runs import Run
 from utils.formats.skims import Skim, open_skim
-from utils.formats.tables import FEATURE_PREFIX, INFOLD_PREFIX, WEIGHT_PREFIX
-from utils.schema import COMPUTED_COLUMNS, TARGET, InputError, PredictConfig, nearest, project_path
+from utils.formats.tables import FEATURE_PREFIX, INFOLD_PREFIX, SCALED_WEIGHT, WEIGHT_PREFIX
+from utils.schema import (
+    COMPUTED_COLUMNS,
+    PHYSICS_WEIGHT,
+    TARGET,
+    InputError,
+    PredictConfig,
+    nearest,
+    project_path,
+)
 from utils.stages.prediction.checks import check_origin, check_skim
 from utils.stages.prediction.inputs import skim_folder
 from utils.stages.prediction.outputs import Outcome, Scored, Task
@@ -30,7 +38,16 @@ from utils.stages.prediction.rows import InputRows, SkimRows
 from utils.stages.prediction.scorer import TRAINED_ON, Scorer
 
 CHUNK_ROWS = 200_000
-OWN = ("fold", TARGET, "pred_class", "pred_class_proba", TRAINED_ON, "process", "class")
+OWN = (
+    "fold",
+    TARGET,
+    "pred_class",
+    "pred_class_proba",
+    TRAINED_ON,
+    "process",
+    "class",
+    SCALED_WEIGHT,
+)
 """Columns a table makes itself; a misc feature of that name would clash."""
 
 
@@ -150,6 +167,9 @@ class Table:
             "class": (np.where(target < 0, len(names), target), [*names, ""]),
             **{WEIGHT_PREFIX + n: values for n, values in groups["weights"].items()},
         }
+        if PHYSICS_WEIGHT in groups["weights"]:
+            share = self._evaluated(meta)[groups["provenance"]["process"]]
+            columns[SCALED_WEIGHT] = np.asarray(groups["weights"][PHYSICS_WEIGHT], float) / share
         known = {**groups["identity"], **groups["misc_features"], **groups["weights"]}
         weight = parse(recipe.weight)
         if weight.names <= known.keys():  # prediction skims may lack what training weighs by
@@ -163,6 +183,11 @@ class Table:
             }
         features = self._untransformed(scorer.pipeline, rows)
         return columns | {FEATURE_PREFIX + name: values for name, values in features.items()}
+
+    def _evaluated(self, meta: Mapping[str, Any]) -> Floats:
+        """Return the share of each process that is in the skim, (n_processes,)."""
+        shares = meta.get("process_fractions") or {}
+        return np.array([shares.get(name, meta["fraction"]) for name in meta["processes"]], float)
 
     def _untransformed(self, pipeline: FeaturePipeline, rows: InputRows) -> Columns:
         """Return features as they were before the scaler; none of those that PCA mixed."""
