@@ -212,7 +212,7 @@ def test_trees_without_a_split_among_others_are_told(
     data: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     # With this gain only the first trees find a split that is worth it.
-    boosting.train_fold(task(data, 0, num_iterations=40, min_gain_to_split=30.0))
+    boosting.train_fold(task(data, 0, num_iterations=40, min_gain_to_split=8.0))
     told = [r.message for r in caplog.records if "have no split" in r.message]
     assert len(told) == 1
     assert "of model 0" in told[0]

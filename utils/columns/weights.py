@@ -7,13 +7,14 @@ of their ids, for error texts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from utils.columns.arrays import Array, Floats, Integers, Mask
+from utils.columns.arrays import Array, Columns, Floats, Groups, Integers, Mask
+from utils.columns.expressions import parse
 from utils.schema import ConfigError, InputError, nearest
 
 NEGATIVE_POLICIES = ("error", "keep", "absolute", "drop", "rescale")
@@ -50,6 +51,41 @@ def cp_weights(weight: Array, target: Array, names: Sequence[str] | None = None)
     """
     sums = _positive_sums(weight, target, names, "w_cp")
     return np.abs(np.asarray(weight, np.float64)) * _per_event(_over(sums.sum(), sums), target)
+
+
+_WEIGHABLE = ("identity", "misc_features", "weights")
+"""Groups of a skim whose columns a training weight may name."""
+
+
+@dataclass(frozen=True)
+class TrainingWeight:
+    """What events weigh in a training: an expression of columns, and what negative ones become.
+
+    Computed here alone, for the models that learn and for the tables that are judged by it.
+    """
+
+    expression: str
+    policy: str
+
+    def lacks(self, groups: Mapping[str, Iterable[str]]) -> list[str]:
+        """Return what the weight is made from and a skim's `groups` of columns do not hold."""
+        known = {name for group in _WEIGHABLE for name in groups[group]}
+        return sorted(parse(self.expression).names - known)
+
+    def raw(self, groups: Groups) -> Floats:
+        """Return the values `(n,)` of the expression, before the policy, of a skim's rows."""
+        columns: Columns = {n: c for group in _WEIGHABLE for n, c in groups[group].items()}
+        n_rows = len(next(iter(groups["targets"].values())))
+        return np.asarray(parse(self.expression).evaluate(columns, n_rows), np.float64)
+
+    def learnt(
+        self, raw: Array, target: Array, names: Sequence[str] | None = None
+    ) -> tuple[Floats, Mask]:
+        """Return (weights `(n,)`, mask `(n,)` of the events that are learnt from).
+
+        Raises InputError where the policy refuses these weights.
+        """
+        return apply_negative_policy(raw, target, self.policy, names)
 
 
 def apply_negative_policy(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,8 @@ class Evaluation:
     A section that can't be made is empty (or None) and its reason stands in `gaps` under the name
     of the field, e.g. gaps['significance']; a gap of one view or class has a longer key, e.g.
     'average_precision/physics'. n_dropped: filler rows. n_unlabelled: events of unknown true class,
-    which enter distributions only. Tuples with a `view` hold one entry per view and class, view by
-    view.
+    which enter distributions only. trained_view: see `EvaluationTable`. Tuples with a `view` hold
+    one entry per view and class, view by view.
     """
 
     dataset: str
@@ -63,6 +63,7 @@ class Evaluation:
     n_folds: int
     fraction: float
     views: tuple[View, ...]
+    trained_view: View | None = None
     class_counts: tuple[ClassCounts, ...] = ()
     scores: tuple[Scores, ...] = ()
     confusion: tuple[ConfusionMatrix, ...] = ()
@@ -84,7 +85,7 @@ class Evaluation:
 
     def label(self, view: View) -> str:
         """Return a view in words."""
-        return VIEW_LABELS[view] + (" (as trained)" if view == "balanced" else "")
+        return VIEW_LABELS[view] + (" (as trained)" if view == self.trained_view else "")
 
     def name(self, class_id: int) -> str:
         """Return a class's name for titles and captions, which are plain text."""
@@ -166,6 +167,7 @@ def evaluate(
         n_folds=table.n_folds,
         fraction=fraction,
         views=views_of(table),
+        trained_view=table.trained_view,
         class_counts=class_counts(table),
         gaps=gaps,
         **parts.made,
@@ -210,14 +212,12 @@ class _Parts:
 
 
 def _add_features(parts: _Parts, table: EvaluationTable, options: EvaluationOptions) -> None:
-    """Add the sections of the features, each without its fillers."""
+    """Add the sections of the features, in which missing values are missing."""
     if not parts.wanted & {"features", "correlations", "profiles"}:
         return
     reason = "" if len(table.target) else "no event is left"
     reason = reason if table.features else "the table has no features"
-    if not reason:
-        values = {name: features.without_filler(v) for name, v in table.features.items()}
-        table = replace(table, features=values)
+    table = features.with_gaps(table)
     known = labelled(table)
     make = features.make_feature_distributions
     parts.add("features", reason, make, table, options.n_threads)

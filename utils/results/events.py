@@ -17,7 +17,7 @@ from utils.columns.arrays import Array, Floats
 from utils.schema import ClassInfo, InputError
 
 View = Literal["balanced", "physics", "unweighted"]
-"""How events are weighted: as trained, as expected in data, or each alike."""
+"""How events are weighted: all classes alike, as expected in data, or each event alike."""
 
 VIEWS: tuple[View, ...] = ("balanced", "physics", "unweighted")
 
@@ -45,8 +45,10 @@ class EvaluationTable:
     fold (n,): fold of each event, i.e. which model scored it; -1 in filler rows.
     weight (n,): physics weight, negative ones allowed; None where the analysis has none.
     train_weight (n,): the weight trained with; None means N/N_class.
+    trained_view: the view whose weights the models were trained with, None where it is another.
     process: (codes (n,), names) or None.
-    features: untransformed features by name, (n,) each; may hold NaN.
+    features: untransformed features by name, (n,) each, as the models are given them.
+    missing: what stands for a missing value, by feature; NaN does so in all of them.
     infold_proba (n, K): mean score of the models that trained on the event, NaN where none did;
         None outside training.
     dataset: its name, e.g. 'test'.
@@ -62,12 +64,14 @@ class EvaluationTable:
     weight: Floats | None = None
     process: tuple[Array, tuple[str, ...]] | None = None
     features: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    missing: Mapping[str, float] = field(default_factory=dict)
     infold_proba: Floats | None = None
     dataset: str = "test"
     fraction: float = 1.0
     process_fractions: Mapping[str, float] = field(default_factory=dict)
     n_folds: int = 1
     train_weight: Floats | None = None
+    trained_view: View | None = "balanced"
 
     @property
     def names(self) -> list[str]:
@@ -204,6 +208,11 @@ def _check_values(table: EvaluationTable, k: int) -> None:
     outside = int(np.sum((table.proba < -ROUNDING) | (table.proba > 1 + ROUNDING)))
     if outside:
         raise InputError(f"{where}: {outside} probabilities are outside 0..1")
+    if np.max(table.fold, initial=-1) >= table.n_folds:
+        raise InputError(
+            f"{where}: fold {np.max(table.fold)} has no model: there are {table.n_folds}, and the "
+            "first is 0"
+        )
     target = np.asarray(table.target)
     strange = np.unique(target[(target < UNLABELLED) | (target >= k)])
     if len(strange):
@@ -249,6 +258,17 @@ def trained_weights(table: EvaluationTable) -> Floats:
     if table.train_weight is not None:
         return np.asarray(table.train_weight, dtype=np.float64)
     return class_balanced(table.target, len(table.classes))
+
+
+def view_of_weights(table: EvaluationTable) -> View | None:
+    """Return the view that the training weights are, but for a factor; None if there is none."""
+    known = labelled(made_ready(table)[0])
+    trained = trained_weights(known)
+    for view in views_of(known) if len(trained) else ():
+        weight = view_weights(known, view)
+        if np.allclose(trained * weight.sum(), weight * trained.sum(), rtol=1e-6):
+            return view
+    return None
 
 
 def views_of(table: EvaluationTable) -> tuple[View, ...]:

@@ -23,7 +23,7 @@ class EvaluationOptions:
     profile_features: features (masses) that scores are profiled against.
     background_uncertainty: relative systematic uncertainty of the background yield.
     luminosity: in 1/fb, None where yields are not scaled to one (then no significance).
-    n_bootstrap, n_permutations, max_permuted_rows: size of the resampling.
+    n_bootstrap, n_permutations: size of the resampling. max_permuted_rows: of each class.
     n_calibration_bins: most bins of a reliability diagram, equally populated by 100 events or more
         (but 5 bins at least).
     density_bin: default width of score bins; a class's `bin_size` comes first.

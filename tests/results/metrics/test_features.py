@@ -57,20 +57,29 @@ def test_features_correlations_and_profiles():
     assert profile.error[1, 2, 9] == pytest.approx(expected)
 
 
-def test_fillers_of_absent_quantities_are_missing_values():
+def test_what_is_declared_to_be_missing_is_missing_and_nothing_else():
     rng = np.random.default_rng(3)
     absent = np.arange(400) % 4 == 0
     table = scored_table(n=400)
     columns = {
         "jpt": np.where(absent, -10.0, rng.exponential(50, 400)),
-        "d0": rng.normal(size=400),  # negative, but no value twice
-        "charge": np.where(absent, -1.0, 1.0),
+        "clipped": np.maximum(rng.normal(size=400), -1.0),  # one event of six is at the edge
+        "d0": np.where(absent, np.nan, rng.normal(size=400)),
+        # The inverse of a scaler gives a value back but for some rounding.
+        "scaled": (np.where(absent, -10.0, 200.0 + rng.normal(size=400)) * (1 + 1e-7)).astype("f4"),
     }
-    found = evaluate(dataclasses.replace(table, features=columns), FAST)
+    declared = {"jpt": -10.0, "scaled": -10.0}
+    found = evaluate(dataclasses.replace(table, features=columns, missing=declared), FAST)
     missing = {f.name: int(f.n_missing.sum()) for f in found.features}
-    assert missing == {"jpt": 100, "d0": 0, "charge": 0}
+    assert missing == {"jpt": 100, "clipped": 0, "d0": 100, "scaled": 100}
     assert found.features[0].edges[0] >= 0
-    expected = np.corrcoef(columns["jpt"][~absent], columns["d0"][~absent])
-    unweighted = dataclasses.replace(table, features=columns, target=np.zeros(400, int))
+    assert found.features[1].edges[0] == -1
+    both = ~absent
+    expected = np.corrcoef(columns["jpt"][both], columns["clipped"][both])
+    unweighted = dataclasses.replace(
+        table, features=columns, missing=declared, target=np.zeros(400, int)
+    )
     matrix = evaluate(unweighted, FAST).correlations.matrix
     assert matrix[0, 1] == pytest.approx(expected[0, 1], abs=1e-9)
+    undeclared = evaluate(dataclasses.replace(table, features=columns), FAST)
+    assert [int(f.n_missing.sum()) for f in undeclared.features] == [0, 0, 100, 0]

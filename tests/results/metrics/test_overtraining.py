@@ -183,3 +183,12 @@ def test_a_rare_class_keeps_all_its_rows():
     options = dataclasses.replace(FAST, max_permuted_rows=500, n_permutations=9)
     tests = [t for t in make_over_training(train, test, options).ks if t.of == "class"]
     assert {sum(t.n) for t in tests if t.class_id == 2} == {120}
+
+
+def test_a_p_value_at_the_floor_is_known_to_be_one():
+    found = make_over_training(remembering(1, memory=0.2), remembering(2, dataset="test"), FAST)
+    for t in found.ks:
+        assert t.n_arrangements == FAST.n_permutations + 1
+        assert t.at_floor == (t.p_value == 1 / t.n_arrangements)
+    assert any(t.at_floor for t in found.ks)
+    assert not all(t.at_floor for t in found.ks)

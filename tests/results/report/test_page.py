@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
+from evaluations import make_evaluation
 from reports import NAMES, make_report
 
 from utils.results.evaluation import Evaluation, evaluate
 from utils.results.events import EvaluationTable
+from utils.results.metrics.comparison import Comparison
 from utils.results.options import EvaluationOptions
 from utils.results.plotting import Style, figures
 from utils.results.report import write_report
@@ -56,6 +62,85 @@ def test_sections_that_were_not_asked_for_are_one_sentence(tmp_path: Path) -> No
     assert {"densities", "confusion", "precision recall"} <= set(names)
     assert not {"roc", "scores"} & set(names)
     assert text.count("ot asked for") == 1
+
+
+HOSTILE = "=<img src=x onerror=alert(1)>\"'&%{x}"
+
+
+class Tags(HTMLParser):
+    """Counts the tags of a page, and holds what attributes say."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes |= {name for name, _ in attrs}
+
+
+def hostile_report(path: Path, text: str) -> str:
+    """Return a report in which every text that comes from a file is `text`."""
+    names = tuple(f"{text} {i}" for i in range(2))
+    classes = tuple(ClassInfo(name=name, label=name) for name in names)
+    made = make_evaluation(names)
+    compared = replace(
+        made.comparison or Comparison(text, text, text, 1, (), text), a=text, b=text, verdict=text
+    )
+    evaluation = replace(
+        made,
+        dataset=text,
+        classes=classes,
+        gaps={f"roc/{text}": text},
+        learning_curves=made.learning_curves and replace(made.learning_curves, metric=text),
+        importances=tuple(replace(i, features=(text, "x"), unit=text) for i in made.importances),
+        features=tuple(replace(f, name=text) for f in made.features),
+        profiles=tuple(replace(p, feature=text) for p in made.profiles),
+        comparison=compared,
+    )
+    style = Style(classes, experiment_text=text, feature_labels={text: text})
+    nested = {text: [text, {text: text}]}
+    page = write_report(
+        path,
+        evaluation,
+        style,
+        figures(evaluation, style),
+        title=text,
+        recipe=nested,
+        audit=[nested],
+    )
+    return page.read_text()
+
+
+def test_texts_from_files_are_texts_in_the_report(tmp_path: Path) -> None:
+    plain, hostile = (
+        Tags(re.sub(r'<script type="text/plain".*?</script>', "", page, flags=re.DOTALL))
+        for page in (
+            hostile_report(tmp_path / "a.html", "plain"),
+            hostile_report(tmp_path / "b.html", HOSTILE),
+        )
+    )
+    assert hostile.tags == plain.tags
+    assert hostile.attributes == plain.attributes
+
+
+def test_texts_from_files_are_texts_in_figures() -> None:
+    """Plotly shows a few tags and replaces %{...}: neither may come from a name."""
+    names = (HOSTILE, HOSTILE + "2")
+    style = Style(
+        tuple(ClassInfo(name=name, label=name) for name in names),
+        experiment_text=HOSTILE,
+        feature_labels={"m_sv": HOSTILE, "njets": HOSTILE},
+        stacked=True,
+    )
+    for key, figure in figures(make_evaluation(names), style).items():
+        shown = json.loads(figure.to_json())
+        del shown["layout"]["meta"]  # plain text, escaped where it is shown
+        text = json.dumps(shown)
+        assert "<img" not in text, key
+        assert "%{x}&" not in text, key
 
 
 def test_missing_audit_is_said(evaluation: Evaluation, tmp_path: Path) -> None:

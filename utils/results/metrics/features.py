@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ class FeatureDistribution:
     """Distribution of one feature per true class, unit area each, within the central 99.8 %.
 
     edges (m+1,). true_classes: T ids. density, density_error (T, m). n_missing (T,): events without
-    a value, or with a filler for one (see `distributions.without_filler`). integer: the values are
+    a value (see `with_gaps`). integer: the values are
     whole numbers and have a bin each. view: physics where there
     are weights, else unweighted.
     """
@@ -58,19 +57,17 @@ class ScoreProfile:
     n: Array
 
 
-def without_filler(values: NDArray[Any]) -> NDArray[Any]:
-    """Return `values` (n,) with NaN for a filler, such as the -10 of a jet that is not there.
-
-    That is the lowest value, if it is negative, not that of whole numbers within a short range,
-    and shared by at least 1 % of the events.
-    """
-    known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    if len(known) == 0 or known.min() >= 0 or feature_edges(known)[1]:
-        return values
-    filled = values == known.min()
-    if np.count_nonzero(filled) < max(0.01 * len(values), 2):
-        return values
-    return np.where(filled, np.nan, values)
+def with_gaps(table: EvaluationTable) -> EvaluationTable:
+    """Return the table with NaN for what is declared to stand for a missing value."""
+    features = dict(table.features)
+    for name, value in table.missing.items():
+        if name in features and np.isfinite(value):
+            values = np.asarray(features[name], dtype=np.float64)
+            # A scaler and its inverse give a float32 value back but for some rounding.
+            known = np.isfinite(values)
+            size = abs(value) + np.abs(values[known]).sum() / max(known.sum(), 1)
+            features[name] = np.where(np.abs(values - value) <= 1e-6 * size, np.nan, values)
+    return replace(table, features=features)
 
 
 def make_feature_distributions(

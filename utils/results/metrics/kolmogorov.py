@@ -56,6 +56,11 @@ class KsTest:
     n: tuple[int, int]
     n_arrangements: int
 
+    @property
+    def at_floor(self) -> bool:
+        """Whether no permutation is as far apart as what was observed."""
+        return self.p_value * self.n_arrangements < 1.5
+
 
 def ks_tests(a: Scored, b: Scored, options: EvaluationOptions) -> Iterator[KsTest]:
     """Yield one test per class and of class or rest; the same permutations serve all of them.

@@ -37,7 +37,7 @@ def _features(
         f"{ev.label(group[0].view)}; the central 99.8 % is shown."
     )
     if missing:
-        caption += f" Events without a value, or with a filler for one: {missing}."
+        caption += f" Events with a missing value: {missing}."
     fig = frames.panels(
         style,
         Text(f"Feature distributions{of}", caption),

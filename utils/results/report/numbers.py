@@ -154,7 +154,7 @@ def ks_table(ev: Evaluation, style: Style, o: OverTraining) -> str:
             "its own events" if t.of == "class" else "the rest",
             f"{t.first} and {t.second}",
             number(t.distance, 2),
-            number(t.p_value, 2),
+            f"&lt; 1/{t.n_arrangements}" if t.at_floor else number(t.p_value, 2),
             f"{t.n[0]:,} / {t.n[1]:,}",
         ]
         for t in o.ks

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.columns.arrays import Array, Columns, Groups
+from utils.columns.arrays import Array
 from utils.columns.audit import LeakAudit, audit_training, resolve_duplicates
-from utils.columns.expressions import Expression, parse
 from utils.columns.folds import check_balance, fold_of, independence
 from utils.columns.identity import identity_of_rows
 from utils.columns.splitting import train_test_rows
 from utils.columns.weights import (
-    apply_negative_policy,
+    TrainingWeight,
     check_weights,
     summary_table,
     weight_summary,
@@ -133,15 +132,15 @@ def load_training_set(config: TrainConfig, skim: Skim) -> TrainingSet:
     classes = _classes(config, skim, target)
     names = [c.name for c in classes]
     weight = _training_weight(config, skim)
-    raw = weight.evaluate(_weighable(columns), skim.n_rows)
-    check_weights(raw, f"training weight '{weight.text}' of {skim.path}", target, names)
+    raw = weight.raw(columns)
+    check_weights(raw, f"training weight '{weight.expression}' of {skim.path}", target, names)
     fold = fold_of(rule, columns["identity"], columns["provenance"]["entry"])
     identity = identity_of_rows(
         rule, columns["identity"], columns["provenance"], meta["samples"], meta["files"]
     )
     for line in summary_table(weight_summary(raw, target, fold, names)).splitlines():
         log.info("%s", line)
-    learnt, positive = apply_negative_policy(raw, target, config.negative_weights, names)
+    learnt, positive = weight.learnt(raw, target, names)
     part, kept, duplicates = resolve_duplicates(identity, fold, config.duplicates)
     if duplicates.warning:
         log.warning("Warning: %s", duplicates.warning)
@@ -151,7 +150,7 @@ def load_training_set(config: TrainConfig, skim: Skim) -> TrainingSet:
         features=features_of(config, skim),
         classes=classes,
         rule=rule,
-        weight_name=weight.text,
+        weight_name=weight.expression,
         rows=rows,
         target=target[rows],
         weight=learnt[rows],
@@ -193,18 +192,13 @@ def _classes(config: TrainConfig, skim: Skim, target: Array) -> tuple[ClassInfo,
     return mine or stored
 
 
-def _weighable(columns: Groups) -> Columns:
-    """Return the columns of a skim that a training weight may name."""
-    return {**columns["identity"], **columns["misc_features"], **columns["weights"]}
-
-
-def _training_weight(config: TrainConfig, skim: Skim) -> Expression:
+def _training_weight(config: TrainConfig, skim: Skim) -> TrainingWeight:
     """Return the training weight. Raises ConfigError where the skim lacks a column of it."""
-    weight = parse(config.weight_name or "w_class_imbalance")
-    known = {n for g in ("identity", "misc_features", "weights") for n in skim.groups[g]}
-    for used in sorted(weight.names - known):
+    weight = TrainingWeight(config.weight_name or "w_class_imbalance", config.negative_weights)
+    for used in weight.lacks(skim.groups):
+        known = {n for g in ("identity", "misc_features", "weights") for n in skim.groups[g]}
         raise ConfigError(
-            f"weight_name '{weight.text}' needs '{used}', which is not in {skim.path}; "
+            f"weight_name '{weight.expression}' needs '{used}', which is not in {skim.path}; "
             f"{nearest(used, known)}: preprocess with this weight_name"
             + (" and compute_w_CP=true" if used == "w_cp" else "")
         )

@@ -19,7 +19,7 @@ from utils.schema import (
     Recipe,
     RunError,
 )
-from utils.stages.evaluation.tables import read_table
+from utils.stages.evaluation.scored_events import read_table
 from utils.stages.preprocessing.training_skims import process_fractions
 
 
