@@ -265,9 +265,11 @@ def remember(run_id: str, experiment_id: str, places: Sequence[str]) -> None:
     """
     named = sorted({os.path.normpath(project_path(place)) for place in places if place})
     with complete(PLACES / f"{run_id}.json") as path:
-        path.write_text(json.dumps({"project": str(PROJECT), "places": named}))
+        path.write_text(json.dumps({"project": str(PROJECT), "places": named}), encoding="utf-8")
     with complete(LAST_RUN) as path:
-        path.write_text(json.dumps({"run_id": run_id, "experiment_id": experiment_id}))
+        path.write_text(
+            json.dumps({"run_id": run_id, "experiment_id": experiment_id}), encoding="utf-8"
+        )
 
 
 # --- prediction and evaluation: an existing run --------------------------------------------------
@@ -310,7 +312,7 @@ class Run:
 
     def _read_recipe(self, path: Path) -> Recipe:
         try:
-            recipe = Recipe.from_json(path.read_text())
+            recipe = Recipe.from_json(path.read_text(encoding="utf-8"))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"the recipe of run {self.run_id} can't be read: {error}") from None
         if recipe.format != Recipe.format:
@@ -339,7 +341,7 @@ class Run:
         read = self.artifact if checked else self.unchecked
         path = read((paths or [f"recipe/model_{index}"])[0], f"model {index}")
         try:
-            return path.read_text()
+            return path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise RunError(f"{path} of run {self.run_id} is damaged: it is no text") from None
 
@@ -374,7 +376,9 @@ class Run:
         if path not in self.artifacts(str(Path(path).parent)):
             return None
         try:
-            return Manifest.from_json(self.unchecked(path, "manifest").read_text(), path)
+            return Manifest.from_json(
+                self.unchecked(path, "manifest").read_text(encoding="utf-8"), path
+            )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(
                 f"{path} of run {self.run_id} can't be read ({error}): remove it"
@@ -443,7 +447,7 @@ class Run:
         kept = {p: f"{under}/{Path(p).relative_to(folder).as_posix()}" for p in files}
         with scratch() as temporary:
             text = Manifest(summed(files, kept), said).to_json()
-            (temporary / Path(place).name).write_text(text)
+            (temporary / Path(place).name).write_text(text, encoding="utf-8")
             every = {**files, place: temporary / Path(place).name}
             if remote:
                 with _answering("take the files"):
@@ -495,7 +499,7 @@ class Run:
     @cached_property
     def _own_places(self) -> tuple[Path, ...]:
         try:
-            said = json.loads((PLACES / f"{self.run_id}.json").read_text())
+            said = json.loads((PLACES / f"{self.run_id}.json").read_text(encoding="utf-8"))
             project, places = said["project"], [Path(place) for place in said["places"]]
         except (OSError, ValueError, KeyError, TypeError):
             return ()

@@ -16,7 +16,7 @@ from scored_files import recipe, selected, weighted_recipe, write_scored
 
 from utils.columns.pipeline import FeaturePipeline
 from utils.formats.runs import Run
-from utils.results.metrics import EvaluationTable
+from utils.results.events import EvaluationTable
 from utils.schema import (
     TARGET,
     ClassInfo,

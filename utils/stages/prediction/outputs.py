@@ -149,7 +149,7 @@ def _scored(scorer: Scorer, source: RowSource, audits: list[LeakAudit]) -> Itera
 def _described(table: Path, audit: LeakAudit) -> dict[str, Path]:
     """Write the audit of all rows of a prediction to a table, and return it as an artifact."""
     rows = audit.to_rows()
-    with table.open("w", newline="") as file:
+    with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
