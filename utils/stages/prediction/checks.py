@@ -21,14 +21,14 @@ def check_skim(skim: Skim, scorer: Scorer, misc: Sequence[str]) -> None:
     recipe, meta = scorer.recipe, skim.metadata
     names = [c["name"] for c in meta["classes"]]
     for what, its, mine in (
-        ("feature pipeline", *(p["fingerprint"][:12] for p in (meta["pipeline"], recipe.pipeline))),
+        ("feature pipeline", [meta["pipeline"]["fingerprint"]], [recipe.pipeline["fingerprint"]]),
         ("list of classes", names, [c.name for c in recipe.classes if names]),
         ("identity of events", meta["identity"], list(scorer.analysis.identity_columns)),
     ):
         if its != mine:
             raise InputError(
-                f"{skim.path} was made with another {what} ({_listed(its)}) than run "
-                f"{scorer.run_id} ({_listed(mine)}): preprocess it again with the run's"
+                f"{skim.path} was made with another {what} ({', '.join(its)}) than run "
+                f"{scorer.run_id} ({', '.join(mine)}): preprocess it again with the run's"
             )
     _check_groups(skim, scorer)
     check_trained_files(meta["files"], {sample["group"] for sample in meta["samples"]}, scorer)
@@ -45,10 +45,6 @@ def check_skim(skim: Skim, scorer: Scorer, misc: Sequence[str]) -> None:
                 f"{skim.path} has no feature '{name}' of run {scorer.run_id}; "
                 f"{nearest(name, stored)}"
             )
-
-
-def _listed(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else ", ".join(value)
 
 
 def _check_groups(skim: Skim, scorer: Scorer) -> None:
