@@ -80,7 +80,7 @@ def test_a_named_cut_inside_a_feature_must_be_the_run_s(
     make_skim(tmp_path, made, None, 100)
     friend_of(tmp_path, made, {})
     run = scorer_of(tmp_path, boosters, MODULO, cuts={"central": "abs(x) < 1"}, **keys)
-    with pytest.raises(InputError, match=r"another 'q' than .*its definition"):
+    with pytest.raises(InputError, match=r"another 'q' \(its definition"):
         friend_of(tmp_path, run, {})
     unused = {"central": "abs(x) < 2", "tight": "x > 1"}
     friend_of(tmp_path, scorer_of(tmp_path, boosters, MODULO, cuts=unused, **keys), {})
