@@ -83,6 +83,9 @@ def test_a_test_skim_of_its_own_must_fit_the_models(ntuples: Path, tmp_path: Pat
     other = skims(ntuples, tmp_path / "d", class_to_info=named).with_name("test.h5")
     with pytest.raises(InputError, match=r"another list of classes \(signal, fakes\)"):
         opened(train, test_file=str(other))
+    other = skims(ntuples, tmp_path / "e", missing={"values": [-999], "to": 0}).with_name("test.h5")
+    with pytest.raises(InputError, match=r"another 'x' \(missing: .*to?.*preprocess both alike"):
+        opened(train, test_file=str(other))
 
 
 def test_the_training_weight_is_the_class_balance_unless_said(

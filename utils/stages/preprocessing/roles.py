@@ -114,6 +114,20 @@ def roles_of(config: AnalysisConfig, misc: Sequence[str] | None = None) -> Roles
     )
 
 
+def other_meaning(mine: AnalysisConfig, its: AnalysisConfig, misc: Sequence[str]) -> str:
+    """Return which feature, or column that `misc` names, has another meaning, and how; else ''."""
+    theirs = roles_of(its, misc).meaning
+    for name, meaning in roles_of(mine, misc).meaning.items():
+        other = theirs.get(name, Meaning())
+        # As texts, in which NaN equals NaN.
+        for (key, wanted), found in zip(vars(meaning).items(), vars(other).values(), strict=True):
+            if str(wanted) != str(found) and key == "steps":
+                return f"'{name}' (its definition, or one that this uses, differs)"
+            if str(wanted) != str(found):
+                return f"'{name}' ({key}: {found}, not {wanted})"
+    return ""
+
+
 def weight_names(config: AnalysisConfig) -> frozenset[str]:
     """Return the names of the columns that the training weight is made from."""
     return parse(config.weight_name).names if config.weight_name else frozenset()

@@ -27,12 +27,15 @@ from utils.schema import (
     ConfigError,
     FoldRule,
     InputError,
+    PreprocessConfig,
     RunError,
     TrainConfig,
     classes_of_rows,
+    load,
     nearest,
     project_path,
 )
+from utils.stages.preprocessing.roles import other_meaning
 from utils.stages.training.preprocessing_keys import check_preprocessing
 
 log = logging.getLogger(__name__)
@@ -100,6 +103,13 @@ def _check_test_skim(config: TrainConfig, skim: Skim) -> None:
                 f"test_file {test.path} was made with another {what} ({its}) than {skim.path} "
                 f"({mine}): preprocess both alike"
             )
+    made, tested = (load(PreprocessConfig, s.metadata["config"]) for s in (skim, test))
+    other = other_meaning(made, tested, ())
+    if other:
+        raise InputError(
+            f"test_file {test.path} was made with another {other} than {skim.path}: preprocess "
+            "both alike"
+        )
 
 
 def features_of(config: TrainConfig, skim: Skim) -> tuple[str, ...]:
