@@ -180,12 +180,16 @@ class NewRun:
     ) -> None:
         """Log model texts as MLflow's models `model_0`, ... with signature and input example.
 
+        The signature names the features and takes numbers of any type, as LightGBM does: what
+        pandas reads from a CSV file is float64 and int64.
+
         Only what MLflow stores as text is logged so, a pickle never: the flavor is lightgbm.
         """
         if flavor != "lightgbm":
             raise ValueError(f"models of the flavor {flavor} are not logged")
         import mlflow
         import pandas
+        from mlflow.types.schema import AnyType, ColSpec, Schema
 
         from utils.system.libraries.boosters import lightgbm
 
@@ -193,7 +197,10 @@ class NewRun:
         requirements = [f"lightgbm=={lightgbm.__version__}"]
         for index, text in enumerate(models):
             booster = lightgbm.Booster(model_str=text)
-            signature = mlflow.models.infer_signature(frame, booster.predict(example))
+            signature = mlflow.models.ModelSignature(
+                inputs=Schema([ColSpec(AnyType(), name) for name in features]),
+                outputs=mlflow.models.infer_signature(frame, booster.predict(example)).outputs,
+            )
             with warnings.catch_warnings(), _quiet(), _answering("take the models"):
                 warnings.simplefilter("ignore")  # advice for model servers, which this is not
                 mlflow.lightgbm.log_model(

@@ -116,13 +116,27 @@ def _map_on_dask(run: _Described, tasks: Sequence[Any], n_jobs: int) -> Iterator
         _Settled(run), itertools.takewhile(lambda _: not stopped, tasks), n_jobs, "dask"
     )
     try:
-        for result, error in outcomes:
+        for result, error in _as_they_arrive(outcomes):
             if error is not None:
                 raise error
             yield result
     finally:
         stopped = True
         collections.deque(outcomes, maxlen=0)
+
+
+def _as_they_arrive(outcomes: Iterator[Any]) -> Iterator[Any]:
+    """Yield what a cluster gives back: errors of tasks are among it, so others are the cluster's.
+
+    Raises PipelineError where the scheduler or a task's workers are gone.
+    """
+    try:
+        yield from outcomes
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise PipelineError(
+            f"the Dask cluster is gone or lost a task ({said[-200:]}): run the command again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -164,10 +178,13 @@ def start(config: EngineConfig) -> Iterator[Engine]:
         return
     with _dask_client(config) as client:
         prepare = _prepare_worker(str(PROJECT))
-        # The scheduler unpacks tasks too, and waits for ever when it can't import the project.
-        client.run_on_scheduler(prepare)
-        client.register_worker_callbacks(prepare)  # also workers that join later
-        workers = client.scheduler_info(n_workers=-1)["workers"]
+        try:
+            # The scheduler unpacks tasks too, and waits for ever when it can't import the project.
+            client.run_on_scheduler(prepare)
+            client.register_worker_callbacks(prepare)  # also workers that join later
+            workers = client.scheduler_info(n_workers=-1)["workers"]
+        except Exception as error:  # Dask tells a lost connection in many ways
+            raise ConfigError(f"the Dask cluster does not answer any more: {error}") from error
         n_workers = config.n_workers or sum(w["nthreads"] for w in workers.values())
         log.info("Dask cluster at %s: %d workers", client.scheduler.address, len(workers))
         yield Engine("dask", max(1, n_workers))
@@ -177,6 +194,9 @@ def start(config: EngineConfig) -> Iterator[Engine]:
 def _dask_client(config: EngineConfig) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
+    # What they say of a lost connection, in tracebacks, is told in the one line of the error.
+    for name in ("distributed", "distributed.client", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if config.address:
         try:
             client = _untyped(Client)(config.address)  # waits as Dask's own settings say
@@ -195,7 +215,10 @@ def _dask_client(config: EngineConfig) -> Iterator[Any]:
     if config.cluster == "local":
         options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", **options}
         logging.getLogger("distributed.nanny").addFilter(_tells_more_than_a_slow_end)
-        cluster = _untyped(LocalCluster)(n_workers=n_workers, processes=True, **options)
+        try:
+            cluster = _untyped(LocalCluster)(n_workers=n_workers, processes=True, **options)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"engine.cluster_options for a local cluster: {error}") from None
     else:
         import dask_jobqueue
 
