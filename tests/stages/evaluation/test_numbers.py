@@ -118,8 +118,10 @@ def test_a_damaged_record_of_the_training_is_named(tmp_path: Path, name: str, te
 
 
 def run_of(folder: Path, recipe: Recipe) -> Run:
-    """Return a run of a local store that has only this recipe."""
+    """Return a run of a local store that has this recipe and the tables in the folder."""
     run = Run("run", "0", folder.as_uri())
+    for path in run.artifacts("pred"):
+        run.seal([path], {})
     run.__dict__["recipe"] = recipe
     return run
 

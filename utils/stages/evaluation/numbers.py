@@ -152,7 +152,7 @@ def _kind_of(recipe: Recipe) -> str:
 def _gain(run: Run, recipe: Recipe) -> metrics.Importance | None:
     """Return the gain importance, or None for a kind of model that records none."""
     path = run.artifact("recipe/importances.csv", what="importances")
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if rows and "gain" not in rows[0]:
         return None
@@ -165,7 +165,9 @@ def _gain(run: Run, recipe: Recipe) -> metrics.Importance | None:
 
 def _learning_curves(run: Run, recipe: Recipe) -> metrics.LearningCurves | None:
     path = run.artifact("recipe/curves.json", what="learning curves")
-    stored: Mapping[str, Mapping[str, list[list[float]]]] = json.loads(path.read_text())
+    stored: Mapping[str, Mapping[str, list[list[float]]]] = json.loads(
+        path.read_text(encoding="utf-8")
+    )
     metric = next(n.split("/", 1)[1] for n in stored["0"] if n.startswith("validation/"))
     curves = []
     for model in recipe.models:

@@ -33,13 +33,13 @@ def load_table(run: Run, recipe: Recipe, dataset: str) -> tuple[EvaluationTable,
     Raises RunError naming the nearest table where there is none of that name.
     """
     name = dataset.removesuffix(".csv").removesuffix(".parquet")
-    there = run.artifacts("pred")
     for suffix in (".csv",) if dataset.endswith(".csv") else (".parquet", ".csv"):
         path = f"pred/{name}{suffix}"
-        if path in there:
+        if run.lists(path):
             table, gaps = read_table(run.artifact(path, f"table {name}"), recipe, name)
             return with_trained_weights(table, gaps, recipe)
-    known = [Path(p).stem for p in there if p.endswith((".parquet", ".csv")) and "audit" not in p]
+    there = [p for p in run.artifacts("pred") if p.endswith((".parquet", ".csv"))]
+    known = [Path(p).stem for p in there if "/audit_" not in p and run.lists(p)]
     hint = nearest(name, known)
     raise RunError(
         f"run {run.run_id} has no table '{name}'; {hint}: make it with "
@@ -49,7 +49,7 @@ def load_table(run: Run, recipe: Recipe, dataset: str) -> tuple[EvaluationTable,
 
 def other_table(run: Run, recipe: Recipe, dataset: str) -> EvaluationTable | None:
     """Return a table that an evaluation of another one looks at; None if it is not there."""
-    if f"pred/{dataset}.parquet" not in run.artifacts("pred"):
+    if not run.lists(f"pred/{dataset}.parquet"):
         return None
     return load_table(run, recipe, dataset)[0]
 

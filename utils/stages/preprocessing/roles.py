@@ -92,7 +92,7 @@ class Roles:
         # A value too large for float32 becomes infinite here, and check_finite then names it.
         with np.errstate(over="ignore"):
             features = {n: values.astype(np.float32, copy=False) for n, values in features.items()}
-        check_finite(features, self.features, where, allow_nan_in=self.features)
+        check_finite(features, self.features, where, allow_nan=True)
         return features, counts
 
 

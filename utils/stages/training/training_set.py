@@ -10,10 +10,16 @@ from numpy.typing import NDArray
 
 from utils.columns.arrays import Array, Columns, Groups
 from utils.columns.audit import LeakAudit, audit_training, resolve_duplicates
+from utils.columns.expressions import Expression, parse
 from utils.columns.folds import check_balance, fold_of, independence
 from utils.columns.identity import identity_of_rows
 from utils.columns.splitting import train_test_rows
-from utils.columns.weights import TrainingWeight, check_weights, summary_table, weight_summary
+from utils.columns.weights import (
+    apply_negative_policy,
+    check_weights,
+    summary_table,
+    weight_summary,
+)
 from utils.formats.skims import Skim, open_skim
 from utils.models import Split, kind, splits
 from utils.schema import (
@@ -28,6 +34,7 @@ from utils.schema import (
     nearest,
     project_path,
 )
+from utils.stages.training.preprocessing_keys import check_preprocessing
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +72,7 @@ def open_training_skim(config: TrainConfig) -> Skim:
     skim = open_skim(config.skim_file)
     if skim.metadata.get("kind") != "training":
         raise InputError(f"{skim.path} is no training skim: preprocess with for_training=true")
+    check_preprocessing(config, skim)
     stored = [*skim.groups["cont_features"], *skim.groups["cat_features"]]
     features = features_of(config, skim)
     for name in features:
@@ -125,15 +133,15 @@ def load_training_set(config: TrainConfig, skim: Skim) -> TrainingSet:
     classes = _classes(config, skim, target)
     names = [c.name for c in classes]
     weight = _training_weight(config, skim)
-    raw = weight.raw(_weighable(columns), skim.n_rows)
-    check_weights(raw, f"training weight '{weight.expression}' of {skim.path}", target, names)
+    raw = weight.evaluate(_weighable(columns), skim.n_rows)
+    check_weights(raw, f"training weight '{weight.text}' of {skim.path}", target, names)
     fold = fold_of(rule, columns["identity"], columns["provenance"]["entry"])
     identity = identity_of_rows(
         rule, columns["identity"], columns["provenance"], meta["samples"], meta["files"]
     )
     for line in summary_table(weight_summary(raw, target, fold, names)).splitlines():
         log.info("%s", line)
-    learnt, positive = weight.learnt(raw, target, names)
+    learnt, positive = apply_negative_policy(raw, target, config.negative_weights, names)
     part, kept, duplicates = resolve_duplicates(identity, fold, config.duplicates)
     if duplicates.warning:
         log.warning("Warning: %s", duplicates.warning)
@@ -143,7 +151,7 @@ def load_training_set(config: TrainConfig, skim: Skim) -> TrainingSet:
         features=features_of(config, skim),
         classes=classes,
         rule=rule,
-        weight_name=weight.expression,
+        weight_name=weight.text,
         rows=rows,
         target=target[rows],
         weight=learnt[rows],
@@ -190,13 +198,13 @@ def _weighable(columns: Groups) -> Columns:
     return {**columns["identity"], **columns["misc_features"], **columns["weights"]}
 
 
-def _training_weight(config: TrainConfig, skim: Skim) -> TrainingWeight:
+def _training_weight(config: TrainConfig, skim: Skim) -> Expression:
     """Return the training weight. Raises ConfigError where the skim lacks a column of it."""
-    weight = TrainingWeight(config.weight_name or "w_class_imbalance", config.negative_weights)
+    weight = parse(config.weight_name or "w_class_imbalance")
     known = {n for g in ("identity", "misc_features", "weights") for n in skim.groups[g]}
-    for used in sorted(weight.columns - known):
+    for used in sorted(weight.names - known):
         raise ConfigError(
-            f"weight_name '{weight.expression}' needs '{used}', which is not in {skim.path}; "
+            f"weight_name '{weight.text}' needs '{used}', which is not in {skim.path}; "
             f"{nearest(used, known)}: preprocess with this weight_name"
             + (" and compute_w_CP=true" if used == "w_cp" else "")
         )
@@ -206,7 +214,7 @@ def _training_weight(config: TrainConfig, skim: Skim) -> TrainingWeight:
 def _check_folds(data: TrainingSet) -> None:
     n_splits = data.rule.n_splits
     if n_splits > 1:
-        found = check_balance(data.fold, n_splits, data.rule)
+        found = check_balance(data.fold, data.rule)
         log.info("Folds of %s events", ", ".join(map(str, found.sizes)))
         processes = data.skim.metadata["processes"]
         for group, names, what in (
