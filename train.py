@@ -35,7 +35,7 @@ def train(config: TrainConfig) -> str:
         run.log_parameters(training.parameters(config, data))
         results = training.train_folds(workers, config, settings, data, rows)
         training.log_training(run, config, data, rows, audit, results)
-    runs.remember(run.run_id, run.experiment_id)
+    runs.remember(run.run_id, run.experiment_id, training.places(config))
     for line in training.next_commands(run, runs.uri_prefix()):
         log.info("%s", line)
     return run.run_id

@@ -66,7 +66,7 @@ def metadata_of(path: Path, rule: FoldRule = RULE, **changes: Any) -> dict[str, 
             rule=rule,
             identity=["run", "evt"],
             misc=["pt_1"],
-            probabilities=NAMES,
+            names=friends.BranchNames(tuple(NAMES)),
             cut="x <= 1.5",
         ),
         **changes,
@@ -78,7 +78,9 @@ def friend_rows(columns: Columns, rule: FoldRule = RULE, strength: float = 1.0) 
     n = len(columns["x"])
     fold = fold_of(rule, columns, np.arange(n))
     cut = (columns["x"] > 1.5)[:, None]
-    scores = friends.score_columns(np.where(cut, np.nan, score(columns, fold, strength)), NAMES)
+    scores = friends.score_columns(
+        np.where(cut, np.nan, score(columns, fold, strength)), friends.BranchNames(tuple(NAMES))
+    )
     del scores["pred_class_proba"]
     return {**{k: columns[k] for k in ("run", "evt", "pt_1")}, "fold": fold, **scores}
 

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from patience import HANGS
@@ -15,14 +15,19 @@ from patience import HANGS
 DRIVER = r"""
 import json, os, pathlib, runpy, sys
 sys.path.insert(0, os.getcwd())
-from utils.results.report import pdf
-# PDFs have tests of their own; kaleido takes a second for each.
-def draw(specs, patience):
-    for path in specs:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"%PDF-")
-pdf._draw = draw
-for number, command in enumerate(json.load(sys.stdin)):
+sys.stdout = sys.stderr
+commands = json.load(sys.stdin)
+if any(command[0] == "evaluate.py" for command in commands):
+    # PDFs have tests of their own; kaleido takes a second for each.
+    from utils.results.report import pdf
+    class Drawer(pdf._Worker):
+        def __init__(self, patience): pass
+        def draw(self, path, figure):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"%PDF-")
+        def end(self): pass
+    pdf._Worker = Drawer
+for number, command in enumerate(commands):
     if any("RUN" in word for word in command):
         run_id = json.loads(pathlib.Path("outputs/last_run.json").read_text())["run_id"]
         command = [word.replace("RUN", run_id) for word in command]
@@ -40,36 +45,45 @@ for number, command in enumerate(json.load(sys.stdin)):
 """
 
 
-def run_commands(folder: Path, commands: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
+def run_commands(
+    folder: Path, commands: Sequence[Sequence[str]], environment: Mapping[str, str] | None = None
+) -> list[tuple[int, str]]:
     """Run commands (a script or module, and its arguments) in a copy of the project.
 
     `RUN` in an argument becomes the id of the newest run. Returns each command's exit status and
-    what it wrote to standard error.
+    what it wrote, to either stream.
     """
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PYTEST"))}
     done = subprocess.run(
         [sys.executable, "-c", DRIVER],
         input=json.dumps([list(c) for c in commands]),
         cwd=folder,
-        env=env,
-        capture_output=True,
+        env={**env, **(environment or {})},
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
         timeout=HANGS,
     )
-    results = []
-    for number in range(len(commands)):
-        _, found, rest = done.stderr.partition(f"\n### {number}\n")
-        said, ended, rest = rest.partition("\n### status ")
-        if not (found and ended):
-            raise AssertionError(f"{' '.join(commands[number])}\n{done.stdout}\n{done.stderr}")
-        results.append((int(rest.split()[0]), said))
-    return results
+    ended = re.findall(r"\n### \d+\n(.*?)\n### status (\d+)\n", done.stderr, re.DOTALL)
+    if len(ended) < len(commands):
+        raise AssertionError(f"{' '.join(commands[len(ended)])}\n{done.stderr}")
+    return [(int(status), said) for said, status in ended]
 
 
 def succeed(results: Sequence[tuple[int, str]]) -> None:
     for status, said in results:
         assert status == 0, said
+
+
+def refusal(result: tuple[int, str]) -> str:
+    """Return the one line that a command which must fail has ended with."""
+    status, said = result
+    assert status == 1, said
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, said
+    assert "Traceback" not in said
+    assert said.splitlines()[-1] == lines[0]
+    return lines[0].removeprefix("error: ")
 
 
 def run_id(said: str) -> str:

@@ -102,7 +102,7 @@ def friend_task(folder: Path, scorer: Scorer, config: dict[str, Any]) -> Task:
     """Return what makes the friend trees of sample S, in `folder`/friends."""
     base = {"kind": "for_datacards", "run_id": "run", "sample_names": ["S"]}
     full = load(PredictConfig, {**base, "output_path": str(folder / "friends"), **config})
-    (task,) = output_kind(full.kind)(full, scorer).tasks(folder, 1)
+    (task,) = output_kind(full.kind)(full, scorer).tasks(folder)
     return task
 
 

@@ -38,6 +38,7 @@ ENTRY_ONLY = "utils.system.program"
 HOMES = {
     "mlflow": "formats/runs.py",
     "tables": "formats/skims.py",
+    "h5py": "formats/skims.py",
     "lightgbm": "system/libraries/boosters.py",
     "numba": "system/libraries/jit.py",
     "uproot": "system/libraries/rootfiles.py",
@@ -50,6 +51,7 @@ HOMES = {
     "hydra": "system/program.py",
     "plotly": "results/",
     "kaleido": "results/report/",
+    "boost_histogram": "results/histograms.py",
     "pydantic": "schema/",
 }
 """Libraries that one place imports."""
@@ -75,6 +77,8 @@ ABOVE_THE_FLOORS = {
     "test_earlier_version.py": "what earlier versions wrote, in every script",
     "test_engines.py": "all stages, on every engine",
     "test_flat_files.py": "all stages, with the files that groups have",
+    "test_foreign_files.py": "runs and analyses from elsewhere, in every script",
+    "test_group_files.py": "all stages, with files composed as groups compose them",
     "test_house.py": "environments, documents and what is tracked",
     "test_mlflow_ui.py": "a run in MLflow's own pages",
     "test_open_data.py": "all stages, on open data",
@@ -85,13 +89,14 @@ ABOVE_THE_FLOORS = {
 
 NAMED_OTHERWISE = {
     "formats/ntuples/test_damage.py": "changed bytes, through every reader of the package",
+    "formats/test_skims_untrusted.py": "what a skim from elsewhere may try",
     "system/test_private_parts.py": "what any module uses of a library's private parts",
     "formats/test_histograms_oracle.py": "published histograms, from what ntuples/ reads",
     "formats/test_root_readers.py": "ROOT itself reads friends and rewrites what is proved",
 }
 """Test files on a floor that are about no one module, and why they are there."""
 
-NO_TESTS = {"__pycache__", "fixtures", "flat", "golden"}
+NO_TESTS = {"__pycache__", "fixtures", "flat", "golden", "groups"}
 """Folders of `tests` that hold data."""
 
 TYPE_MAKERS = {"NDArray", "dict", "Mapping", "Callable", "Sequence", "Iterator", "Literal", "tuple"}
@@ -488,3 +493,33 @@ def test_a_test_file_that_mirrors_nothing_is_found(tmp_path: Path) -> None:
         "columns/test_wieghts.py tests no columns/wieghts",
         "test_weights.py tests no weights",
     ]
+
+
+def without_encoding(utils: Path) -> list[str]:
+    """Return a complaint for each text that is read or written in the encoding of the locale."""
+    found = []
+    for path in sources(utils):
+        for node in nodes(path):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            name = node.func.id if isinstance(node.func, ast.Name) else name
+            texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
+            binary = any(isinstance(t, str) and "b" in t and len(t) < 4 for t in texts)
+            opens = name == "open" and bool(set(texts) & {"r", "w", "a", "x"} or not texts)
+            said = {keyword.arg for keyword in node.keywords}
+            if (name in ("read_text", "write_text") or (opens and "newline" in said)) and not (
+                binary or "encoding" in said
+            ):
+                found.append(f"{path.name}:{node.lineno} {name} without an encoding")
+    return found
+
+
+def test_texts_have_an_encoding() -> None:
+    """Whatever the locale: in some batch systems it is that of 1963."""
+    assert without_encoding(UTILS) == []
+
+
+def test_a_text_without_an_encoding_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("p.read_text()\np.write_text(x)\np.open('w', newline='')\n")
+    assert len(without_encoding(tmp_path)) == 3

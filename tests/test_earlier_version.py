@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 import uproot
 from numpy.typing import NDArray
+from one_process import refusal, run_commands, run_id, succeed
 from workspaces import Workspace
 
 from utils.formats.skims import open_skim
@@ -60,12 +61,10 @@ class Earlier:
             columns: dict[str, NDArray[Any]] = file["pred"].arrays(library="np")
         return columns
 
-    def predict(self, folder: str, *more: str, environment: dict[str, str] | None = None) -> None:
-        self.workspace.run(
-            *("python", "predict.py", "--config-name", "for_datacards.yaml"),
-            *(f"run_id={self.run_id}", f"sample_names=[{self.expected['sample']}]"),
-            *(f"output_path={folder}", *more),
-            environment=environment,
+    def prediction(self, folder: str, *more: str) -> tuple[str, ...]:
+        return (
+            *("predict.py", "--config-name", "for_datacards.yaml", f"run_id={self.run_id}"),
+            *(f"sample_names=[{self.expected['sample']}]", f"output_path={folder}", *more),
         )
 
     def assert_same_friend(self, path: Path | str) -> None:
@@ -84,6 +83,37 @@ def unpack(folder: Path) -> None:
 def earlier(shared_workspace: Workspace) -> Earlier:
     unpack(shared_workspace.folder)
     return Earlier(shared_workspace, json.loads((VERSION / "expected.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def ended(earlier: Earlier) -> dict[str, tuple[int, str]]:
+    """What users do with files of an earlier version, in one process."""
+    sample = earlier.expected["sample"]
+    proof = (PROOF, earlier.ntuple, earlier.friend)
+    run = f"run_id={earlier.run_id}"
+    evaluation = ("evaluate.py", run, "sections=[scores]", "n_bootstrap=10")
+    commands = {
+        "table refused": ("predict.py", "--config-name", "for_evaluation.yaml", run),
+        "friend refused": ("predict.py", "--config-name", "for_datacards.yaml", run),
+        "evaluation refused": ("evaluate.py", "dataset=test", run),
+        "adopted": ("utils.tracking", "adopt", earlier.run_id),
+        "proof": proof,
+        "recomputed": (*proof, "--scores", earlier.run_id),
+        "shown": (PROOF, "--show", earlier.friend),
+        "preprocessed": (
+            *("preprocess.py", "--config-path", "configs/preprocess/prediction_data"),
+            *("--config-name", "bbH_tt.yaml", "year=2018", "output_path=data/again"),
+            f"input_samples=[{{sample: {sample}, group: Tau_Run2018}}]",
+        ),
+        "skims": earlier.prediction("data/skims", "source=skims"),
+        "ntuples": earlier.prediction("data/ntuples", "source=ntuples"),
+        "train": (*evaluation, "dataset=train"),
+        "test": (*evaluation, "dataset=test"),
+        "tables": ("predict.py", "--config-name", "for_evaluation.yaml", run),
+        "trained": ("train.py", "year=2018", "n_splits=2", "model_param.num_iterations=3"),
+    }
+    results = run_commands(earlier.workspace.folder, list(commands.values()))
+    return dict(zip(commands, results, strict=True))
 
 
 def sha256(values: NDArray[Any]) -> str:
@@ -117,14 +147,11 @@ def test_a_skim_opens_with_its_values(earlier: Earlier, name: str) -> None:
     assert n_columns > 8
 
 
-def test_the_feature_pipeline_gives_the_stored_prediction_skim(earlier: Earlier) -> None:
-    sample = earlier.expected["sample"]
-    earlier.workspace.run(
-        *("python", "preprocess.py", "--config-path", "configs/preprocess/prediction_data"),
-        *("--config-name", "bbH_tt.yaml", "year=2018", "output_path=data/again"),
-        f"input_samples=[{{sample: {sample}, group: Tau_Run2018}}]",
-    )
-    folder = earlier.workspace.folder
+def test_the_feature_pipeline_gives_the_stored_prediction_skim(
+    earlier: Earlier, ended: dict[str, tuple[int, str]]
+) -> None:
+    succeed([ended["preprocessed"]])
+    folder, sample = earlier.workspace.folder, earlier.expected["sample"]
     stored = open_skim(folder / f"{DATA}/skims/prediction/{sample}.h5").read()
     again = open_skim(folder / f"data/again/{sample}.h5").read()
     assert sum(map(len, stored.values())) > 30
@@ -134,17 +161,25 @@ def test_the_feature_pipeline_gives_the_stored_prediction_skim(earlier: Earlier)
             np.testing.assert_array_equal(again[group][name], values, strict=True)
 
 
-def test_models_can_be_trained_on_a_skim(earlier: Earlier, tmp_path: Path) -> None:
-    last = earlier.workspace.folder / "outputs" / "last_run.json"
-    before = last.read_text()
-    earlier.workspace.run(
-        *("python", "train.py", "year=2018", "n_splits=2", "model_param.num_iterations=3"),
-        environment={"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
-    )
-    after = last.read_text()
-    last.write_text(before)
-    assert json.loads(before)["run_id"] == earlier.run_id
-    assert json.loads(after)["run_id"] != earlier.run_id
+def test_models_can_be_trained_on_a_skim(
+    earlier: Earlier, ended: dict[str, tuple[int, str]]
+) -> None:
+    succeed([ended["trained"]])
+    last = json.loads((earlier.workspace.folder / "outputs" / "last_run.json").read_text())
+    assert last["run_id"] == run_id(ended["trained"][1]) != earlier.run_id
+
+
+# --- adoption -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refused", ["table refused", "friend refused", "evaluation refused"])
+def test_a_run_without_a_manifest_is_refused_with_the_command_that_adopts_it(
+    earlier: Earlier, ended: dict[str, tuple[int, str]], refused: str
+) -> None:
+    adoption = f"'python -m utils.tracking adopt {earlier.run_id}' checks its models"
+    assert adoption in refusal(ended[refused])
+    succeed([ended["adopted"]])
+    assert "11 files fit its recipe" in ended["adopted"][1]
 
 
 # --- friend trees and predictions ---------------------------------------------------------------
@@ -164,27 +199,31 @@ def test_the_stored_files_are_those_that_were_made(earlier: Earlier) -> None:
         assert recipe["models"][i]["fingerprint"] == model["fingerprint"]
 
 
-def test_the_friend_tree_is_proved(earlier: Earlier) -> None:
-    proof = ("python", "-m", PROOF, earlier.ntuple, earlier.friend)
-    said = earlier.workspace.run(*proof).stdout
+def test_the_friend_tree_is_proved(earlier: Earlier, ended: dict[str, tuple[int, str]]) -> None:
+    succeed([ended["proof"], ended["recomputed"]])
+    said = ended["proof"][1]
     assert said.startswith("proved")
     assert f"{earlier.expected['friend']['n_entries']} entries" in said
     # Computed anew by today's code, from the ntuple and the run.
-    said = earlier.workspace.run(*proof, "--scores", earlier.run_id).stdout
+    said = ended["recomputed"][1]
     assert said.rstrip().endswith(f"scores those of run {earlier.run_id} within 0")
 
 
-def test_a_friend_tree_says_what_it_was_made_from(earlier: Earlier) -> None:
-    done = earlier.workspace.run("python", "-m", PROOF, "--show", earlier.friend)
-    described = json.loads(done.stdout)
+def test_a_friend_tree_says_what_it_was_made_from(
+    earlier: Earlier, ended: dict[str, tuple[int, str]]
+) -> None:
+    succeed([ended["shown"]])
+    described = json.loads(ended["shown"][1])
     assert described["run_id"] == earlier.run_id
     assert described["models"] == [m["fingerprint"] for m in earlier.expected["models"]]
     assert described["input"]["n_entries"] == earlier.expected["friend"]["n_entries"]
 
 
 @pytest.mark.parametrize("source", ["skims", "ntuples"])
-def test_a_prediction_gives_the_stored_scores(earlier: Earlier, source: str) -> None:
-    earlier.predict(f"data/{source}", f"source={source}")
+def test_a_prediction_gives_the_stored_scores(
+    earlier: Earlier, ended: dict[str, tuple[int, str]], source: str
+) -> None:
+    succeed([ended[source]])
     earlier.assert_same_friend(f"data/{source}/{Path(earlier.friend).name}")
 
 
@@ -201,36 +240,35 @@ def test_a_store_elsewhere_is_given_by_its_uri(earlier: Earlier, tmp_path: Path)
                 f"UPDATE {table} SET {column} = replace({column}, '/version-1', ?)",
                 (str(tmp_path),),
             )
-    earlier.predict(
-        str(tmp_path / "friends"),
-        *("source=ntuples", f"input_path={tmp_path / DATA / 'ntuples'}"),
-        environment={"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
-    )
+    there = ("source=ntuples", f"input_path={tmp_path / DATA / 'ntuples'}")
+    commands = [
+        ("utils.tracking", "adopt", earlier.run_id),
+        earlier.prediction(str(tmp_path / "friends"), *there),
+    ]
+    store_uri = f"sqlite:///{tmp_path}/mlflow.db"
+    succeed(run_commands(earlier.workspace.folder, commands, {"MLFLOW_TRACKING_URI": store_uri}))
     earlier.assert_same_friend(tmp_path / "friends" / Path(earlier.friend).name)
 
 
 # --- tables and evaluation ----------------------------------------------------------------------
 
 
-def test_the_tables_are_made_again_with_the_stored_scores(earlier: Earlier) -> None:
-    names = ("train", "test")
-    stored = {n: pd.read_parquet(earlier.artifacts / f"pred/{n}.parquet") for n in names}
-    earlier.workspace.run(
-        *("python", "predict.py", "--config-name", "for_evaluation.yaml"),
-        f"run_id={earlier.run_id}",
-    )
-    for name, table in stored.items():
-        again = pd.read_parquet(earlier.artifacts / f"pred/{name}.parquet")
-        pd.testing.assert_frame_equal(again[table.columns], table)
+def test_the_tables_are_made_again_with_the_stored_scores(
+    earlier: Earlier, ended: dict[str, tuple[int, str]], tmp_path: Path
+) -> None:
+    succeed([ended["tables"]])
+    unpack(tmp_path)
+    for name in ("train", "test"):
+        again = earlier.artifacts / f"pred/{name}.parquet"
+        stored = pd.read_parquet(tmp_path / again.relative_to(earlier.workspace.folder))
+        pd.testing.assert_frame_equal(pd.read_parquet(again)[stored.columns], stored)
 
 
 @pytest.mark.parametrize("dataset", ["train", "test"])
-def test_a_stored_table_is_evaluated(earlier: Earlier, dataset: str) -> None:
-    unpack(earlier.workspace.folder)  # the tables as they were, whatever was made since
-    earlier.workspace.run(
-        *("python", "evaluate.py", f"run_id={earlier.run_id}", f"dataset={dataset}"),
-        *("sections=[scores]", "n_bootstrap=10"),
-    )
+def test_a_stored_table_is_evaluated(
+    earlier: Earlier, ended: dict[str, tuple[int, str]], dataset: str
+) -> None:
+    succeed([ended[dataset]])
     with closing(sqlite3.connect(earlier.workspace.folder / "mlflow.db")) as store:
         (log_loss,) = store.execute(
             "SELECT value FROM latest_metrics WHERE run_uuid = ? AND key = ?",

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import uproot
+from one_process import run_commands, run_id, succeed
 from servers import says, started
-from workspaces import Workspace, last_run, toys
+from workspaces import Workspace, toys
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +45,24 @@ def runs(shared_workspace: Workspace, scheduler: str) -> tuple[Workspace, dict[s
         ("serial", []),
         ("dask", [f"engine.address={scheduler}"]),
     ):
-        where = [f"engine={kind}", *more, f"skim_path=data/{kind}"]
-        paths = ["--config-path", "configs/preprocess/prediction_data"]
-        w.run("python", "preprocess.py", "year=2018", *where)
-        few = "input_samples=[TTToHadronic,VBFHToTauTau_M125]"
-        w.run("python", "preprocess.py", *paths, "year=2018", few, *where)
-        # Two models of one thread each: models depend on the number of threads.
-        w.run("python", "train.py", "year=2018", "model_param.num_iterations=5", *where)
-        ids[kind] = last_run(w)["run_id"]
-        w.run(
-            *("python", "predict.py", "--config-name", "for_datacards", f"run_id={ids[kind]}"),
-            *(f"engine={kind}", *more, "sample_names=[TTToHadronic,VBFHToTauTau_M125]"),
-            f"output_path=data/friends_{kind}",
+        where = ["year=2018", f"engine={kind}", *more, f"skim_path=data/{kind}"]
+        prediction = ["--config-path", "configs/preprocess/prediction_data"]
+        two = "[TTToHadronic,VBFHToTauTau_M125]"
+        results = run_commands(
+            w.folder,
+            [
+                ["preprocess.py", *where],
+                ["preprocess.py", *prediction, f"input_samples={two}", *where],
+                ["train.py", "model_param.num_iterations=5", *where],
+                [
+                    *("predict.py", "--config-name", "for_datacards", "run_id=RUN"),
+                    *(f"engine={kind}", *more, f"sample_names={two}"),
+                    f"output_path=data/friends_{kind}",
+                ],
+            ],
         )
+        succeed(results)
+        ids[kind] = run_id(results[2][1])
     return w, ids
 
 

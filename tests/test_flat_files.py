@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import uproot
-from workspaces import Workspace, last_run, toys
+from one_process import run_commands, succeed
+from workspaces import Workspace, toys
 
 FLAT = Path(__file__).parent / "flat"
 
@@ -24,15 +25,21 @@ def flat(shared_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) 
     shutil.copytree(FLAT, folder, dirs_exist_ok=True)
     toys(w, 20_000)
     path = ("--config-path", str(folder), "--config-name")
-    w.run("python", "preprocess.py", *path, "train_tt.yaml", "year=2018", "engine=serial")
-    w.run("python", "preprocess.py", *path, "predict_tt.yaml", "year=2018", "chunk_size=300")
-    w.run("python", "train.py", *path, "fit_tt.yaml", "year=2018", "engine.n_workers=1")
-    w.run(
-        *("python", "predict.py", "--config-name", "for_datacards.yaml"),
-        *(f"run_id={last_run(w)['run_id']}", "sample_names=[GluGluHToTauTau_M125,TTTo2L2Nu]"),
-        *("input_path=data/bbH/tt/2018/flat_prediction", "output_path=data/friends"),
-        *("output_tree_name=TauCheck", "misc_features=[evt,run]"),
+    results = run_commands(
+        w.folder,
+        [
+            ("preprocess.py", *path, "train_tt.yaml", "year=2018", "engine=serial"),
+            ("preprocess.py", *path, "predict_tt.yaml", "year=2018", "chunk_size=300"),
+            ("train.py", *path, "fit_tt.yaml", "year=2018", "engine.n_workers=1"),
+            (
+                *("predict.py", "--config-name", "for_datacards.yaml", "run_id=RUN"),
+                "sample_names=[GluGluHToTauTau_M125,TTTo2L2Nu]",
+                *("input_path=data/bbH/tt/2018/flat_prediction", "output_path=data/friends"),
+                *("output_tree_name=TauCheck", "misc_features=[evt,run]"),
+            ),
+        ],
     )
+    succeed(results)
     return w
 
 

@@ -318,7 +318,7 @@ class StandIn:
         probabilities = np.stack([b.predict(features(columns)) for b in self.boosters])
         mine = probabilities[fold, np.arange(len(fold))]
         mine[columns["x"] > 1.5] = np.nan
-        rows = friends.score_columns(mine, NAMES)
+        rows = friends.score_columns(mine, friends.BranchNames(tuple(NAMES)))
         rows = {**{n: columns[n] for n in ("run", "evt")}, "fold": fold, **rows}
         changes = {"run_id": self.run_id, "models": self.fingerprints(), "cut": "x <= 1.5"}
         metadata = metadata_of(source, misc=[], **{**changes, **change})

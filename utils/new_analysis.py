@@ -476,7 +476,7 @@ def write(files: Sequence[Path], tree: str | None, output: Path) -> str:
     tree = find_tree(paths, tree)
     text = analysis_text(output.stem, tree, [look_at(p, tree) for p in paths])
     with complete(output) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
     return text
 
 

@@ -14,6 +14,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from utils.columns.arrays import Array, Columns, Floats, RowRange
 from utils.formats.friend_proof import CHUNK_ENTRIES, differing, prove_alignment
-from utils.formats.friends import PRED_CLASS, Friend, fold_rule, iterate, open_friend
+from utils.formats.friends import Friend, fold_rule, iterate, open_friend, stated_names
 from utils.schema import PipelineError, ProofError
 
 __all__ = ["Recomputation", "main", "prove_alignment", "prove_scores", "run_scores"]
@@ -54,9 +55,10 @@ def prove_scores(
     values.
     """
     friend = open_friend(friend_path, tree)
+    pred_class = stated_names(friend.metadata).pred_class
     names = list(friend.metadata["probabilities"])
     largest = 0.0
-    compared = [*names, PRED_CLASS, *recompute.derived]
+    compared = [*names, pred_class, *recompute.derived]
     for span, found in iterate(friend.path, friend.tree, compared, chunk_entries):
         stored = np.stack([found[name] for name in names], axis=1)
         expected, derived = recompute.of(span)
@@ -86,7 +88,7 @@ def prove_scores(
                 f"{expected.astype(stored.dtype)[row, column]!s} ({int(bad.any(axis=1).sum())} of "
                 f"entries {span.start} to {span.stop - 1} differ)"
             )
-        _check_classes(friend, span.start, expected, found[PRED_CLASS])
+        _check_classes(friend, span.start, expected, found[pred_class])
         largest = max(largest, float(np.max(difference[~removed], initial=0.0)))
     return largest
 
@@ -106,13 +108,10 @@ def _check_classes(friend: Friend, start: int, expected: Floats, chosen: Array) 
     if bad.any():
         row = int(scored[np.argmax(bad)])
         raise ProofError(
-            f"{friend.path.name} holds another class: entry {start + row}: {PRED_CLASS} is "
+            f"{friend.path.name} holds another class: entry {start + row}: "
+            f"{stated_names(friend.metadata).pred_class} is "
             f"{chosen[row]!s} and was recomputed as {int(np.argmax(expected[row]))}"
         )
-
-
-def _at(values: Sequence[str], place: int) -> str:
-    return values[place] if place < len(values) else "absent"
 
 
 # --- a run's scores -------------------------------------------------------------------------------
@@ -123,16 +122,12 @@ def check_run(friend: Friend, run_id: str, models: Sequence[str]) -> None:
     made_by = friend.metadata["run_id"]
     if made_by != run_id:
         raise ProofError(f"{friend.path.name} was made by run {made_by}, not by run {run_id}")
-    stated = list(friend.metadata["models"])
-    if stated != list(models):
-        place = next(
-            (i for i, (a, b) in enumerate(zip(stated, models, strict=False)) if a != b),
-            min(len(stated), len(models)),
-        )
-        raise ProofError(
-            f"{friend.path.name} was made with other models: model {place} is "
-            f"{_at(stated, place)} there and {_at(models, place)} in run {run_id}"
-        )
+    for i, pair in enumerate(zip_longest(friend.metadata["models"], models, fillvalue="absent")):
+        if pair[0] != pair[1]:
+            raise ProofError(
+                f"{friend.path.name} was made with other models: model {i} is {pair[0]} there and "
+                f"{pair[1]} in run {run_id}"
+            )
 
 
 def run_scores(

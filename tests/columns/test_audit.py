@@ -148,6 +148,7 @@ def test_predicted_rows_are_audited_against_what_their_model_trained_on() -> Non
         "n_train",
         "n_predicted",
         "predicted_in_train",
+        "n_not_compared",
         "passed",
     ]
     other = identity_hash(group_code("TT"), {"evt": numbers})

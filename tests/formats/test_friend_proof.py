@@ -231,7 +231,7 @@ def test_columns_of_another_type_are_refused(tmp_path: Path, pair: tuple[Path, P
     ("kind", "text"),
     [
         (np.dtype(("f4", (3,))), "has 3 values in the input and one in the friend"),
-        ("var * float32", "is object in the input and float32 in the friend"),
+        ("var * float32", "of tree 'TauCheck' of .* holds no numbers of a fixed count per entry"),
     ],
 )
 def test_arrays_in_the_place_of_numbers_are_refused(
@@ -243,7 +243,7 @@ def test_arrays_in_the_place_of_numbers_are_refused(
         tree = file.mktree("TauCheck", {"run": "u4", "evt": "u8", "pt_1": kind})
         jagged = isinstance(kind, str)
         tree.extend({**columns, "pt_1": ak.from_regular(several) if jagged else several.to_numpy()})
-    with pytest.raises(ProofError, match=f"entry 0: 'pt_1' {text}"):
+    with pytest.raises(ProofError, match=f"'pt_1' {text}"):
         prove_alignment(tmp_path / "other.root", pair[1])
 
 
@@ -251,7 +251,7 @@ def test_missing_branches_are_named(tmp_path: Path, pair: tuple[Path, Path]) -> 
     columns = events()
     columns["event"] = columns.pop("evt")
     other = write_input(tmp_path / "other.root", columns)
-    with pytest.raises(ProofError, match="'evt' is no branch of tree 'TauCheck'; nearest: 'event'"):
+    with pytest.raises(ProofError, match=r"'evt' is not in tree 'TauCheck' of .*nearest: 'event'"):
         prove_alignment(other, pair[1])
     rows = friend_rows(events())
     del rows["fold"]
@@ -262,6 +262,6 @@ def test_missing_branches_are_named(tmp_path: Path, pair: tuple[Path, Path]) -> 
 
 def test_a_renamed_input_tree_can_be_named(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     other = write_input(tmp_path / "other.root", events(), tree="Events")
-    with pytest.raises(InputError, match=r"no tree 'TauCheck' in other\.root"):
+    with pytest.raises(InputError, match=r"tree 'TauCheck' is not there in .*other\.root"):
         prove_alignment(other, pair[1])
     assert prove_alignment(other, pair[1], input_tree="Events").n_entries == N

@@ -23,13 +23,14 @@ def test_a_misc_feature_that_root_takes_for_an_array_is_refused(tmp_path: Path) 
 
 
 RULE = FoldRule("modulo", ("evt",), 3)
+AB = friends.BranchNames(("a", "b"))
 METADATA = friends.friend_metadata(
     input_file={"name": "a.root", "size": 1, "uuid": "u", "tree": "TauCheck", "n_entries": 4},
     run_id="0123",
     models=["m0", "m1", "m2"],
     rule=RULE,
     identity=["run", "evt"],
-    probabilities=["prob_sig", "prob_bkg"],
+    names=friends.BranchNames(("prob_sig", "prob_bkg")),
     cut="pt_1 > 40",
     note="kept",
 )
@@ -171,7 +172,9 @@ def test_branch_types_that_root_has_not_are_refused(tmp_path: Path, dtype: str) 
 
 def test_rows_without_scores_hold_fillers() -> None:
     nan = float("nan")
-    columns = friends.score_columns(np.array([[nan, nan], [0.2, 0.8], [0.6, 0.4]]), ["sig", "bkg"])
+    columns = friends.score_columns(
+        np.array([[nan, nan], [0.2, 0.8], [0.6, 0.4]]), friends.BranchNames(("sig", "bkg"))
+    )
     assert {n: c.dtype.str[1:] for n, c in columns.items()} == {
         "sig": "f4",
         "bkg": "f4",
@@ -181,26 +184,26 @@ def test_rows_without_scores_hold_fillers() -> None:
     np.testing.assert_array_equal(columns["sig"], np.array([nan, 0.2, 0.6], "f4"))
     np.testing.assert_array_equal(columns["pred_class_proba"], np.array([nan, 0.8, 0.6], "f4"))
     assert columns["pred_class"].tolist() == [-1, 1, 0]
-    assert {len(c) for c in friends.score_columns(np.empty((0, 2)), ["a", "b"]).values()} == {0}
+    assert {len(c) for c in friends.score_columns(np.empty((0, 2)), AB).values()} == {0}
 
 
 def test_pred_class_is_decided_before_rounding() -> None:
     close = np.array([[0.5 - 1e-12, 0.5 + 1e-12]])
-    columns = friends.score_columns(close, ["a", "b"])
+    columns = friends.score_columns(close, AB)
     assert columns["a"] == columns["b"]
     assert columns["pred_class"].tolist() == [1]
-    assert friends.score_columns(close, ["a", "b"], double_precision=True)["b"] == 0.5 + 1e-12
+    assert friends.score_columns(close, AB, double_precision=True)["b"] == 0.5 + 1e-12
 
 
 # --- files that are no friends -------------------------------------------------------------------
 
 
 def test_what_is_no_friend_tree_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=r"there is no file .*absent\.root"):
         friends.open_friend(tmp_path / "absent.root")
     text = tmp_path / "text.root"
     text.write_text("no ROOT file")
-    with pytest.raises(InputError, match=r"text\.root is no readable ROOT file"):
+    with pytest.raises(InputError, match=r"text\.root is not a ROOT file"):
         friends.open_friend(text)
     plain = tmp_path / "plain.root"
     with uproot.recreate(plain) as file:
@@ -228,9 +231,9 @@ def test_several_friends_in_a_file_need_a_choice(tmp_path: Path) -> None:
 
 def test_missing_branches_and_trees_are_named_with_the_nearest(tmp_path: Path) -> None:
     path = write(tmp_path / "f.root", rows(0, 3))
-    with pytest.raises(InputError, match=r"no branch 'evnt'.*nearest: 'evt'"):
+    with pytest.raises(InputError, match=r"branch 'evnt' is not in tree .*nearest: 'evt'"):
         list(friends.iterate(path, "TauCheck", ["evnt"]))
-    with pytest.raises(InputError, match=r"no tree 'TauChek'.*nearest: 'TauCheck'"):
+    with pytest.raises(InputError, match=r"tree 'TauChek' is not there in .*nearest: 'TauCheck'"):
         list(friends.iterate(path, "TauChek", ["evt"]))
 
 
@@ -238,3 +241,46 @@ def test_iterating_without_branches_counts_entries(tmp_path: Path) -> None:
     path = write(tmp_path / "f.root", rows(0, 5))
     ranges = [rows for rows, _ in friends.iterate(path, "TauCheck", [], 2)]
     assert ranges == [(0, 2), (2, 4), (4, 5)]
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def test_names_have_the_prefix_and_are_stated() -> None:
+    names = friends.branch_names(2, "ml_")
+    assert names.all == (
+        *("ml_fold", "ml_pred_class", "ml_pred_class_proba", "ml_trained_on"),
+        *("ml_pred_class_0_proba", "ml_pred_class_1_proba"),
+    )
+    assert friends.stated_names({"probabilities": names.probabilities, "branches": names.own}) == (
+        names
+    )
+    first = friends.stated_names({"probabilities": ["pred_class_0_proba"]})
+    assert first == friends.branch_names(1)  # of a friend tree that states no names
+
+
+@pytest.mark.parametrize("branches", [{"fold": 3}, {"folds": "x"}, ["fold"], None])
+def test_damaged_names_are_refused(tmp_path: Path, branches: Any) -> None:
+    path = tmp_path / "f.root"
+    with uproot.recreate(path) as file:
+        file.mktree("t", {"x": "f4"}).extend({"x": np.zeros(1, "f4")})
+        file["t_metadata"] = json.dumps({**METADATA, "branches": branches})
+    with pytest.raises(InputError, match="its 'branches' is missing or wrong"):
+        friends.open_friend(path)
+
+
+@pytest.mark.parametrize(
+    ("files", "stems"),
+    [
+        (["in/anything.root"], ["S"]),
+        (["in/S_1.root", "in/S_2.root"], ["S_1", "S_2"]),
+        (["in/tree_1.root", "in/tree_2.root"], ["S_tree_1", "S_tree_2"]),
+        (["in/a/tree.root", "in/b/tree.root"], ["S_a_tree", "S_b_tree"]),
+        (["x/a/c/t.root", "x/b/c/t.root"], ["S_a_c_t", "S_b_c_t"]),
+        (["in/S_a/t.root", "in/S_b/t.root"], ["S_a_t", "S_b_t"]),
+    ],
+)
+def test_friends_of_several_files_have_names_of_their_own(
+    files: list[str], stems: list[str]
+) -> None:
+    assert friends.friend_stems("S", [Path("/data") / f for f in files]) == stems

@@ -75,3 +75,12 @@ def test_another_file_is_refused(tmp_path, content):
     (tmp_path / "pipe.json").write_text(content)
     with pytest.raises(InputError, match=r"pipe\.json is (damaged|not a feature pipeline)"):
         load_pipeline(tmp_path / "pipe.json")
+
+
+def test_a_dot_in_a_name_is_no_suffix(tmp_path):
+    """pipe.v1 and pipe.v2 were one file, the later one."""
+    pipelines = [FeaturePipeline(("x",), ("x",), mean=(mean,)) for mean in (1.0, 2.0)]
+    for name, pipeline in zip(("pipe.v1", "pipe.v2"), pipelines, strict=True):
+        assert save_pipeline(pipeline, tmp_path / name) == tmp_path / f"{name}.json"
+    for name, pipeline in zip(("pipe.v1", "pipe.v2.json"), pipelines, strict=True):
+        assert load_pipeline(tmp_path / name) == pipeline

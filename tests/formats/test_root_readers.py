@@ -81,11 +81,13 @@ def write_friend(path: Path, source: Path, columns: Columns, basket: int) -> Pat
         rule=RULE,
         identity=["run", "evt"],
         misc=["pt_1"],
-        probabilities=NAMES,
+        names=friends.BranchNames(tuple(NAMES)),
         cut="pt_1 > 0",  # rows that it removed hold fillers
     )
     cut = (np.arange(n) % 7 == 3)[:, None]
-    placed = friends.score_columns(np.where(cut, np.nan, scores(columns)), NAMES)
+    placed = friends.score_columns(
+        np.where(cut, np.nan, scores(columns)), friends.BranchNames(tuple(NAMES))
+    )
     fold = fold_of(RULE, columns)
     rows = {**{k: columns[k] for k in ("run", "evt", "pt_1")}, "fold": fold, **placed}
     branches = {name: c.dtype for name, c in rows.items()}

@@ -41,20 +41,180 @@ def status(store: Path, run_id: str) -> str:
 
 def test_a_run_takes_files_and_metrics_and_keeps_its_status(store: Path) -> None:
     run = runs.open_run(new_run())
-    source, manifest = store / "a.csv", store / "manifest.json"
+    source, other = store / "a.csv", store / "a.parquet"
     source.write_text("old")
-    manifest.write_text("{}")
-    run.publish({"pred/a.csv": source, "pred/manifest.json": manifest})
+    other.write_text("old too")
+    run.publish({"pred/a.csv": source, "pred/a.parquet": other})
     assert run.artifact("pred/a.csv", "table").read_text() == "old"
     run.log_metrics({f"m{i}": float(i) for i in range(1500)} | {"undefined": float("nan")})
     assert len(run.client.get_run(run.run_id).data.metrics) == 1501
     source.write_text("new")
     with pytest.raises(FileNotFoundError):
-        run.publish({"pred/a.csv": source, "pred/manifest.json": store / "none.json"})
-    # What was made again is there, complete; the manifest does not speak for half of it.
-    assert run.artifact("pred/a.csv", "table").read_text() == "new"
-    assert run.artifacts("pred") == ["pred/a.csv"]
+        run.publish({"pred/a.csv": source, "pred/a.parquet": store / "none"})
+    # The earlier publication stands as it was.
+    assert run.artifact("pred/a.csv", "table").read_text() == "old"
+    assert run.artifacts("pred") == [
+        *("pred/a.csv", "pred/a.parquet", "pred/manifest_table_a.json")
+    ]
     assert status(store, run.run_id) == "FINISHED"
+
+
+def metrics_of(run: runs.Run) -> dict[str, float]:
+    return {k: v for k, v in run.client.get_run(run.run_id).data.metrics.items() if k[:4] == "test"}
+
+
+def test_metrics_follow_their_manifest_and_vanish_with_it(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs.open_run(new_run())
+    source = store / "a.html"
+    source.write_text("a figure")
+    files = {"plots/test/a.html": source}
+    run.publish(files, {"metrics": {"test/a": 1.0, "test/b": 2.0}})
+    assert metrics_of(run) == {"test/a": 1.0, "test/b": 2.0}
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_log_metrics", lambda *_: 1 / 0)  # cut off before the metrics
+        with pytest.raises(ZeroDivisionError):
+            run.publish(files, {"metrics": {"test/a": 3.0}})
+    assert metrics_of(run) == {"test/a": 1.0, "test/b": 2.0}
+    run.publish(files, {"metrics": {"test/a": 3.0}})
+    found = metrics_of(run)
+    assert found["test/a"] == 3.0
+    assert np.isnan(found["test/b"])
+    run.publish(files, {"metrics": {"test/a": 3.0, "test/b": 4.0}})
+    assert metrics_of(run) == {"test/a": 3.0, "test/b": 4.0}
+
+
+def local_run(folder: Path, **texts: str) -> runs.Run:
+    """Return a run of a local store with a table `t` of files with these endings."""
+    run = runs.Run("r", "0", str(folder / "run" / "artifacts"))
+    publish(run, folder, **texts)
+    return run
+
+
+def publish(run: runs.Run, folder: Path, **texts: str) -> None:
+    for suffix, text in texts.items():
+        (folder / f"t.{suffix}").write_text(text)
+    run.publish({f"pred/t.{suffix}": folder / f"t.{suffix}" for suffix in texts})
+
+
+def text_of(run: runs.Run, path: str) -> str:
+    return run.artifact(path, "table").read_text()
+
+
+def test_what_no_manifest_lists_is_not_read(tmp_path: Path) -> None:
+    run = local_run(tmp_path, csv="1")
+    folder = tmp_path / "run" / "artifacts" / "pred"
+    (folder / "u.csv").write_text("2")
+    (folder / "t.parquet").write_text("3")
+    assert run.lists("pred/t.csv")
+    assert not run.lists("pred/u.csv")
+    assert not run.lists("pred/t.parquet")
+    with pytest.raises(RunError, match=r"pred/u\.csv of run r has no pred/manifest_table_u\.json"):
+        text_of(run, "pred/u.csv")
+    with pytest.raises(RunError, match=r"pred/t\.parquet is not in pred/manifest_table_t\.json"):
+        text_of(run, "pred/t.parquet")
+
+
+@pytest.mark.parametrize("text", ["2", "12", ""])
+def test_what_differs_from_its_manifest_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    run = local_run(tmp_path, csv="1", parquet="1")
+    (tmp_path / "run" / "artifacts" / "pred" / "t.csv").write_text(text)
+    with pytest.raises(RunError, match=r"pred/t\.csv of run r is not what .*_t\.json lists"):
+        text_of(run, "pred/t.csv")
+    assert text_of(run, "pred/t.parquet") == "1"
+
+
+def test_files_of_an_earlier_publication_go_and_others_stay(tmp_path: Path) -> None:
+    run = local_run(tmp_path, csv="1", parquet="1")
+    (tmp_path / "run" / "artifacts" / "pred" / "mine.csv").write_text("mine")
+    publish(run, tmp_path, csv="2")
+    assert run.artifacts("pred") == ["pred/manifest_table_t.json", "pred/mine.csv", "pred/t.csv"]
+    assert text_of(run, "pred/t.csv") == "2"
+
+
+def test_a_publication_that_fails_leaves_the_earlier_one(tmp_path: Path) -> None:
+    run = local_run(tmp_path, csv="1", parquet="1")
+    folder = tmp_path / "run" / "artifacts" / "pred"
+    there = run.artifacts("pred")
+    (folder / "t.parquet").unlink()
+    (folder / "t.parquet").mkdir()
+    with pytest.raises(IsADirectoryError):
+        publish(run, tmp_path, csv="2", parquet="2")
+    assert text_of(run, "pred/t.csv") == "1"
+    assert run.artifacts("pred") == there
+
+
+def test_nothing_is_read_or_written_through_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "t.csv").write_text("precious")
+    run = local_run(tmp_path, csv="1")
+    artifacts = tmp_path / "run" / "artifacts"
+    (artifacts / "pred").rename(tmp_path / "kept")
+    (artifacts / "pred").symlink_to(victim)
+    for use in (lambda: text_of(run, "pred/t.csv"), lambda: publish(run, tmp_path, csv="2")):
+        with pytest.raises(RunError, match="is a symbolic link"):
+            use()
+    (artifacts / "pred").unlink()
+    (tmp_path / "kept").rename(artifacts / "pred")
+    (artifacts / "pred" / "t.csv").unlink()
+    (artifacts / "pred" / "t.csv").symlink_to(victim / "t.csv")
+    with pytest.raises(RunError, match="is a symbolic link"):
+        publish(run, tmp_path, csv="2")
+    for whole in (artifacts, artifacts.parent):
+        whole.rename(tmp_path / "elsewhere")
+        whole.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(RunError, match="is a symbolic link"):
+            publish(run, tmp_path, csv="2")
+        whole.unlink()
+        (tmp_path / "elsewhere").rename(whole)
+    assert (victim / "t.csv").read_text() == "precious"
+    assert [p.name for p in victim.iterdir()] == ["t.csv"]
+
+
+def test_only_the_users_own_places_outside_a_run_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, disk = tmp_path / "project", tmp_path / "disk"
+    monkeypatch.setattr(runs, "PROJECT", project)
+    monkeypatch.setattr(runs, "PLACES", project / "outputs" / "places")
+    monkeypatch.setattr(runs, "LAST_RUN", project / "outputs" / "last_run.json")
+    inside = f"{project}/data/skims"
+    runs.remember("mine", "0", [str(disk / "skims"), inside, ""])
+
+    def counts(run_id: str, path: str) -> bool:
+        try:
+            runs.Run(run_id, "0", "").place(Path(path), "its skims", "input_path=FOLDER")
+        except RunError as error:
+            return "add input_path=FOLDER to the command" not in str(error)
+        return True
+
+    assert counts("mine", f"{disk}/skims/training/train.h5")
+    assert not counts("mine", f"{disk}/skims/../other")
+    assert not counts("mine", f"{disk}/skims2")
+    assert counts("theirs", f"{project}/data/x.h5")
+    assert not counts("theirs", f"{project}/../disk/skims")
+    assert not counts("theirs", f"{disk}/skims")
+    # In a copy of the project, what was inside the original is the original's.
+    (project / "outputs").rename(tmp_path / "outputs")
+    monkeypatch.setattr(runs, "PROJECT", tmp_path / "copy")
+    monkeypatch.setattr(runs, "PLACES", tmp_path / "outputs" / "places")
+    assert counts("mine", f"{disk}/skims")
+    assert not counts("mine", inside)
+
+
+@pytest.mark.parametrize("path", ["../x.csv", "/etc/x.csv", "pred/../../x.csv", "recipe/x"])
+def test_a_manifest_that_names_other_places_is_refused(tmp_path: Path, path: str) -> None:
+    run = local_run(tmp_path, csv="1")
+    manifest = tmp_path / "run" / "artifacts" / "pred" / "manifest_table_t.json"
+    for raw in ({"files": {path: {"bytes": 1, "sha256": ""}}, "format": "manifest-1"},
+                {"files": {"pred/t.csv": {"bytes": 1, "sha256": "", "kept": path}}, "format": "x"},
+                {"files": [path]}, {"files": {}, "format": "manifest-9"}, [], 1):  # fmt: skip
+        manifest.write_text(json.dumps(raw))
+        with pytest.raises(RunError, match=r"manifest_table_t\.json of run r can't be read"):
+            publish(run, tmp_path, csv="2")
+    assert (manifest.parent / "t.csv").read_text() == "1"
 
 
 def test_a_failed_training_is_marked_failed(store: Path) -> None:
@@ -116,6 +276,7 @@ def test_damaged_identities_are_refused(tmp_path: Path, content: Any) -> None:
     else:
         np.save(path, content)
     run = runs.Run("r", "0", str(tmp_path))
+    run.seal(["recipe/trained_0.npy"], {})
     with pytest.raises(RunError, match="is damaged"):
         run.trained_identities(0)
 
@@ -126,10 +287,13 @@ def test_a_model_is_found_by_its_number_whatever_its_ending(tmp_path: Path) -> N
     (folder / "model_1.json").write_text("one")
     (folder / "model_11.txt").write_text("eleven")
     run = runs.Run("r", "0", str(tmp_path))
+    run.seal(run.artifacts("recipe"), {})
     assert (run.model_text(1), run.model_text(11)) == ("one", "eleven")
     with pytest.raises(RunError, match="run r has no model 0"):
         run.model_text(0)
     (folder / "model_1.txt").write_text("another")
+    (folder / "manifest.json").unlink()
+    run.seal(run.artifacts("recipe"), {})
     with pytest.raises(RunError, match="run r has more than one model 1"):
         run.model_text(1)
 
@@ -170,5 +334,7 @@ def test_a_damaged_recipe_is_refused(tmp_path: Path, part: str, value: Any, said
     path = tmp_path / "recipe" / "recipe.json"
     path.parent.mkdir()
     path.write_text(json.dumps({**json.loads(RECIPE.to_json()), part: value}))
+    run = runs.Run("r", "0", str(tmp_path))
+    run.seal(["recipe/recipe.json"], {})
     with pytest.raises(RunError, match=f"the recipe of run r can't be read: {said}"):
-        _ = runs.Run("r", "0", str(tmp_path)).recipe
+        _ = run.recipe

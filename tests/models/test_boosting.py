@@ -98,8 +98,6 @@ def test_rows_of_each_model(data: dict[str, Any]) -> None:
         ({"objective": "regression"}, 3, "no class probabilities"),
         ({"objective": "binary"}, 3, "binary, but there are 3 classes"),
         ({"num_class": 4}, 3, "num_class is 4, but there are 3"),
-        ({"num_threads": 4}, 3, "set by the training itself"),
-        ({"n_jobs": 4}, 3, "model_param.n_jobs is set by the training itself"),
         ({"learning_rate": 0.03, "eta": 0.5}, 3, "one parameter of LightGBM.* once, as .*rate"),
     ],
 )
@@ -159,3 +157,43 @@ def test_an_empty_fold_is_refused(data: dict[str, Any]) -> None:
 def test_values_that_no_training_can_use_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         boosting.settings({"metric": "multi_logloss", **changes}, 3, 1)
+
+
+# --- names of features ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["jet pt", "x", "jet_pt"], "the features 'jet pt' and 'jet_pt' for one"),
+        (["a b c", "a_b c"], "the features 'a b c' and 'a_b c' for one"),
+        (["jet_pt[0]"], r"no feature named 'jet_pt\[0\]': .*for example 'jet_pt_0: jet_pt\[0\]'"),
+        (["a::b"], "no feature named 'a::b': .*for example 'a_b: a::b'"),
+        (["a\nb"], r"no feature named 'a\\nb'"),
+        ([""], "no feature named ''"),
+    ],
+)
+def test_features_that_lightgbm_could_not_tell_apart_are_refused(
+    names: list[str], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        boosting.check_features(names)
+
+
+@pytest.mark.parametrize("sign", [chr(i) for i in range(1, 128)])
+def test_a_name_that_is_accepted_is_one_that_lightgbm_keeps(sign: str) -> None:
+    """LightGBM itself is the oracle, for every ASCII sign."""
+    name = f"a{sign}b"
+    data = lightgbm.Dataset(np.arange(200.0)[:, None] % 7, np.arange(200) % 2, feature_name=[name])
+    try:
+        boosting.check_features([name])
+    except ConfigError:
+        if sign in '[]{}":,':
+            with pytest.raises(lightgbm.basic.LightGBMError):
+                data.construct()
+        return
+    booster = lightgbm.train({"objective": "binary", "verbosity": -1}, data, 1)
+    text = booster.model_to_string()
+    model = boosting.open_model(text)
+    assert model.feature_names == (name.replace(" ", "_"),)
+    assert booster.feature_name() == list(model.feature_names)

@@ -56,3 +56,20 @@ def test_a_dotted_override_changes_a_class_and_leaves_the_others() -> None:
     config = preprocess_config(class_to_info=classes)
     assert (config.classes[0].name, config.classes[0].color) == ("a", "red")
     assert (config.classes[0].alpha, config.classes[1].name) == (0.1, "b")
+
+
+@pytest.mark.parametrize("name", ["a/b", "event number", "a::evt", "f(x)"])
+def test_an_identity_that_no_friend_tree_could_hold_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="no branch of a friend tree can be called so"):
+        preprocess_config(identity=["run", name], xtrain_split_feature=name)
+
+
+def test_an_identity_of_leaves_is_accepted() -> None:
+    config = preprocess_config(identity=["info.run", "info.evt"], xtrain_split_feature="info.evt")
+    assert config.identity_columns == ("info.run", "info.evt")
+
+
+def test_a_feature_called_like_a_component_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'pca_0' is also the name of a component of pca"):
+        preprocess_config(cont_features=["x"], cat_features=["pca_0"], pca={"n_components": 1})
+    assert preprocess_config(cont_features=["x"], cat_features=["pca_0"]).pca is None

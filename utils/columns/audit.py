@@ -87,12 +87,14 @@ class ModelAudit:
     """What one model was trained on, against what it was validated on and what it scores.
 
     Counts are rows; the overlaps are rows of the latter kind whose event is among the former.
+    `n_not_compared` of the predicted rows are of samples that nothing was trained on.
     """
 
     model: int
     n_train: int
     n_predicted: int
     predicted_in_train: int
+    n_not_compared: int = 0
     n_validation: int = 0
     validation_in_train: int = 0
     predicted_in_validation: int = 0
@@ -115,13 +117,24 @@ class LeakAudit:
         predicted = model.predicted_in_train if len(self.models) > 1 else 0
         return model.validation_in_train + predicted
 
+    @property
+    def verdict(self) -> Literal["passed", "FAILED", "compared nothing"]:
+        """What is said of the audit: that it passed only where it could compare any row."""
+        if not self.passed:
+            return "FAILED"
+        compared = any(m.n_predicted > m.n_not_compared for m in self.models)
+        return "passed" if compared or self.stage == "training" else "compared nothing"
+
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return the audit as rows of a table, one per model; a prediction validates nothing."""
-        left_out = _OF_VALIDATION if self.stage == "prediction" else ()
+        """Return the audit as rows of a table, one per model; a prediction validates nothing.
+
+        Where nothing could be compared `passed` is None.
+        """
+        left_out = _OF_VALIDATION if self.stage == "prediction" else ("n_not_compared",)
         return [
             {
                 **{name: count for name, count in vars(m).items() if name not in left_out},
-                "passed": self._leaks(m) == 0,
+                "passed": self._leaks(m) == 0 if m.n_predicted > m.n_not_compared else None,
             }
             for m in self.models
         ]
@@ -129,14 +142,17 @@ class LeakAudit:
     @property
     def summary(self) -> str:
         """The audit in one line."""
-        training = self.stage == "training"
+        training, n_predicted = self.stage == "training", sum(m.n_predicted for m in self.models)
+        n_not_compared = sum(m.n_not_compared for m in self.models)
+        rest = f"; {n_not_compared} of {n_predicted} predicted rows are of samples not trained on"
         counts = ", ".join(
             f"model {m.model}: "
             + (f"{m.validation_in_train} validation and " if training else "")
             + f"{m.predicted_in_train} predicted rows among its {m.n_train} training rows"
             for m in self.models
         )
-        return f"Leak audit of the {self.stage} {'passed' if self.passed else 'FAILED'}; {counts}"
+        verdict = f"Leak audit of the {self.stage} {self.verdict}; {counts}"
+        return verdict + rest * bool(n_not_compared)
 
 
 _OF_VALIDATION = ("n_validation", "validation_in_train", "predicted_in_validation")
@@ -183,17 +199,22 @@ def audit_training(
     return LeakAudit("training", tuple(models))
 
 
-def audit_prediction(trained: Sequence[UInt64], identity: UInt64, fold: Array) -> LeakAudit:
+def audit_prediction(
+    trained: Sequence[UInt64], identity: UInt64, fold: Array, known: Mask | None = None
+) -> LeakAudit:
     """Audit predicted rows: identities `(n,)` and folds `(n,)` against what model i trained on.
 
-    `trained[i]` comes from `trained_identities`. Chunks are audited one by one and joined with
-    `merge_audits`.
+    `trained[i]` comes from `trained_identities`; `known` `(n,)` are the rows of samples that were
+    trained on, by default all: the others can't be compared. Chunks are audited one by one and
+    joined with `merge_audits`.
     """
     models = []
     for i, learned in enumerate(trained):
-        predicted = identity[fold == i]
-        found = int(trained_on(learned, predicted).sum())
-        models.append(ModelAudit(i, len(learned), len(predicted), found))
+        mine = fold == i
+        found = int(trained_on(learned, identity[mine]).sum())
+        n_not_compared = 0 if known is None else int(np.count_nonzero(mine & ~known))
+        n_predicted = int(np.count_nonzero(mine))
+        models.append(ModelAudit(i, len(learned), n_predicted, found, n_not_compared))
     return LeakAudit("prediction", tuple(models))
 
 
@@ -205,6 +226,7 @@ def merge_audits(audits: Sequence[LeakAudit]) -> LeakAudit:
             n_train=same[0].n_train,
             n_predicted=sum(m.n_predicted for m in same),
             predicted_in_train=sum(m.predicted_in_train for m in same),
+            n_not_compared=sum(m.n_not_compared for m in same),
         )
         for same in zip(*(a.models for a in audits), strict=True)
     ]

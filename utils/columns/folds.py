@@ -92,8 +92,10 @@ def as_integers(column: Array, name: str) -> Array:
     return column.astype(np.int64)
 
 
-def hash64(columns: Mapping[str, Array]) -> UInt64:
+def hash64(columns: Mapping[str, Array], group: UInt64 | None = None) -> UInt64:
     """Return a 64-bit mix of the columns' values, in their order, `(n,)`.
+
+    With `group`, one value or `(n,)`, these are mixed in first, whatever the columns' names.
 
     The same on every platform and in every release, and independent of the columns' width: a
     value enters as its 64-bit two's complement. With h = 0, for each column's value v in turn
@@ -116,9 +118,10 @@ def hash64(columns: Mapping[str, Array]) -> UInt64:
     """
     if not columns:
         raise ConfigError("a hash needs at least one column: name the event's identity")
+    values = [as_integers(np.asarray(c), name).view(np.uint64) for name, c in columns.items()]
     state: UInt64 = np.zeros(1, dtype=np.uint64)
-    for name, column in columns.items():
-        state = (state ^ as_integers(np.asarray(column), name).view(np.uint64)) + _GOLDEN
+    for value in values if group is None else [group, *values]:
+        state = (state ^ value) + _GOLDEN
         state ^= state >> np.uint64(30)
         state *= np.uint64(0xBF58476D1CE4E5B9)
         state ^= state >> np.uint64(27)

@@ -26,13 +26,31 @@ def identity_of_rows(
     are the entries of its metadata that the codes point to. An event is (group of samples that
     share events, identity columns); where folds are entry numbers it is (file, entry number).
     """
+    columns = {"entry": provenance["entry"]} if rule.kind == "entry" else identity
+    return identity_hash(group_of_rows(rule, provenance, samples, files), columns)
+
+
+def group_of_rows(
+    rule: FoldRule,
+    provenance: Mapping[str, Array],
+    samples: Sequence[Mapping[str, Any]],
+    files: Sequence[Mapping[str, Any]],
+) -> UInt64:
+    """Return the code of each row's group, `(n,)`; that of its file where folds are entry numbers.
+
+    Rows of different groups are different events.
+    """
+    place = provenance["file" if rule.kind == "entry" else "sample"]
+    return np.array(group_codes(rule, samples, files), np.uint64)[place]
+
+
+def group_codes(
+    rule: FoldRule, samples: Sequence[Mapping[str, Any]], files: Sequence[Mapping[str, Any]]
+) -> list[int]:
+    """Return the code of each sample's group; of each file where folds are entry numbers."""
     if rule.kind == "entry":
-        codes = np.array([file_code(f) for f in files], np.uint64)
-        return identity_hash(
-            codes[provenance["file"]], {"entry": provenance["entry"].astype(np.uint64)}
-        )
-    codes = np.array([group_code(s["group"]) for s in samples], np.uint64)
-    return identity_hash(codes[provenance["sample"]], dict(identity))
+        return [file_code(file) for file in files]
+    return [group_code(sample["group"]) for sample in samples]
 
 
 def group_code(name: str) -> int:
@@ -51,6 +69,4 @@ def identity_hash(group: Array | int, columns: Mapping[str, Array]) -> UInt64:
     `group` is one `group_code` (or `file_code`), or one per event as uint64. Among 10^8 events a
     chance collision has a probability of 3e-4.
     """
-    length = len(next(iter(columns.values()))) if columns else np.size(group)
-    codes = np.broadcast_to(np.asarray(group, dtype=np.uint64), (length,))
-    return hash64({"group": codes, **columns})
+    return hash64(columns, np.asarray(group, np.uint64))

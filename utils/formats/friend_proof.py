@@ -9,22 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from utils.columns.arrays import Array
 from utils.columns.folds import fold_of
+from utils.formats import ntuples
 from utils.formats.friends import (
-    FOLD,
-    PRED_CLASS,
-    PRED_CLASS_PROBA,
+    BranchNames,
     Friend,
-    find_friend,
     fold_rule,
-    get_tree,
+    iterate,
     iterate_tree,
-    open_root,
+    open_friend,
+    stated_names,
 )
 from utils.schema import ProofError, nearest
 from utils.system.threads import ahead
@@ -96,33 +94,29 @@ def prove_alignment(
     Raises ProofError with the first entry that is wrong and its values, InputError for files,
     trees or branches that are missing or unreadable.
     """
-    input_path, friend_path = Path(input_path), Path(friend_path)
-    with open_root(friend_path) as ours, open_root(input_path) as theirs:
-        friend, friend_tree = find_friend(ours, friend_path, tree)
-        name = input_tree or friend.metadata["input"]["tree"]
-        source_tree = get_tree(theirs, name, input_path)
-        source = _describe(theirs, source_tree, input_path, name)
-        return _prove(friend, friend_tree, source, source_tree, friend_name, checks, chunk_entries)
+    friend = open_friend(friend_path, tree)
+    name = input_tree or friend.metadata["input"]["tree"]
+    source = ntuples.open_tree(Path(input_path).absolute(), name)
+    return _prove(friend, source, friend_name, checks, chunk_entries)
 
 
 def _prove(
     friend: Friend,
-    friend_tree: Any,
-    source: _Input,
-    source_tree: Any,
+    source: ntuples.TreeInfo,
     friend_name: str | None,
     checks: Sequence[str],
     chunk_entries: int,
 ) -> Proof:
     input_path, rule = source.path, fold_rule(friend.metadata)
     identity = tuple(friend.metadata["identity"])
+    known = {*source.branches, *source.unreadable, *source.shared}
     misc = friend.metadata["misc"]
-    copied = [name for name in misc if name in source.branches]
+    copied = [name for name in misc if name in known]
     # A friend's word on what identifies events is not taken for the columns of its folds.
     folding = [name for name in rule.columns if name in friend.branches]
     compared = tuple(dict.fromkeys([*identity, *folding, *copied]))
-    probabilities = list(friend.metadata["probabilities"])
-    _check_branches(friend, source, compared, [FOLD, PRED_CLASS, *probabilities])
+    names = stated_names(friend.metadata)
+    _check_branches(friend, source, compared, [names.fold, names.pred_class, *names.probabilities])
     where = f"{friend_name or friend.path.name} is not a friend of {input_path.name}"
     if "length" in checks and friend.n_entries != source.n_entries:
         raise ProofError(
@@ -134,11 +128,11 @@ def _prove(
     distinct = _Neighbours()
     n_scored = 0
     wanted = list(dict.fromkeys([*compared, *rule.columns]))
-    theirs = iterate_tree(source_tree, input_path, wanted, chunk_entries)
-    of_choice = [name for name in [PRED_CLASS_PROBA] if name in friend.branches]
-    stored = [*compared, FOLD, PRED_CLASS, *of_choice, *probabilities]
+    theirs = iterate_tree(source, wanted, chunk_entries)
+    of_choice = [name for name in [names.pred_class_proba] if name in friend.branches]
+    stored = [*compared, names.fold, names.pred_class, *of_choice, *names.probabilities]
     all_scored = not (friend.metadata["cut"] or "").strip()
-    ours = iterate_tree(friend_tree, friend.path, stored, chunk_entries)
+    ours = iterate(friend.path, friend.tree, stored, chunk_entries)
     pairs = zip(ahead(theirs), ahead(ours), strict="length" in checks)
     for (rows, expected), (_, found) in pairs:
         wrong: list[tuple[int, str]] = []
@@ -146,15 +140,17 @@ def _prove(
             wrong += [differing(name, expected[name], found[name]) for name in compared]
         if "fold" in checks:
             fold = fold_of(rule, expected, rows.numbers)
-            wrong.append(differing(FOLD, fold[: len(found[FOLD])], found[FOLD]))
+            stated = found[names.fold]
+            origin = "by the input's identity"
+            wrong.append(differing(names.fold, fold[: len(stated)], stated, origin))
         if "scores" in checks:
-            wrong.append(_inconsistent(found, probabilities, all_scored))
+            wrong.append(_inconsistent(found, names, all_scored))
         contradictions = [(row, text) for row, text in wrong if text]
         if contradictions:
             row, text = min(contradictions, key=lambda found: found[0])
             raise ProofError(f"{where}: entry {rows.start + row}: {text}")
         distinct.add({name: expected[name] for name in identity})
-        n_scored += int(np.count_nonzero(found[PRED_CLASS] >= 0))
+        n_scored += int(np.count_nonzero(found[names.pred_class] >= 0))
     notes += distinct.notes(identity)
     derived = tuple(name for name in misc if name not in source.branches)
     return Proof(
@@ -166,28 +162,10 @@ def _prove(
 # --- parts of the proof --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Input:
-    path: Path
-    tree: str
-    n_entries: int
-    branches: tuple[str, ...]
-    fingerprint: Mapping[str, Any]
-
-
-def _describe(file: Any, found: Any, path: Path, tree: str) -> _Input:
-    n_entries = int(found.num_entries)
-    fingerprint = {
-        "size": path.stat().st_size,
-        "uuid": str(file.file.uuid),
-        "n_entries": n_entries,
-    }
-    return _Input(path, tree, n_entries, tuple(found.keys()), fingerprint)
-
-
 def _check_branches(
-    friend: Friend, source: _Input, compared: Sequence[str], own: Sequence[str]
+    friend: Friend, source: ntuples.TreeInfo, compared: Sequence[str], own: Sequence[str]
 ) -> None:
+    where = f"{friend.path.name} is not a friend of {source.path.name}"
     for name in [*compared, *own]:
         if name not in friend.branches:
             raise ProofError(
@@ -195,18 +173,21 @@ def _check_branches(
             )
     for name in [*compared, *fold_rule(friend.metadata).columns]:
         if name not in source.branches:
+            raise ProofError(f"{where}: {source.why_not(name)}")
+        shape = source.branches[name].shape
+        if shape:
+            n_values = int(np.prod(shape))
             raise ProofError(
-                f"{friend.path.name} is not a friend of {source.path.name}: its column '{name}' is "
-                f"no branch of tree '{source.tree}'; {nearest(name, source.branches)}"
+                f"{where}: '{name}' has {n_values} values in the input and one in the friend"
             )
 
 
-def _fingerprint_notes(friend: Friend, source: _Input) -> list[str]:
-    stated = friend.metadata["input"]
+def _fingerprint_notes(friend: Friend, source: ntuples.TreeInfo) -> list[str]:
+    stated, now = friend.metadata["input"], ntuples.fingerprint(source)
     changed = [
-        f"{key} {stated.get(key)}, now {now}"
-        for key, now in source.fingerprint.items()
-        if stated.get(key) != now
+        f"{key} {stated.get(key)}, now {now[key]}"
+        for key in ("size", "uuid", "n_entries")
+        if stated.get(key) != now[key]
     ]
     if not changed:
         return []
@@ -222,8 +203,6 @@ def differing(
     """Return the first row where two columns differ in a bit, and its values; else no text."""
     if expected.dtype != found.dtype:
         return 0, f"'{name}' is {expected.dtype} in the input and {found.dtype} in the friend"
-    if expected.ndim != 1:
-        return 0, f"'{name}' has {expected[0].size} values in the input and one in the friend"
     n_rows = min(len(expected), len(found))
     bits = f"u{expected.dtype.itemsize}"
     differ = np.ascontiguousarray(expected[:n_rows]).view(bits) != np.ascontiguousarray(
@@ -232,29 +211,28 @@ def differing(
     if not differ.any():
         return n_rows, ""
     row = int(np.argmax(differ))
-    origin = "by the input's identity" if name == FOLD else origin
     return row, f"'{name}' is {expected[row]!s} {origin} and {found[row]!s} in the friend"
 
 
 def _inconsistent(
-    found: Mapping[str, Array], names: Sequence[str], all_scored: bool
+    found: Mapping[str, Array], names: BranchNames, all_scored: bool
 ) -> tuple[int, str]:
     """Return the first row whose scores contradict each other, and how; else no text.
 
     With `all_scored`, where no cut is stated, a filler is a contradiction too.
     """
-    scores = np.stack([found[name] for name in names], axis=1).astype(np.float64)
-    chosen = found[PRED_CLASS]
+    scores = np.stack([found[name] for name in names.probabilities], axis=1).astype(np.float64)
+    chosen = found[names.pred_class]
     scored = chosen >= 0
     # Rounding to float32 keeps the order, so the largest score before it is still the largest.
-    place = np.clip(chosen, 0, len(names) - 1)[:, None]
+    place = np.clip(chosen, 0, len(names.probabilities) - 1)[:, None]
     largest = np.take_along_axis(scores, place, axis=1)[:, 0]
     with np.errstate(invalid="ignore"):
         good = (np.abs(scores.sum(axis=1) - 1) < 1e-5) & (scores.min(axis=1) >= 0)
-        good &= (largest == scores.max(axis=1)) & (chosen < len(names))
+        good &= (largest == scores.max(axis=1)) & (chosen < len(names.probabilities))
     good = np.where(scored, good, np.isnan(scores).all(axis=1) & (chosen == -1))
-    if PRED_CLASS_PROBA in found:
-        best = found[PRED_CLASS_PROBA]
+    if names.pred_class_proba in found:
+        best = found[names.pred_class_proba]
         good &= np.where(scored, best == scores.max(axis=1), np.isnan(best))
     if good.all() and all_scored and not scored.all():
         row = int(np.argmin(scored))
@@ -262,9 +240,11 @@ def _inconsistent(
     if good.all():
         return len(good), ""
     row = int(np.argmin(good))
-    values = ", ".join(str(found[name][row]) for name in names)
-    best_is = f" of {found[PRED_CLASS_PROBA][row]!s}" if PRED_CLASS_PROBA in found else ""
-    return row, f"scores {values} with pred_class {chosen[row]!s}{best_is} contradict each other"
+    values = ", ".join(str(found[name][row]) for name in names.probabilities)
+    with_class = f"{names.pred_class} {chosen[row]!s}"
+    if names.pred_class_proba in found:
+        with_class += f" of {found[names.pred_class_proba][row]!s}"
+    return row, f"scores {values} with {with_class} contradict each other"
 
 
 class _Neighbours:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,37 +19,89 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from utils.columns.arrays import Array, RowRange
-from utils.schema import FILLER_CLASS, FoldRule, InputError, nearest
+from utils.formats import ntuples
+from utils.schema import FILLER_CLASS, NOT_IN_BRANCHES, FoldRule, InputError, nearest
 from utils.system.files import complete
 from utils.system.libraries.rootfiles import uproot
 
 FORMAT = "friend tree 1"
-FOLD = "fold"
-PRED_CLASS = "pred_class"
-PRED_CLASS_PROBA = "pred_class_proba"
 SUFFIX = "_metadata"
 
 BASKET_ENTRIES = 100_000
 """Entries per basket: rows appended in smaller pieces are collected up to this many."""
 
 
+# --- names ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BranchNames:
+    """What the branches are called that a friend tree adds to its input's.
+
+    `probabilities` are those of the classes, in class order. With one fold `trained_on` flags the
+    rows that the model was trained on.
+    """
+
+    probabilities: tuple[str, ...]
+    fold: str = "fold"
+    pred_class: str = "pred_class"
+    pred_class_proba: str = "pred_class_proba"
+    trained_on: str = "trained_on"
+
+    @property
+    def own(self) -> dict[str, str]:
+        """The names of all but the probabilities, as metadata hold them."""
+        return {f.name: getattr(self, f.name) for f in fields(self)[1:]}
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.own.values(), *self.probabilities)
+
+
+def branch_names(n_classes: int, prefix: str = "") -> BranchNames:
+    """Return the names for so many classes, each with `prefix` before it."""
+    own = {key: prefix + name for key, name in BranchNames(()).own.items()}
+    return BranchNames(tuple(f"{prefix}pred_class_{i}_proba" for i in range(n_classes)), **own)
+
+
+def stated_names(metadata: Mapping[str, Any]) -> BranchNames:
+    """Return the names that a friend tree's metadata state; the first friend trees stated none."""
+    return BranchNames(tuple(metadata["probabilities"]), **metadata.get("branches", {}))
+
+
+def friend_stems(sample: str, files: Sequence[Path]) -> list[str]:
+    """Return what `{sample_name}` stands for in the name of the friend tree of each file.
+
+    That of a sample's only file is the sample's name. Of several it is the file's name, behind as
+    much of its folder as no other file of the sample shares, and behind the sample's name unless it
+    starts so: it depends on nothing but the sample.
+    """
+    if len(files) == 1:
+        return [sample]
+    stems = [path.stem for path in files]
+    for depth in range(2, max(len(path.parts) for path in files)):
+        if len(set(stems)) == len(stems):
+            break
+        stems = ["_".join([*path.parts[-depth:-1], path.stem]) for path in files]
+    return [stem if stem.startswith(sample) else f"{sample}_{stem}" for stem in stems]
+
+
 # --- rows ----------------------------------------------------------------------------------------
 
 
 def score_columns(
-    probabilities: NDArray[np.float64], names: Sequence[str], double_precision: bool = False
+    probabilities: NDArray[np.float64], names: BranchNames, double_precision: bool = False
 ) -> dict[str, Array]:
     """Return the columns of scores: one per class, `pred_class` and `pred_class_proba`.
 
-    `probabilities` is `(n, n_classes)`, NaN in rows without scores, and `names` are the branches of
-    the classes. `pred_class` (int32) is the most probable class before rounding to float32, the
-    first of several, and -1 without scores.
+    `probabilities` is `(n, n_classes)`, NaN in rows without scores. `pred_class` (int32) is the
+    most probable class before rounding to float32, the first of several, and -1 without scores.
     """
     stored = probabilities.astype(np.float64 if double_precision else np.float32)
     scored = ~np.isnan(probabilities[:, 0])
     chosen = np.where(scored, np.argmax(probabilities, axis=1), FILLER_CLASS).astype(np.int32)
-    columns: dict[str, Array] = {name: stored[:, i].copy() for i, name in enumerate(names)}
-    return {**columns, PRED_CLASS: chosen, PRED_CLASS_PROBA: stored.max(axis=1)}
+    columns: dict[str, Array] = {n: stored[:, i].copy() for i, n in enumerate(names.probabilities)}
+    return {**columns, names.pred_class: chosen, names.pred_class_proba: stored.max(axis=1)}
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -62,7 +114,7 @@ def friend_metadata(
     models: Sequence[str],
     rule: FoldRule,
     identity: Sequence[str],
-    probabilities: Sequence[str],
+    names: BranchNames,
     misc: Sequence[str] = (),
     cut: str | None = None,
     **more: Any,
@@ -71,7 +123,7 @@ def friend_metadata(
 
     `input_file` is the input's fingerprint (base name, size, UUID, tree, entries), `models` the
     fingerprints of the run's models in fold order, `identity` and `misc` the branches copied from
-    the input, `probabilities` the branches of the classes in class order. `more` is kept as it is.
+    the input, `names` the others. `more` is kept as it is.
     """
     return {
         "format": FORMAT,
@@ -85,7 +137,8 @@ def friend_metadata(
         },
         "identity": list(identity),
         "misc": list(misc),
-        "probabilities": list(probabilities),
+        "probabilities": list(names.probabilities),
+        "branches": names.own,
         "cut": cut,
         **more,
     }
@@ -115,7 +168,7 @@ class FriendWriter:
         self.path = Path(path)
         self.branches = {name: np.dtype(dtype) for name, dtype in branches.items()}
         for name, dtype in self.branches.items():
-            _check_branch(name, dtype, self.path)
+            check_branch(name, self.path.name, dtype)
         self.n_entries = 0
         self._tree_name = tree_name
         self._metadata = json.dumps(metadata, allow_nan=False)
@@ -179,14 +232,16 @@ class FriendWriter:
             self._file[self._tree_name + SUFFIX] = self._metadata
 
 
-def _check_branch(name: str, dtype: np.dtype[Any], path: Path) -> None:
-    if set(name) & set("[](){}:/ ,"):
+def check_branch(name: str, where: str, dtype: DTypeLike = np.float32) -> None:
+    """Raise InputError where a friend tree can have no branch of this name and type."""
+    if set(name) & set(NOT_IN_BRANCHES):
         raise InputError(
-            f"'{name}' can't be a branch of {path.name}: ROOT would read it as something else; "
+            f"'{name}' can't be a branch of {where}: ROOT would read it as something else; "
             f"give it a name in derived_features, for example 'first: {name}'"
         )
+    dtype = np.dtype(dtype)
     if dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype == np.float16:
-        raise InputError(f"branch '{name}' of {path.name} cannot be written as {dtype}")
+        raise InputError(f"branch '{name}' of {where} cannot be written as {dtype}")
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -208,33 +263,46 @@ def open_friend(path: str | Path, tree: str | None = None) -> Friend:
 
     Raises InputError if the file, the tree or its metadata are missing or unreadable.
     """
-    path = Path(path)
-    with open_root(path) as file:
-        return find_friend(file, path, tree)[0]
+    path = Path(path).absolute()
+    tree, metadata = _read_metadata(path, tree)
+    info = ntuples.open_tree(path, tree)
+    return Friend(path, tree, info.n_entries, info.branches, metadata)
 
 
-def find_friend(file: Any, path: Path, tree: str | None) -> tuple[Friend, Any]:
-    """Return the friend tree of an open file, described and as uproot has it."""
-    named = [key.removesuffix(SUFFIX) for key in _names(file) if key.endswith(SUFFIX)]
+def _read_metadata(path: Path, tree: str | None) -> tuple[str, dict[str, Any]]:
+    """Return the name of the friend tree in a file, and its metadata."""
+    ntuples.check_header(path)
+    try:
+        with uproot.open({str(path): None}, object_cache=None, array_cache=None) as file:
+            keys = file.keys(recursive=True, cycle=False)
+            named = [key.removesuffix(SUFFIX) for key in keys if key.endswith(SUFFIX)]
+            tree = _chosen(named, tree, path)
+            text = str(file[tree + SUFFIX])
+    except InputError:
+        raise
+    except Exception as error:  # a file may be broken in more ways than uproot has exceptions for
+        raise InputError(f"{path} cannot be read: {ntuples.cause(error)}") from error
+    where = f"'{tree}{SUFFIX}' of {path.name}"
+    try:
+        metadata = json.loads(text)
+    except ValueError:
+        raise InputError(f"{where} is not JSON") from None
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise InputError(f"{where} does not describe a '{FORMAT}'")
+    _check_metadata(metadata, where)
+    return tree, metadata
+
+
+def _chosen(named: Sequence[str], tree: str | None, path: Path) -> str:
     if not named:
         raise InputError(
             f"{path.name} holds no '<tree>{SUFFIX}': it is no friend tree written by predict.py"
         )
-    if tree is None:
-        if len(named) > 1:
-            raise InputError(f"{path.name} holds {', '.join(named)}: choose one with --tree")
-        tree = named[0]
-    elif tree not in named:
+    if tree is None and len(named) > 1:
+        raise InputError(f"{path.name} holds {', '.join(named)}: choose one with --tree")
+    if tree is not None and tree not in named:
         raise InputError(f"no friend tree '{tree}' in {path.name}; {nearest(tree, named)}")
-    try:
-        metadata = json.loads(str(file[tree + SUFFIX]))
-    except ValueError:
-        raise InputError(f"'{tree}{SUFFIX}' of {path.name} is not JSON") from None
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise InputError(f"'{tree}{SUFFIX}' of {path.name} does not describe a '{FORMAT}'")
-    _check_metadata(metadata, f"'{tree}{SUFFIX}' of {path.name}")
-    found = get_tree(file, tree, path)
-    return Friend(path, tree, int(found.num_entries), _dtypes(found), metadata), found
+    return tree or named[0]
 
 
 _TEXTS = ("identity", "misc", "probabilities", "models")
@@ -252,6 +320,7 @@ def _check_metadata(metadata: Mapping[str, Any], where: str) -> None:
         and _are_texts(rule.get("columns"))
         and isinstance(rule.get("n_splits"), int)
         and rule["n_splits"] >= 1,
+        "branches": _are_branches(metadata.get("branches", {})),
         **{key: _are_texts(metadata.get(key)) for key in _TEXTS},
     }
     if not metadata.get("probabilities"):
@@ -259,6 +328,11 @@ def _check_metadata(metadata: Mapping[str, Any], where: str) -> None:
     for key, is_good in good.items():
         if not is_good:
             raise InputError(f"{where} is damaged: its '{key}' is missing or wrong; predict again")
+
+
+def _are_branches(value: Any) -> bool:
+    known = BranchNames(()).own
+    return isinstance(value, dict) and set(value) <= set(known) and _are_texts([*value.values()])
 
 
 def _are_texts(value: Any) -> bool:
@@ -270,86 +344,20 @@ def iterate(
 ) -> Iterator[tuple[RowRange, dict[str, Array]]]:
     """Yield ranges of entries through a tree, friend or input, with columns as they are stored.
 
-    At most `chunk_entries` entries are in memory. Raises InputError for what is missing or
-    unreadable.
+    At most `chunk_entries` entries are in memory, and the next ones being read. Raises InputError
+    for what is missing or unreadable.
     """
-    path = Path(path)
-    with open_root(path) as file:
-        yield from iterate_tree(get_tree(file, tree, path), path, names, chunk_entries)
+    yield from iterate_tree(ntuples.open_tree(Path(path).absolute(), tree), names, chunk_entries)
 
 
 def iterate_tree(
-    found: Any, path: Path, names: Sequence[str], chunk_entries: int
+    info: ntuples.TreeInfo, names: Sequence[str], chunk_entries: int
 ) -> Iterator[tuple[RowRange, dict[str, Array]]]:
-    """Yield what `iterate` does, through an open tree."""
-    known = found.keys()
+    """Yield what `iterate` does, through a tree that was opened."""
     for name in names:
-        if name not in known:
-            raise InputError(
-                f"no branch '{name}' in tree '{found.name}' of {path.name}; {nearest(name, known)}"
-            )
-    n_entries = int(found.num_entries)
-    if not names:
-        yield from ((rows, {}) for rows in RowRange(0, n_entries).chunks(chunk_entries))
-        return
-    start = 0
-    chunks = found.iterate(list(names), step_size=chunk_entries, library="np")
-    while True:
-        try:
-            read = next(chunks, None)
-            columns = {name: read[name] for name in names} if read is not None else None
-        except Exception as error:  # uproot raises many kinds on a damaged basket
-            raise InputError(
-                f"tree '{found.name}' of {path.name} cannot be read: {_first_line(error)}"
-            ) from error
-        if columns is None:
-            return
-        stop = start + len(columns[names[0]])
-        yield RowRange(start, stop), columns
-        start = stop
-
-
-def open_root(path: Path) -> Any:
-    """Return the open ROOT file (a context manager), or raise InputError."""
-    if not path.is_file():
-        raise InputError(f"no such file: {path}")
-    try:
-        return uproot.open(path, object_cache=None, array_cache=None)
-    except Exception as error:  # a file may be broken in more ways than uproot has exceptions for
-        raise InputError(f"{path} is no readable ROOT file: {_first_line(error)}") from error
-
-
-def get_tree(file: Any, tree: str, path: Path) -> Any:
-    """Return tree `tree` (TTree or RNTuple) of an open file, its highest cycle."""
-    trees = tree_names(file)
-    if tree not in trees:
-        raise InputError(f"no tree '{tree}' in {path.name}; {nearest(tree, trees)}")
-    try:
-        return file[tree]
-    except Exception as error:
-        raise InputError(
-            f"tree '{tree}' of {path.name} cannot be read: {_first_line(error)}"
-        ) from error
-
-
-def tree_names(file: Any) -> list[str]:
-    """Return the names of all trees of an open file, without cycles."""
-    kinds = ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")
-    classes = file.classnames(recursive=True, cycle=False)
-    return [name for name, kind in classes.items() if kind in kinds]
-
-
-def _names(file: Any) -> list[str]:
-    return list(file.keys(recursive=True, cycle=False))
-
-
-def _dtypes(tree: Any) -> dict[str, np.dtype[Any]]:
-    return {
-        branch.name: np.dtype(branch.interpretation.numpy_dtype).newbyteorder("=")
-        for branch in tree.branches
-    }
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no details'}"
+        if name not in info.branches:
+            raise InputError(info.why_not(name))
+    for chunk in ntuples.stream(
+        info, columns=list(names), cuts=[None], chunk_entries=chunk_entries, n_threads=1
+    ):
+        yield RowRange(chunk.start, chunk.stop), chunk.selections[0].columns

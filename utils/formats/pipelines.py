@@ -6,37 +6,37 @@ import json
 from pathlib import Path
 
 from utils.columns.pipeline import REMAKE, FeaturePipeline
-from utils.schema import InputError, nearest
+from utils.schema import InputError, nearest, pipeline_path
 from utils.system.files import complete
 
 
 def save_pipeline(pipeline: FeaturePipeline, path: str | Path) -> Path:
     """Write the pipeline as JSON, complete or not at all; return the path, ending in .json."""
-    path = Path(path).with_suffix(".json")
+    path = pipeline_path(path)
     text = json.dumps(pipeline.to_json(), indent=1, allow_nan=False) + "\n"
     try:
         with complete(path) as partial:
-            partial.write_text(text)
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
     return path
 
 
 def load_pipeline(path: str | Path) -> FeaturePipeline:
-    """Return the pipeline saved at `path`, whose suffix is taken as .json whatever it is.
+    """Return the pipeline saved at `path`, with or without its .json (or .pkl).
 
     Raises InputError where there is none, and for a pickle, which would execute what it contains.
     """
     named = Path(path)
-    path = named.with_suffix(".json")
+    path = pipeline_path(named)
     pickled = next((p for p in (path, named) if p.is_file() and _is_pickle(p)), None)
     if path.is_file() and pickled != path:
         try:
-            raw = json.loads(path.read_text())
+            raw = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{path} is damaged ({error}): make it anew: {REMAKE}") from None
         return FeaturePipeline.from_json(raw, str(path))
-    pickled = pickled or next((p for p in [named.with_suffix(".pkl")] if p.is_file()), None)
+    pickled = pickled or next((p for p in [path.with_suffix(".pkl")] if p.is_file()), None)
     if pickled:
         raise InputError(
             f"{pickled} is a pickle, which can execute anything when loaded and is not read: "

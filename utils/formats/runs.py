@@ -1,8 +1,11 @@
 """Runs: everything that reads or writes an MLflow store. The only module that imports mlflow.
 
 A run is found by its id alone, wherever the project folder is now. Logging to an existing run goes
-through the client, which leaves the run's status and earlier content as they are; each artifact is
-complete or absent.
+through the client, which leaves the run's status and earlier content as they are. What is published
+has a manifest (`formats/manifests.py`): only what one lists is read, and only as it lists it.
+
+A run is data from anyone: nothing is read or written through a symbolic link in it or by a path
+that leaves it, and what its recipe names outside of it counts only where the user named it too.
 """
 
 from __future__ import annotations
@@ -12,19 +15,29 @@ import json
 import logging
 import os
 import shutil
+import uuid
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote, urlparse, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.schema import PROJECT, ConfigError, Recipe, RunError, nearest
-from utils.system.files import complete
+from utils.formats.manifests import Manifest, is_inside, is_manifest, manifest_of, summed
+from utils.schema import (
+    PROJECT,
+    ConfigError,
+    PipelineError,
+    Recipe,
+    RunError,
+    nearest,
+    project_path,
+)
+from utils.system.files import complete, exchanged, locked, scratch
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,7 +48,15 @@ RECIPE = "recipe/recipe.json"
 LAST_RUN = PROJECT / "outputs" / "last_run.json"
 """What train.py writes last: the ids of the newest run, for scripts that follow it."""
 
+PLACES = PROJECT / "outputs" / "places"
+"""A file a run that was trained here: the places that the user's own training named."""
+
+ADOPT = "python -m utils.tracking adopt"
+"""The command that checks the models of a run of an earlier version and writes its manifest."""
+
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# A server that is gone for good is told after a minute, not after five.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
 
 
 def store_uri() -> str:
@@ -46,8 +67,46 @@ def store_uri() -> str:
 def uri_prefix() -> str:
     """Return what a command needs in front to reach this store: nothing for the default one."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    default = f"sqlite:///{PROJECT / 'mlflow.db'}"
-    return f"MLFLOW_TRACKING_URI={uri} " if uri and uri != default else ""
+    if not uri or _is_own_store() or _shown(uri) != uri:  # with a password: it stays unwritten
+        return ""
+    return f"MLFLOW_TRACKING_URI={uri} "
+
+
+def _is_own_store() -> bool:
+    """Tell whether the store is that of the project folder."""
+    return store_uri() == f"sqlite:///{PROJECT / 'mlflow.db'}"
+
+
+def _shown(uri: str) -> str:
+    """Return a store's address without the password that it may hold."""
+    try:
+        password = urlsplit(uri).password
+    except ValueError:
+        return uri
+    return uri.replace(f":{password}@", ":***@") if password else uri
+
+
+_STORES_OWN = ("mlflow", "sqlalchemy", "alembic", "requests", "urllib3", "sqlite3", "botocore")
+"""Libraries whose errors tell of the store, which MLflow wraps in ways of its own."""
+
+
+@contextlib.contextmanager
+def _answering(doing: str, also: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
+    """Turn a failure of the store inside into a RunError that says what could not be done.
+
+    Errors of the types `also` count as the store's.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        library = type(error).__module__.split(".")[0]
+        if not (isinstance(error, also) or library in _STORES_OWN):
+            raise
+        raise RunError(
+            f"the MLflow store {_shown(store_uri())} can't {doing}: {_first_line(error)}"
+        ) from error
 
 
 def client() -> MlflowClient:
@@ -68,7 +127,9 @@ def client() -> MlflowClient:
             opened = mlflow.MlflowClient(uri)
             opened.search_experiments(max_results=1)
     except Exception as error:  # MLflow wraps any failure of any store in its own ways
-        raise RunError(f"the MLflow store {uri} can't be opened: {_first_line(error)}") from None
+        raise RunError(
+            f"the MLflow store {_shown(uri)} can't be opened: {_first_line(error)}"
+        ) from None
     return opened
 
 
@@ -78,12 +139,7 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
     if not uri.startswith("sqlite:"):
         yield
         return
-    import fcntl
-
-    path = PROJECT / "outputs" / ".store.lock"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(PROJECT / "outputs" / ".store.lock"):
         yield
 
 
@@ -96,6 +152,7 @@ class NewRun:
 
     run_id: str
     experiment_id: str
+    artifact_uri: str
     client: MlflowClient = field(repr=False)
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
@@ -105,9 +162,10 @@ class NewRun:
         """
         from mlflow.entities import Param
 
-        known = self.client.get_run(self.run_id).data.params
-        texts = {key: str(value)[:5900] for key, value in parameters.items() if key not in known}
-        self.client.log_batch(self.run_id, params=[Param(k, v) for k, v in texts.items()])
+        with _answering("take the parameters"):
+            known = self.client.get_run(self.run_id).data.params
+            texts = {key: str(v)[:5900] for key, v in parameters.items() if key not in known}
+            self.client.log_batch(self.run_id, params=[Param(k, v) for k, v in texts.items()])
 
     def log_curves(self, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
         """Log metrics with their steps, `name -> [(step, value), ...]`, in batches."""
@@ -136,7 +194,7 @@ class NewRun:
         for index, text in enumerate(models):
             booster = lightgbm.Booster(model_str=text)
             signature = mlflow.models.infer_signature(frame, booster.predict(example))
-            with warnings.catch_warnings(), _quiet():
+            with warnings.catch_warnings(), _quiet(), _answering("take the models"):
                 warnings.simplefilter("ignore")  # advice for model servers, which this is not
                 mlflow.lightgbm.log_model(
                     booster,
@@ -146,9 +204,10 @@ class NewRun:
                     pip_requirements=requirements,
                 )
 
-    def log_files(self, folder: Path) -> None:
-        """Log everything below `folder` as artifacts."""
-        self.client.log_artifacts(self.run_id, str(folder))
+    def publish(self, folder: Path, about: Mapping[str, Any]) -> None:
+        """Publish everything below `folder`, with the manifest that says that all is there."""
+        files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+        opened_run(self).publish(dict(sorted(files.items())), about)
 
 
 @contextlib.contextmanager
@@ -159,23 +218,58 @@ def training_run(
     opened = client()
     import mlflow
 
-    if "MLFLOW_RUN_ID" not in os.environ and experiment_name is not None:
-        experiment = opened.get_experiment_by_name(experiment_name)
-        experiment_id = (
-            experiment.experiment_id if experiment else opened.create_experiment(experiment_name)
-        )
-    else:
+    with _answering("hold the new run"):
+        _keep_new_runs_here()
         experiment_id = None
-    with mlflow.start_run(
-        experiment_id=experiment_id, run_name=run_name, tags=dict(tags)
-    ) as active:
-        yield NewRun(active.info.run_id, active.info.experiment_id, opened)
+        if "MLFLOW_RUN_ID" not in os.environ and experiment_name is not None:
+            experiment = opened.get_experiment_by_name(experiment_name)
+            if experiment is not None and experiment.lifecycle_stage == "deleted":
+                raise RunError(
+                    f"experiment '{experiment_name}' was deleted: choose another experiment_name, "
+                    f"or 'mlflow experiments restore -x {experiment.experiment_id}'"
+                )
+            experiment_id = (
+                experiment.experiment_id
+                if experiment
+                else opened.create_experiment(experiment_name)
+            )
+        active = mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=dict(tags))
+    with _answering("end the run", also=()), active:
+        info = active.info
+        yield NewRun(info.run_id, info.experiment_id, info.artifact_uri, opened)
 
 
-def remember(run_id: str, experiment_id: str) -> None:
-    """Write the ids of the newest run where scripts that follow find them."""
+def _keep_new_runs_here() -> None:
+    """Let new runs of a copied project go to the copy: its store names the original's folder."""
+    path = _sqlite_file()
+    if path is not None and _is_own_store():
+        for folder in _other_projects(path):
+            _rebased(path, {"experiments": "artifact_location"}, folder, PROJECT)
+
+
+def _other_projects(store: Path) -> set[str]:
+    """Return the folders, other than this project's, whose `mlruns` a store's experiments name."""
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
+    named = {str(location).partition("/mlruns")[0] for (location,) in rows if location}
+    return {folder for folder in named if folder.startswith("/")} - {str(PROJECT)}
+
+
+def remember(run_id: str, experiment_id: str, places: Sequence[str]) -> None:
+    """Write the ids of the newest run where scripts that follow find them.
+
+    `places` are the folders and files that the training's own configuration names: later scripts
+    may use those that are outside the project, which a run's recipe alone can't make them do.
+    """
+    named = sorted({os.path.normpath(project_path(place)) for place in places if place})
+    with complete(PLACES / f"{run_id}.json") as path:
+        path.write_text(json.dumps({"project": str(PROJECT), "places": named}), encoding="utf-8")
     with complete(LAST_RUN) as path:
-        path.write_text(json.dumps({"run_id": run_id, "experiment_id": experiment_id}))
+        path.write_text(
+            json.dumps({"run_id": run_id, "experiment_id": experiment_id}), encoding="utf-8"
+        )
 
 
 # --- prediction and evaluation: an existing run --------------------------------------------------
@@ -200,11 +294,26 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """Raises RunError where the run has none, or one of another format."""
+        """The recipe of a training none of whose files was changed.
+
+        Raises RunError where the run has none, one of another format or no manifest, and where any
+        file that the manifest of the training lists is not as it was: whatever a script needs.
+        """
         path = self.artifact(RECIPE, what="recipe: it was not made by train.py or did not finish")
+        manifest = self.manifest(manifest_of(RECIPE))
+        for other in manifest.files if manifest else ():
+            if other != RECIPE:
+                self.artifact(other, what="file of its training")
+        return self._read_recipe(path)
+
+    def unchecked_recipe(self) -> Recipe:
+        """Return the recipe of a run that may have no manifest yet."""
+        return self._read_recipe(self.unchecked(RECIPE, "recipe: it was not made by train.py"))
+
+    def _read_recipe(self, path: Path) -> Recipe:
         try:
-            recipe = Recipe.from_json(path.read_text())
-        except (ValueError, KeyError, TypeError) as error:
+            recipe = Recipe.from_json(path.read_text(encoding="utf-8"))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"the recipe of run {self.run_id} can't be read: {error}") from None
         if recipe.format != Recipe.format:
             raise RunError(
@@ -222,20 +331,24 @@ class Run:
                 + (f", or {otherwise}" if otherwise else "")
             )
 
-    def model_text(self, index: int) -> str:
+    def model_text(self, index: int, checked: bool = True) -> str:
         """Return the text of model `index`, as training wrote it; its ending is the kind's own."""
-        paths = [p for p in self.artifacts("recipe") if Path(p).stem == f"model_{index}"]
+        manifest = self.manifest(manifest_of(RECIPE)) if checked else None
+        listed = self.artifacts("recipe") if manifest is None else manifest.files
+        paths = [p for p in listed if Path(p).stem == f"model_{index}"]
         if len(paths) > 1:
             raise RunError(f"run {self.run_id} has more than one model {index}: {paths}")
-        path = self.artifact((paths or [f"recipe/model_{index}"])[0], what=f"model {index}")
+        read = self.artifact if checked else self.unchecked
+        path = read((paths or [f"recipe/model_{index}"])[0], f"model {index}")
         try:
-            return path.read_text()
+            return path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise RunError(f"{path} of run {self.run_id} is damaged: it is no text") from None
 
-    def trained_identities(self, index: int) -> NDArray[np.uint64]:
+    def trained_identities(self, index: int, checked: bool = True) -> NDArray[np.uint64]:
         """Return the sorted identities that model `index` was trained on."""
-        path = self.artifact(f"recipe/trained_{index}.npy", what=f"identities of model {index}")
+        read = self.artifact if checked else self.unchecked
+        path = read(f"recipe/trained_{index}.npy", f"identities of model {index}")
         try:
             stored = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
@@ -246,54 +359,173 @@ class Run:
         return trained
 
     def artifacts(self, folder: str) -> list[str]:
-        """Return the paths of the artifacts in `folder`, relative to the run's artifacts."""
-        local = self._local()
-        if local is not None:
-            there = local / folder
+        """Return the paths of all artifacts in `folder`, relative to the run's artifacts."""
+        there = self._place(folder)
+        if there is not None:
             return sorted(f"{folder}/{p.name}" for p in there.iterdir()) if there.is_dir() else []
-        return sorted(a.path for a in self.client.list_artifacts(self.run_id, folder))
+        with _answering("list artifacts"):
+            return sorted(a.path for a in self.client.list_artifacts(self.run_id, folder))
+
+    def lists(self, path: str) -> bool:
+        """Tell whether a manifest lists the artifact `path`."""
+        manifest = self.manifest(manifest_of(path))
+        return manifest is not None and path in manifest.files
+
+    def manifest(self, path: str) -> Manifest | None:
+        """Return the manifest at `path`, None where there is none. Raises RunError if damaged."""
+        if path not in self.artifacts(str(Path(path).parent)):
+            return None
+        try:
+            return Manifest.from_json(
+                self.unchecked(path, "manifest").read_text(encoding="utf-8"), path
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise RunError(
+                f"{path} of run {self.run_id} can't be read ({error}): remove it"
+            ) from None
 
     def artifact(self, path: str, what: str) -> Path:
-        """Return a local copy of an artifact. Raises RunError naming `what` where there is none."""
-        local = self._local()
-        if local is not None:
-            found = local / path
-        elif path not in self.artifacts(str(Path(path).parent)):
-            found = None
-        else:
-            found = Path(self.client.download_artifacts(self.run_id, path))
+        """Return a local copy of a published artifact.
+
+        Raises RunError naming `what` where there is none, where no manifest lists it, and where it
+        is not what the manifest lists.
+        """
+        if is_manifest(path):
+            return self.unchecked(path, what)
+        place = manifest_of(path)
+        manifest = self.manifest(place)
+        if manifest is None or manifest.former:
+            self.unchecked(path, what)
+            if place == manifest_of(RECIPE):
+                raise RunError(
+                    f"run {self.run_id} has no {place}, which runs of an earlier version lack: "
+                    f"'{uri_prefix()}{ADOPT} {self.run_id}' checks its models and writes it"
+                )
+            raise RunError(
+                f"{path} of run {self.run_id} has no {place}, so it is not known to be complete: "
+                "make it anew"
+            )
+        listed = manifest.files.get(path)
+        if listed is None:
+            raise RunError(f"run {self.run_id} has no {what} ({path} is not in {place})")
+        copy = self.unchecked(listed.kept, what)
+        if listed.differs(copy):
+            raise RunError(
+                f"{path} of run {self.run_id} is not what {place} lists: it was changed or damaged "
+                "since it was made"
+            )
+        return copy
+
+    def unchecked(self, path: str, what: str) -> Path:
+        """Return a local copy of an artifact as it is. Raises RunError where there is none."""
+        found = self._place(path)
+        if found is None and path in self.artifacts(str(Path(path).parent)):
+            with _answering("give an artifact"):
+                found = Path(self.client.download_artifacts(self.run_id, path))
         if found is None or not found.is_file():
             raise RunError(f"run {self.run_id} has no {what} ({path})")
         return found
 
-    def publish(self, files: Mapping[str, Path], stale: Collection[str] = ()) -> None:
-        """Log files under their artifact paths, in the given order, each complete or absent.
+    def publish(self, files: Mapping[str, Path], about: Mapping[str, Any] | None = None) -> None:
+        """Publish files under their artifact paths: together, with their manifest, or not at all.
 
-        The last one should be the manifest that says the others are there. Before it, the artifacts
-        `stale` are removed, those of an earlier manifest; in a remote store they stay.
+        All belong to one publication, and `about` is what its manifest says of it. In a local store
+        they are exchanged for those of the earlier publication, which stands until then; to a
+        server they go under a new name, which the manifest gives. The metrics in `about` are logged
+        after that, and as NaN those of the earlier publication that are no more.
         """
-        local = self._local()
-        if local is not None:
-            # An old manifest must not speak for new files if this ends midway.
-            (local / list(files)[-1]).unlink(missing_ok=True)
-        for artifact_path, source in files.items():
-            if local is not None and artifact_path == list(files)[-1]:
-                for old in stale:
-                    (local / old).unlink(missing_ok=True)
-            if local is None:
-                folder = str(Path(artifact_path).parent)
-                if source.name != Path(artifact_path).name:
-                    raise ValueError(f"{source} can't be logged as {artifact_path}")
-                self.client.log_artifact(self.run_id, str(source), folder)
-                continue
-            target = local / artifact_path
-            with complete(target) as partial:
-                shutil.copyfile(source, partial)
+        [place] = {manifest_of(path) for path in files}
+        former = self.manifest(place)
+        said = dict(about or {})
+        gone = _gone(former, said)
+        if gone:
+            said["gone"] = gone
+        folder = Path(place).parent.as_posix()
+        targets = {path: self._place(path) for path in [*files, place]}
+        remote = targets[place] is None
+        under = f"{folder}/{uuid.uuid4().hex[:12]}" if remote and folder != "recipe" else folder
+        kept = {p: f"{under}/{Path(p).relative_to(folder).as_posix()}" for p in files}
+        with scratch() as temporary:
+            text = Manifest(summed(files, kept), said).to_json()
+            (temporary / Path(place).name).write_text(text, encoding="utf-8")
+            every = {**files, place: temporary / Path(place).name}
+            if remote:
+                with _answering("take the files"):
+                    for path, source in every.items():
+                        self._send(source, kept.get(path, path), temporary)
+            else:
+                local = {p: t for p, t in targets.items() if t is not None}
+                exchanged({local[path]: source for path, source in every.items()})
+        if not remote and former is not None:
+            self._remove(set(former.files) - set(files))
+        if "metrics" in said:
+            self.log_metrics({**said["metrics"], **dict.fromkeys(gone, np.nan)}, gone)
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log metrics in one batch; values that are not finite are left out."""
-        finite = {k: [(0, v)] for k, v in metrics.items() if np.isfinite(v)}
-        _log_metrics(self.client, self.run_id, finite)
+    def seal(self, paths: Sequence[str], about: Mapping[str, Any]) -> None:
+        """Write the manifest of artifacts that are there without one."""
+        self.publish({path: self.unchecked(path, "artifact") for path in paths}, about)
+
+    def _send(self, source: Path, path: str, temporary: Path) -> None:
+        """Log a file to a server under the name that its artifact path has."""
+        if source.name != Path(path).name:
+            source = Path(shutil.copyfile(source, temporary / Path(path).name))
+        self.client.log_artifact(self.run_id, str(source), Path(path).parent.as_posix())
+
+    def _remove(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            place = self._place(path)
+            if place is not None and place.is_file():
+                place.unlink()
+
+    def log_metrics(self, metrics: Mapping[str, float], gone: Collection[str] = ()) -> None:
+        """Log metrics in one batch; values that are not finite are left out, those `gone` NaN."""
+        kept = {k: [(0, v)] for k, v in metrics.items() if np.isfinite(v) or k in gone}
+        _log_metrics(self.client, self.run_id, kept)
+
+    def place(self, path: Path, what: str, key: str) -> Path:
+        """Return a place outside the run that its recipe names, where that is the user's own.
+
+        That is: in the project folder, or named by the configuration of a training that was started
+        in it. Raises RunError, naming the key that gives it, where it is somewhere else.
+        """
+        full = Path(os.path.normpath(path))
+        if not any(full.is_relative_to(own) for own in (PROJECT, *self._own_places)):
+            raise RunError(
+                f"run {self.run_id} names {full} as {what}, outside this project, and was not "
+                f"trained here: if you mean that, add {key} to the command"
+            )
+        return path
+
+    @cached_property
+    def _own_places(self) -> tuple[Path, ...]:
+        try:
+            said = json.loads((PLACES / f"{self.run_id}.json").read_text(encoding="utf-8"))
+            project, places = said["project"], [Path(place) for place in said["places"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ()
+        # In a copy of the project what was inside the original is the original's.
+        moved = project != str(PROJECT)
+        return tuple(p for p in places if not (moved and p.is_relative_to(project)))
+
+    def _place(self, path: str) -> Path | None:
+        """Return where an artifact of a local store is or will be; None in a remote store.
+
+        Raises RunError where that is not inside the run's own folder.
+        """
+        root = self._local()
+        if root is None:
+            return None
+        if not is_inside(path):
+            raise RunError(f"run {self.run_id} names {path}, which is outside of it")
+        place = root.joinpath(*Path(path).parts)
+        for part in (root.parent, root, *reversed(place.relative_to(root).parents[:-1]), place):
+            full = root / part
+            if full.is_symlink():
+                raise RunError(
+                    f"{full} is a symbolic link, which could lead anywhere: put the file or folder "
+                    f"itself into run {self.run_id}"
+                )
+        return place
 
     def _local(self) -> Path | None:
         """Return the artifact folder, also after the project was moved; None if it is remote."""
@@ -301,14 +533,23 @@ class Run:
         if parsed.scheme not in ("", "file"):
             return None
         path = Path(unquote(parsed.path))
-        if path.is_dir():
-            return path
         parts = path.parts
-        if "mlruns" in parts:
-            moved = PROJECT.joinpath(*parts[parts.index("mlruns") :])
-            if moved.is_dir():
-                return moved
-        return path
+        own = PROJECT.joinpath(*parts[parts.index("mlruns") :]) if "mlruns" in parts else path
+        # A copied project has copied runs: the store still names those of the original.
+        return own if own.is_dir() and (_is_own_store() or not path.is_dir()) else path
+
+
+def opened_run(run: NewRun) -> Run:
+    """Return the run of a training in progress as others open it."""
+    return Run(run.run_id, run.experiment_id, run.artifact_uri)
+
+
+def _gone(former: Manifest | None, about: Mapping[str, Any]) -> list[str]:
+    """Return the metrics that earlier publications logged and this one does not."""
+    if former is None or "metrics" not in about:
+        return []
+    earlier = {*former.about.get("metrics", {}), *former.about.get("gone", [])}
+    return sorted(earlier - set(about["metrics"]))
 
 
 def open_run(run_id: str, experiment_id: str | None = None) -> Run:
@@ -336,8 +577,9 @@ def _run_in_sqlite(run_id: str) -> Run | None:
     if path is None or not path.is_file():
         return None
     query = (
-        "SELECT run_uuid, experiment_id, artifact_uri FROM runs "
-        "WHERE run_uuid = ? AND artifact_uri IS NOT NULL"
+        "SELECT run_uuid, experiment_id, artifact_uri FROM runs JOIN experiments "
+        "USING (experiment_id) WHERE run_uuid = ? AND artifact_uri IS NOT NULL "
+        "AND runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'"
     )
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as store:
@@ -351,12 +593,26 @@ def _run_of_client(run_id: str) -> Run:
     opened = client()
     from mlflow.exceptions import MlflowException
 
-    try:
-        info = opened.get_run(run_id).info
-    except MlflowException:
-        raise RunError(
-            f"there is no run '{run_id}' in {store_uri()}; {_nearest_run(opened, run_id)}"
-        ) from None
+    with _answering("find the run"):
+        try:
+            info = opened.get_run(run_id).info
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            raise RunError(
+                f"there is no run '{run_id}' in {_shown(store_uri())}; "
+                f"{_nearest_run(opened, run_id)}"
+            ) from None
+        if info.lifecycle_stage == "deleted":
+            raise RunError(
+                f"run {run_id} was deleted: '{uri_prefix()}mlflow runs restore --run-id {run_id}' "
+                "brings it back"
+            )
+        if opened.get_experiment(info.experiment_id).lifecycle_stage == "deleted":
+            raise RunError(
+                f"experiment {info.experiment_id} of run {run_id} was deleted: "
+                f"'{uri_prefix()}mlflow experiments restore -x {info.experiment_id}' brings it back"
+            )
     return Run(info.run_id, info.experiment_id, info.artifact_uri)
 
 
@@ -390,8 +646,9 @@ def _log_metrics(
         for key, points in curves.items()
         for step, value in points
     ]
-    for start in range(0, len(metrics), 1000):  # the most that one call may hold
-        opened.log_batch(run_id, metrics=metrics[start : start + 1000])
+    with _answering("take the metrics"):
+        for start in range(0, len(metrics), 1000):  # the most that one call may hold
+            opened.log_batch(run_id, metrics=metrics[start : start + 1000])
 
 
 @contextlib.contextmanager
@@ -417,11 +674,9 @@ def rebase(old: str, new: Path = PROJECT) -> int:
     For the UI after the project was moved; the scripts find their runs without it. Returns the
     number of changed locations. Raises RunError where the store is no sqlite file.
     """
-    import sqlite3
-
     path = _sqlite_file()
     if path is None:
-        raise RunError(f"only a sqlite store can be re-based, not {store_uri()}")
+        raise RunError(f"only a sqlite store can be re-based, not {_shown(store_uri())}")
     if not path.is_file():
         raise RunError(f"there is no store {path}")
     columns = {
@@ -429,8 +684,15 @@ def rebase(old: str, new: Path = PROJECT) -> int:
         "runs": "artifact_uri",
         "logged_models": "artifact_location",
     }
+    with _answering("be re-based"):
+        return _rebased(path, columns, old, new)
+
+
+def _rebased(store: Path, columns: Mapping[str, str], old: str, new: Path) -> int:
+    import sqlite3
+
     changed = 0
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+    with contextlib.closing(sqlite3.connect(store)) as connection, connection:
         for table, column in columns.items():
             prefix = old.rstrip("/")
             cursor = connection.execute(

@@ -3,6 +3,10 @@
 Each group of a skim reads back with `pandas.read_hdf(path, group)`: the file follows the layout
 that pandas calls `fixed` (readable by pandas 2 and 3 alike), streamed with PyTables. Within a group
 all columns of one type form one two-dimensional array, so nothing is widened or rounded.
+
+A skim is data from anyone. PyTables unpickles the attributes of whatever it opens, so here it only
+writes, files of its own; skims are read by h5py, which executes nothing, and only what is stored in
+the file itself: no link, no other file that it names.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +24,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import tables
 
 from utils.columns.arrays import Array, Groups, RowRange
 from utils.schema import InputError, PipelineError, nearest
@@ -54,14 +58,23 @@ _DTYPES = (
 )
 _METADATA = "metadata"
 
-# HDF5 then refuses to read a damaged chunk; it costs a few percent.
-_CHECKSUM = tables.Filters(fletcher32=True)
-
 # Rows are written and read in order, each chunk once: PyTables would keep 16 MB of every array.
-_SMALL_CACHE = {"chunk_cache_size": 262_144}
+_CACHE_BYTES = 262_144
 
-# Neither PyTables nor the HDF5 library it ships with may be entered by two threads at once.
+# Neither PyTables nor the HDF5 libraries may be entered by two threads at once.
 _HDF5 = threading.RLock()
+
+
+def _pytables() -> Any:
+    """Return PyTables, which only writing needs.
+
+    Without HDF5's locks, which some file systems do not have: a file under way has a name of its
+    own, and one that is complete is never changed.
+    """
+    os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
+    import tables
+
+    return tables
 
 
 @dataclass(frozen=True)
@@ -103,7 +116,9 @@ class SkimWriter:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack, _HDF5, _writing(self.path):
             partial = stack.enter_context(complete(self.path))
-            self._file = tables.open_file(str(partial), mode="w", **_SMALL_CACHE)
+            self._file = _pytables().open_file(
+                str(partial), mode="w", chunk_cache_size=_CACHE_BYTES
+            )
             stack.push(lambda kind, *_: self._check_complete(partial) if kind is None else None)
             stack.push(self._close)
             self._create()
@@ -150,17 +165,19 @@ class SkimWriter:
     def _close(self, kind: type[BaseException] | None, *_: object) -> None:
         """Close the file; after an error, that one is told and not what closing then meets."""
         file, self._file = self._file, None
-        with _HDF5, contextlib.suppress(*([tables.HDF5ExtError] if kind else [])):
+        with _HDF5, contextlib.suppress(*([_pytables().HDF5ExtError] if kind else [])):
             file.close()
 
     def _check_complete(self, partial: Path) -> None:
         """Open the closed file again: on a full disk it is cut short, and closing says nothing."""
-        with _HDF5, _writing(self.path), tables.open_file(str(partial), mode="r"):
+        with _HDF5, _writing(self.path), _pytables().open_file(str(partial), mode="r"):
             pass
 
     def _create(self) -> None:
         """Create every group in the layout pandas calls `fixed`, without rows."""
-        file = self._file
+        file, tables = self._file, _pytables()
+        # HDF5 then refuses to read a damaged chunk; it costs a few percent.
+        checksum = tables.Filters(fletcher32=True)
         for group, columns in self._columns.items():
             blocks = self._blocks[group]
             node = file.create_group("/", group)
@@ -174,7 +191,7 @@ class SkimWriter:
                     tables.Int64Atom(),
                     (0,),
                     chunkshape=(CHUNK_ROWS,),
-                    filters=_CHECKSUM,
+                    filters=checksum,
                 )
                 _set(file, rows, kind="integer", transposed=True)
             else:
@@ -187,7 +204,7 @@ class SkimWriter:
                     tables.Atom.from_dtype(block.dtype),
                     (0, len(block.columns)),
                     chunkshape=(CHUNK_ROWS, len(block.columns)),
-                    filters=_CHECKSUM,
+                    filters=checksum,
                 )
                 _set(file, values, transposed=True)
                 _write_names(file, node, f"block{i}_items", block.columns)
@@ -297,7 +314,7 @@ class Skim:
                     if not to:
                         continue
                     if list(names) == list(block.columns) and block.dtype == np.float32:
-                        file.get_node(block.node).read(*rows, out=out)
+                        _read_rows(_stored(file, block.node), rows, out)
                         continue
                     source = [of_block[names[i]] for i in to]
                     for piece, values in _pieces(file, block, rows):
@@ -335,14 +352,26 @@ def origin(metadata: Mapping[str, Any]) -> str:
     The train and the test skim of one preprocessing have the same; where things are, how they are
     drawn and what is trained on them does not matter.
     """
-    made = {k: v for k, v in metadata["config"].items() if k not in _NOT_IN_ROWS}
-    made["class_to_info"] = {i: c["name"] for i, c in made["class_to_info"].items()}
-    declared = {n: f["missing"] for n, f in made["feature_info"].items()}
-    made["feature_info"] = {n: missing for n, missing in declared.items() if missing is not None}
-    files = [{k: v for k, v in f.items() if k not in ("path", "types")} for f in metadata["files"]]
+    made = row_keys(metadata["config"])
+    files = [{k: v for k, v in f.items() if k not in _NOT_OF_FILES} for f in metadata["files"]]
     text = json.dumps([files, made], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+
+def row_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a configuration, as a skim stores it, the rows of a training skim follow from.
+
+    Of classes that is the name, of `feature_info` the missing values.
+    """
+    made = {k: v for k, v in config.items() if k not in _NOT_IN_ROWS}
+    made["class_to_info"] = {i: c["name"] for i, c in made["class_to_info"].items()}
+    declared = {n: f["missing"] for n, f in made["feature_info"].items()}
+    made["feature_info"] = {n: missing for n, missing in declared.items() if missing is not None}
+    return made
+
+
+_NOT_OF_FILES = ("path", "types", "group")
+"""What a skim says of a file beyond its fingerprint."""
 
 _NOT_IN_ROWS = frozenset(
     {"engine", "data_root", "input_path", "skim_path", "output_path", "chunk_size"}
@@ -365,18 +394,16 @@ def open_skim(path: str | Path) -> Skim:
         )
     stamp = _stamp(path)
     with _reading(path, stamp) as file:
-        if f"/{_METADATA}" not in file or not isinstance(
-            node := file.get_node(f"/{_METADATA}"), tables.Array
-        ):
+        if _METADATA not in file:
             raise InputError(f"{path} is an HDF5 file, but not a skim: make it by preprocess.py")
-        metadata = json.loads(bytes(node.read()))
+        metadata = json.loads(_stored(file, f"/{_METADATA}")[()].tobytes())
         if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
             raise InputError(f"{path} is not a skim of format {FORMAT}: make it by preprocess.py")
-        n_rows = int(file.get_node(f"/{GROUPS[0]}/axis1").nrows)
+        n_rows = len(_stored(file, f"/{GROUPS[0]}/axis1"))
         blocks = {group: _read_blocks(file, group) for group in GROUPS}
         groups = {group: _read_columns(file, group, blocks[group]) for group in GROUPS}
         for block in (b for of_group in blocks.values() for b in of_group):
-            shape = tuple(map(int, file.get_node(block.node).shape))
+            shape = _stored(file, block.node).shape
             if shape != (n_rows, len(block.columns)):
                 raise InputError(
                     f"{path} is damaged: {block.node} has the shape {shape} instead of "
@@ -422,19 +449,61 @@ def _write_names(file: Any, group: Any, key: str, names: tuple[str, ...]) -> Non
         node = file.create_array(group, key, np.array([n.encode() for n in names]))
         _set(file, node, kind="string", nan_rep="", transposed=True)
     else:
-        node = file.create_earray(group, key, tables.Int64Atom(), (0,), chunkshape=(1,))
+        atom = _pytables().Int64Atom()
+        node = file.create_earray(group, key, atom, (0,), chunkshape=(1,))
         _set(file, node, kind="integer", transposed=True)
 
 
+def _stored(file: Any, name: str) -> Any:
+    """Return the array `name` of an open file, all of which is stored in that file itself.
+
+    Raises InputError where the file leads elsewhere instead (links, arrays that are parts of other
+    files) or declares more than it holds, which would fill the memory with nothing.
+    """
+    import h5py
+
+    node = file
+    for part in name.strip("/").split("/"):
+        if not isinstance(node, h5py.Group) or part not in node:
+            raise KeyError(name)
+        if not isinstance(node.get(part, getlink=True), h5py.HardLink):
+            raise InputError(f"{file.filename} is not a skim: {name} is a link to elsewhere")
+        node = node[part]
+    if not isinstance(node, h5py.Dataset) or node.shape is None or node.dtype.hasobject:
+        raise InputError(f"{file.filename} is not a skim: {name} is no array of numbers")
+    if node.is_virtual or node.external:
+        raise InputError(f"{file.filename} is not a skim: {name} is stored in another file")
+    if node.compression is None and node.nbytes > max(node.id.get_storage_size(), 1024):
+        raise InputError(f"{file.filename} is damaged: {name} declares rows that are not stored")
+    return node
+
+
+def _type_of(node: Any) -> np.dtype[Any]:
+    """Return the type of an array's values: PyTables stores truth values as fields of bits."""
+    import h5py
+
+    if node.id.get_type().get_class() == h5py.h5t.BITFIELD and node.dtype.itemsize == 1:
+        return np.dtype(np.bool_)
+    stored: np.dtype[Any] = node.dtype
+    return stored.newbyteorder("=")
+
+
+def _read_rows(node: Any, rows: RowRange, out: Array) -> None:
+    """Fill `out`, `(n, n_columns)`, with rows of an array."""
+    if rows.size:
+        given = out.view(np.uint8) if out.dtype == np.bool_ else out
+        node.read_direct(given, np.s_[rows.start : rows.stop])
+
+
 def _read_names(file: Any, node: str) -> list[str]:
-    return [bytes(name).decode() for name in file.get_node(node).read()]
+    return [bytes(name).decode() for name in _stored(file, node)[()].tolist()]
 
 
 def _read_blocks(file: Any, group: str) -> tuple[Block, ...]:
     blocks: list[Block] = []
     while f"/{group}/block{len(blocks)}_values" in file:
         node = f"/{group}/block{len(blocks)}"
-        dtype = np.dtype(file.get_node(f"{node}_values").dtype)
+        dtype = _type_of(_stored(file, f"{node}_values"))
         blocks.append(Block(f"{node}_values", dtype, tuple(_read_names(file, f"{node}_items"))))
     return tuple(blocks)
 
@@ -445,12 +514,18 @@ def _read_columns(file: Any, group: str, blocks: Sequence[Block]) -> dict[str, n
 
 
 def _pieces(file: Any, block: Block, rows: RowRange) -> Iterator[tuple[slice, Array]]:
-    """Yield rows of a block in pieces that begin where HDF5 chunks begin."""
-    node = file.get_node(block.node)
+    """Yield rows of a block in pieces that begin where HDF5 chunks begin.
+
+    Each piece is overwritten by the next.
+    """
+    node = _stored(file, block.node)
+    buffer = np.empty((min(PIECE_ROWS, rows.size), len(block.columns)), block.dtype)
     at = rows.start
     while at < rows.stop:
         end = min(at - at % CHUNK_ROWS + PIECE_ROWS, rows.stop)
-        yield slice(at - rows.start, end - rows.start), node.read(at, end)
+        values = buffer[: end - at]
+        _read_rows(node, RowRange(at, end), values)
+        yield slice(at - rows.start, end - rows.start), values
         at = end
 
 
@@ -481,14 +556,23 @@ def _neighbours(path: Path) -> str:
 def _cause(error: Exception) -> str:
     """Return what went wrong in one line, without HDF5's listing of its own calls."""
     text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if "unable to lock file" in text:
+        return (
+            "its file system has no file locks, which HDF5_USE_FILE_LOCKING asks for: unset that "
+            "variable, no lock is needed here"
+        )
     if "truncated file" in text:
         return "the file is truncated"
-    if isinstance(error, tables.HDF5ExtError):
-        return "HDF5 fails (" + (text.strip().splitlines() or ["no reason given"])[-1].strip() + ")"
-    if isinstance(error, tables.NoSuchNodeError):
+    if isinstance(error, KeyError):
         return "a part of it is missing"
+    if isinstance(error, MemoryError):
+        return "its rows do not fit in memory"
+    if type(error).__name__ == "HDF5ExtError" or (
+        isinstance(error, OSError) and "synchronously" in text  # as h5py names HDF5's own errors
+    ):
+        return "HDF5 fails (" + (text.strip().splitlines() or ["no reason given"])[-1].strip() + ")"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return f"its parts do not fit together ({type(error).__name__})"
 
 
@@ -508,7 +592,10 @@ def _reading(path: Path, stamp: tuple[int, int]) -> Iterator[Any]:
                 raise InputError(f"{path} is not an HDF5 file: make it by preprocess.py")
             if _stamp(path) != stamp:
                 raise InputError(f"{path} was replaced while it was being read: start again")
-            with tables.open_file(str(path), mode="r", **_SMALL_CACHE) as file:
+            import h5py
+
+            # A complete skim is never changed, so nothing is locked.
+            with h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES) as file:
                 yield file
         except PipelineError:
             raise
@@ -522,7 +609,7 @@ def _reading(path: Path, stamp: tuple[int, int]) -> Iterator[Any]:
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, tables.HDF5ExtError) as error:
-        raise InputError(
-            f"{path} cannot be written: {_cause(error)}; is the folder writable and not full?"
-        ) from error
+    except (OSError, _pytables().HDF5ExtError) as error:
+        cause = _cause(error)
+        asked = "" if "locks" in cause else "; is the folder writable and not full?"
+        raise InputError(f"{path} cannot be written: {cause}{asked}") from error

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from utils.schema.basics import COMPUTED_COLUMNS, ConfigError, nearest, refuse_repeated
+from utils.schema.basics import (
+    COMPUTED_COLUMNS,
+    NOT_IN_BRANCHES,
+    ConfigError,
+    nearest,
+    refuse_repeated,
+)
 from utils.schema.exchange import FoldRule, Missing
 from utils.schema.parts import (
     ClassInfo,
@@ -145,11 +152,22 @@ def _check_features(config: AnalysisConfig) -> None:
                 f"'{name}' identifies events, so it must be a branch of its own in the ntuples: "
                 "friend trees hold a copy of it, which is compared bit by bit with the input"
             )
+        if set(name) & set(NOT_IN_BRANCHES):
+            raise ConfigError(
+                f"'{name}' identifies events, but no branch of a friend tree can be called so: "
+                "ROOT would read it as something else; rename it, or write its leaf's name"
+            )
     reserved = sorted(set(COMPUTED_COLUMNS) & {*config.cont_features, *config.cat_features})
     if reserved:
         raise ConfigError(
             f"{', '.join(reserved)} is computed by preprocessing and gives the class away: "
             "it can be in misc_features, never a feature"
+        )
+    components = [n for n in config.cat_features if re.fullmatch(r"pca_\d+", n)]
+    if config.pca is not None and components:
+        raise ConfigError(
+            f"cat_features: '{components[0]}' is also the name of a component of pca: give it "
+            "another one in derived_features"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -24,6 +25,9 @@ PHYSICS_WEIGHT = "weight"
 FILLER_CLASS = -1
 """`pred_class` of an entry that a cut removed, and the target of an event of unknown class."""
 
+
+NOT_IN_BRANCHES = "[](){}:/ ,"
+"""What ROOT would read as something else in the name of a friend tree's branch."""
 
 DEFAULT_KIND = "lightgbm"
 """The kind of model where a training or its recipe names none."""
@@ -81,6 +85,22 @@ def skim_name(template: str, sample_name: str) -> str:
 def portable(path: Path) -> str:
     """Return `path` relative to the project folder where it is inside, so that both can move."""
     return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
+
+
+def pipeline_path(path: str | Path) -> Path:
+    """Return the file of the feature pipeline `path`: it ends in .json, whether or not that, or the
+    .pkl of old, is given. Any other dot belongs to the name: pipe.v1 and pipe.v2 are two files.
+    """
+    text = str(path)
+    return Path(text.removesuffix(".pkl").removesuffix(".json") + ".json")
+
+
+def short_name(name: str, longest: int = 80) -> str:
+    """Return `name` for a file; one that is long or unsafe ends in a digest of the whole."""
+    safe = slug(name)
+    if safe == name and len(name) <= longest:
+        return name
+    return f"{safe[: longest - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def slug(name: str) -> str:

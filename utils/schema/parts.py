@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from string import Formatter
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -38,14 +39,26 @@ def as_class_ids(value: object) -> object:
 
 def _as_template(value: str) -> str:
     try:
-        value.format(sample_name="name")
-    except (AttributeError, IndexError, KeyError, ValueError):
-        raise ValueError("the one placeholder of a file template is {sample_name}") from None
+        parts = [tuple(part[1:]) for part in Formatter().parse(value)]
+    except ValueError:
+        parts = [()]
+    # With nothing behind the name: a width could make a text of gigabytes.
+    if set(parts) - {("sample_name", "", None), (None, None, None)}:
+        raise ValueError("the one placeholder of a file template is {sample_name}")
+    return value
+
+
+def _as_sample_name(value: str) -> str:
+    if set(value.split("/")) & {"", ".", ".."} or not value.isprintable():
+        raise ValueError("a sample's name becomes the name of files, so it can't lead elsewhere")
     return value
 
 
 Text = Annotated[str, BeforeValidator(as_text)]
 """A string in which YAML's habit of reading 2018 as a number is undone."""
+
+SampleName = Annotated[str, BeforeValidator(as_text), AfterValidator(_as_sample_name)]
+"""A sample's name, which becomes the name of files: no part of it leads to another folder."""
 
 Template = Annotated[str, AfterValidator(_as_template)]
 """A file name in which `{sample_name}` stands for the name of a sample."""
@@ -145,7 +158,7 @@ class SampleInfo(Closed):
 class SampleEntry(SampleInfo):
     """A sample in long form: its name, processes (for training) and what is special about it."""
 
-    sample: Text
+    sample: SampleName
     processes: dict[str, Any] = {}
 
 

@@ -9,9 +9,23 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from utils.schema.analysis import AnalysisConfig
-from utils.schema.basics import DEFAULT_KIND, ConfigError, project_path, skim_name
+from utils.schema.basics import (
+    DEFAULT_KIND,
+    ConfigError,
+    pipeline_path,
+    project_path,
+    skim_name,
+)
 from utils.schema.exchange import Sample
-from utils.schema.parts import ClassInfo, Closed, EngineConfig, Template, Text, as_class_ids
+from utils.schema.parts import (
+    ClassInfo,
+    Closed,
+    EngineConfig,
+    SampleName,
+    Template,
+    Text,
+    as_class_ids,
+)
 from utils.schema.samples import samples_to_read
 
 
@@ -23,7 +37,7 @@ class PreprocessConfig(AnalysisConfig):
     input_branches: list[str] | None = None
     output_path: str = ""
     output_filename_template: Template = "{sample_name}.h5"
-    output_samples: list[str] = ["train", "test"]
+    output_samples: list[SampleName] = ["train", "test"]
     input_pipe_file: str = ""
     chunk_size: int = Field(24_576, ge=1)
 
@@ -51,11 +65,11 @@ class PreprocessConfig(AnalysisConfig):
     def pipe_file(self) -> Path:
         """The file of the fitted feature pipeline: written for training, read for prediction."""
         if self.for_training:
-            return (self.output_folder / self.pipe_name).with_suffix(".json")
+            return pipeline_path(self.output_folder / self.pipe_name)
         if not (self.input_pipe_file or self.skim_path):
             raise ConfigError("input_pipe_file is not set: name the pipeline that training wrote")
         named = self.input_pipe_file or f"{self.skim_path}/training/{self.pipe_name}"
-        return project_path(named).with_suffix(".json")
+        return pipeline_path(project_path(named))
 
     def skim_file(self, sample_name: str) -> Path:
         return self.output_folder / skim_name(self.output_filename_template, sample_name)
@@ -72,12 +86,16 @@ class PreprocessConfig(AnalysisConfig):
         return samples_to_read(self, listed, self.for_training)
 
 
+_NUM_THREADS = frozenset(("num_threads", "num_thread", "nthread", "nthreads", "n_jobs"))
+"""LightGBM's names of its number of threads, which is one for the whole process."""
+
+
 class TrainConfig(AnalysisConfig):
     """Keys of train.py.
 
     `model_kind`: the kind of model that `model_param` are parameters of, set by model=...
-    `train_metric_every`: iterations between evaluations of the training set, which cost a third of
-    one each; by default a twentieth of `num_iterations`, at least 10.
+    `train_metric_every`: iterations between evaluations of the training set, by default a twentieth
+    of `num_iterations`, at least 10. Where they cost little the set is evaluated each time.
     """
 
     model_kind: Text = DEFAULT_KIND
@@ -86,6 +104,26 @@ class TrainConfig(AnalysisConfig):
     experiment_name: Text | None = None
     run_name: Text | None = None
     train_metric_every: int | None = Field(None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _threads_of_the_engine(cls, raw: Any) -> Any:
+        """Take `model_param.num_threads` for what it bounds: the threads of the whole command."""
+        if not isinstance(raw, Mapping) or not isinstance(raw.get("model_param"), Mapping):
+            return raw
+        model_param, engine = dict(raw["model_param"]), raw.get("engine") or {}
+        given = {name: model_param.pop(name) for name in _NUM_THREADS & model_param.keys()}
+        bounds = {value for value in given.values() if value is not None and value not in (0, -1)}
+        engine = {"kind": engine} if isinstance(engine, str) else engine
+        if bounds and isinstance(engine, Mapping):
+            bounds |= {engine["n_workers"]} if engine.get("n_workers") is not None else set()
+            if len(bounds) > 1:
+                raise ConfigError(
+                    f"model_param.num_threads and engine.n_workers bound the same threads, and "
+                    f"are {' and '.join(map(str, sorted(bounds)))}: give one of them"
+                )
+            engine = {**engine, "n_workers": bounds.pop()}
+        return {**raw, "model_param": model_param, "engine": engine}
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -115,11 +153,18 @@ class RunStageConfig(Closed):
 
 
 class PredictConfig(RunStageConfig):
-    """Keys of predict.py."""
+    """Keys of predict.py.
 
+    `preprocess_cfg` is the preprocessing file that a predict file may compose, to take values from
+    by interpolation; its feature lists, there or at top level, have to be those of the run.
+    """
+
+    preprocess_cfg: dict[str, Any] = {}
+    cont_features: list[str] | None = None
+    cat_features: list[str] | None = None
     kind: Text
     source: Literal["skims", "ntuples"] = "skims"
-    sample_names: list[Text] = []
+    sample_names: list[SampleName] = []
     misc_features: list[str] | None = None
     input_path: str | None = None
     input_filename_template: Template = "{sample_name}.h5"
@@ -128,6 +173,7 @@ class PredictConfig(RunStageConfig):
     output_path: str | None = None
     output_filename_template: Template = "{sample_name}_pred.root"
     output_tree_name: str | None = None
+    output_branch_prefix: Text | None = None
     cut: str | None = None
     double_precision: bool = False
     chunk_size: int = Field(24_576, ge=1)

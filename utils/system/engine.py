@@ -31,10 +31,18 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Engine:
-    """A place to run units of work. `shares_memory`: tasks may use this process's threads."""
+    """A place to run `n_workers` units of work side by side, on `cores` cores of this machine.
+
+    `shares_memory`: tasks may use this process's threads.
+    """
 
     kind: str
     n_workers: int
+    cores: int = 1
+
+    def threads(self, n_tasks: int) -> int:
+        """Return how many threads each of `n_tasks` tasks may compute in."""
+        return max(1, self.cores // min(n_tasks, self.n_workers)) if n_tasks else 1
 
     @property
     def shares_memory(self) -> bool:
@@ -129,6 +137,11 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def cores_of(config: EngineConfig) -> int:
+    """Return the number of cores that a command may compute on in this process."""
+    return config.n_workers or available_cores()
+
+
 @contextmanager
 def start(config: EngineConfig) -> Iterator[Engine]:
     """Provide the configured engine, and close what was started for it.
@@ -138,8 +151,8 @@ def start(config: EngineConfig) -> Iterator[Engine]:
     if config.kind != "dask":
         if config.address:
             raise ConfigError(f"engine.address is for engine=dask, not for engine={config.kind}")
-        cores = 1 if config.kind == "serial" else config.n_workers or available_cores()
-        yield Engine(config.kind, cores)
+        cores = cores_of(config)
+        yield Engine(config.kind, 1 if config.kind == "serial" else cores, cores)
         return
     with _dask_client(config) as client:
         prepare = _prepare_worker(str(PROJECT))

@@ -16,7 +16,7 @@ from scored_files import recipe, selected, weighted_recipe, write_scored
 
 from utils.columns.pipeline import FeaturePipeline
 from utils.formats.runs import Run
-from utils.results.metrics import EvaluationTable
+from utils.results.events import EvaluationTable
 from utils.schema import (
     TARGET,
     ClassInfo,
@@ -67,8 +67,10 @@ def test_a_policy_that_cannot_be_followed_is_a_gap() -> None:
 
 
 def run_of(folder: Path, recipe: Recipe) -> Run:
-    """Return a run of a local store that has only this recipe."""
+    """Return a run of a local store that has this recipe and the tables in the folder."""
     run = Run("run", "0", folder.as_uri())
+    for path in run.artifacts("pred"):
+        run.seal([path], {})
     run.__dict__["recipe"] = recipe
     return run
 

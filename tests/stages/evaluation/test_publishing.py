@@ -1,9 +1,9 @@
-"""What an evaluation leaves in its run: all of one evaluation, and the manifest last."""
+"""What an evaluation leaves in its run: all of one evaluation, its manifest, then its metrics."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from utils.formats.runs import Run
-from utils.results.metrics import EvaluationOptions, EvaluationTable, compare, evaluate
+from utils.results.evaluation import evaluate
+from utils.results.events import EvaluationTable
+from utils.results.metrics.comparison import compare
+from utils.results.options import EvaluationOptions
 from utils.results.report import PdfWriter
 from utils.schema import AnalysisConfig, ClassInfo, EvaluateConfig, FoldRule, Recipe, RunError, load
 from utils.stages.evaluation.numbers import Evaluated
@@ -44,7 +47,7 @@ class LocalRun(Run):
     def connect(self) -> None:
         pass
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], gone: Collection[str] = ()) -> None:
         assert metrics["test/n_events"] == 60
         self.seen.append(self.artifacts("plots/test"))
 
@@ -96,10 +99,10 @@ def test_figures_of_an_earlier_evaluation_go_and_others_stay(run: LocalRun) -> N
     assert there(run) == second | {"plots/test/manifest.json", "plots/test/mine.pdf"}
 
 
-def test_metrics_are_logged_before_the_manifest(run: LocalRun) -> None:
+def test_metrics_follow_the_manifest(run: LocalRun) -> None:
     publish(run, EvaluateConfig(run_id="run"), evaluated(compared=False), Papers())
-    assert run.seen == [[]]
-    assert "plots/test/manifest.json" in there(run)
+    [seen] = run.seen
+    assert "plots/test/manifest.json" in seen
 
 
 def test_an_interrupted_evaluation_keeps_the_earlier_figures(run: LocalRun) -> None:

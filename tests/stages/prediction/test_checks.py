@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightgbm
 import numpy as np
 import pytest
-from predictions import CLASSES, MODULO, PIPELINE, friend_of, make_skim, scorer_of
+from predictions import CLASSES, MODULO, PIPELINE, friend_of, friend_task, make_skim, scorer_of
 from small_analysis import config
 
 from utils.columns.pipeline import FeaturePipeline
+from utils.formats import ntuples
 from utils.schema import (
     FoldRule,
     InputError,
@@ -19,6 +21,8 @@ from utils.schema import (
     load,
 )
 from utils.stages.prediction.checks import _check_meanings
+from utils.stages.prediction.outputs import write
+from utils.stages.prediction.scorer import Scorer
 from utils.stages.preprocessing import reading
 from utils.stages.preprocessing.prediction_skims import PredictionTask, write_prediction_skim
 
@@ -68,8 +72,6 @@ def test_a_skim_of_another_recipe_is_refused(
     change: dict[str, Any],
     message: str,
 ) -> None:
-    from dataclasses import replace
-
     scorer = scorer_of(tmp_path, boosters, MODULO)
     make_skim(tmp_path, scorer, None, 100)
     recipe = scorer.recipe
@@ -89,10 +91,6 @@ def test_a_skim_of_another_recipe_is_refused(
 def test_entry_folds_need_the_very_file(
     tmp_path: Path, tree: dict[str, Any], boosters: tuple[lightgbm.Booster, ...]
 ) -> None:
-    from dataclasses import replace
-
-    from utils.formats import ntuples
-
     rule = FoldRule("entry", (), 2)
     scorer = scorer_of(tmp_path, boosters, rule, identity=["run"])
     with pytest.raises(InputError, match="never_trained"):
@@ -134,8 +132,6 @@ def test_a_skim_does_not_deny_what_was_trained_on(
     sample: dict[str, Any],
     message: str,
 ) -> None:
-    from dataclasses import replace
-
     scorer = scorer_of(tmp_path, boosters, MODULO)
     raw = {**scorer.recipe.analysis, "for_training": False, "input_samples": [sample]}
     config = load(PreprocessConfig, raw)
@@ -145,3 +141,44 @@ def test_a_skim_does_not_deny_what_was_trained_on(
     recipe = replace(scorer.recipe, samples=({"name": "S", "group": "S"},))
     with pytest.raises(InputError, match=message):
         friend_of(tmp_path, replace(scorer, recipe=recipe), {})
+
+
+@pytest.mark.parametrize("source", ["skims", "ntuples"])
+@pytest.mark.parametrize("remembered", [True, False])
+def test_a_file_that_was_trained_on_is_no_other_sample(
+    tmp_path: Path,
+    tree: dict[str, Any],
+    boosters: tuple[lightgbm.Booster, ...],
+    source: str,
+    remembered: bool,
+) -> None:
+    """Under another name its events would be others, and the audit would compare nothing."""
+    file = ntuples.fingerprint(ntuples.open_tree(tmp_path / "S.root", "events"))
+    copy = {**file, "name": "T.root", **({"group": "T"} if remembered else {})}  # trained on as T
+
+    def run_of(**keys: Any) -> Scorer:
+        made = scorer_of(tmp_path, boosters, MODULO, **keys)
+        make_skim(tmp_path, made, None, 100)
+        return replace(made, recipe=replace(made.recipe, files=(copy,)))
+
+    message = r"trained on T\.root in the group T, and S\.root.*'group: T'"
+    with pytest.raises(InputError, match=message):
+        friend_task(tmp_path, run_of(), {"source": source})
+    declared = run_of(samples={"S": {"group": "T"}})
+    _, audit = write(friend_task(tmp_path, declared, {"source": source}))
+    assert "prediction passed" in audit.summary
+
+
+def test_an_audit_that_compares_nothing_does_not_pass(
+    tmp_path: Path, tree: dict[str, Any], boosters: tuple[lightgbm.Booster, ...]
+) -> None:
+    scorer = scorer_of(tmp_path, boosters, MODULO)  # trained on T
+    _, audit = write(friend_task(tmp_path, scorer, {"source": "ntuples"}))
+    assert "Leak audit of the prediction compared nothing; model 0" in audit.summary
+    assert audit.summary.endswith("; 50 of 50 predicted rows are of samples not trained on")
+    assert [row["passed"] for row in audit.to_rows()] == [None, None]
+    samples = ({"name": "S", "group": "S"},)
+    known = replace(scorer, recipe=replace(scorer.recipe, samples=samples))
+    _, audit = write(friend_task(tmp_path, known, {"source": "ntuples"}))
+    assert "prediction passed; model 0" in audit.summary
+    assert [row["passed"] for row in audit.to_rows()] == [True, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from predictions import (
     write_tree,
 )
 
-from utils.schema import ConfigError, FoldRule, RunError
+from utils.formats.friend_proof import prove_alignment
+from utils.schema import ConfigError, FoldRule, InputError, ProofError, RunError
+from utils.stages.prediction.outputs import write
 
 
 def test_files_of_a_sample_may_have_other_types(
@@ -162,3 +165,148 @@ def test_misc_features_can_not_hide_a_prediction(
     scorer = scorer_of(tmp_path, boosters, MODULO, derived_features={name: "x"})
     with pytest.raises(ConfigError, match=f"'{name}' is the name of a branch that predictions"):
         friend_of(tmp_path, scorer, {"source": "ntuples", "misc_features": [name]})
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        ("{sample_name}/pred.root", "S/pred.root"),
+        ("../{sample_name}.root", "S.root"),
+        ("{sample_name}.v1_pred.root", "S.v1_pred.root"),
+    ],
+)
+def test_friend_trees_keep_their_folders_in_the_run(
+    tmp_path: Path,
+    tree: dict[str, Any],
+    boosters: tuple[lightgbm.Booster, ...],
+    template: str,
+    name: str,
+) -> None:
+    scorer = scorer_of(tmp_path, boosters, MODULO)
+    config = {"source": "ntuples", "output_filename_template": template}
+    config["output_path"] = str(tmp_path / "out" / "in")
+    [outcome], _ = write(friend_task(tmp_path, scorer, config))
+    assert outcome.files == {name: tmp_path / "out" / "in" / template.format(sample_name="S")}
+    assert outcome.entry["friend"] == name
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def test_branches_have_the_prefix_that_is_asked_for(
+    boosters: tuple[lightgbm.Booster, ...], tmp_path: Path, tree: dict[str, Any]
+) -> None:
+    scorer = scorer_of(tmp_path, boosters, MODULO)
+    make_skim(tmp_path, scorer, None, 16)
+    plain = friend_of(tmp_path, scorer, {})
+    columns = friend_of(tmp_path, scorer, {"output_branch_prefix": "ml_"})
+    made = {"fold", "pred_class", "pred_class_proba", *(f"pred_class_{i}_proba" for i in range(3))}
+    assert set(plain) - set(columns) == made
+    assert set(columns) - set(plain) == {f"ml_{name}" for name in made}
+    for name in made:
+        np.testing.assert_array_equal(columns[f"ml_{name}"], plain[name])
+    friend = tmp_path / "friends" / "S_pred.root"
+    assert prove_alignment(tmp_path / "S.root", friend).n_scored == 50
+    spoil(friend, "ml_pred_class", 3, 7)
+    with pytest.raises(ProofError, match=r"entry 3: scores .* with ml_pred_class 7 of"):
+        prove_alignment(tmp_path / "S.root", friend)
+
+
+def spoil(path: Path, branch: str, row: int, value: int) -> None:
+    """Write a friend tree anew with another value in one row."""
+    with uproot.open(path) as file:
+        columns, metadata = file["pred"].arrays(library="np"), str(file["pred_metadata"])
+    columns[branch][row] = value
+    with uproot.recreate(path) as file:
+        file.mktree("pred", {n: c.dtype for n, c in columns.items()}).extend(columns)
+        file["pred_metadata"] = metadata
+
+
+@pytest.mark.parametrize("prefix", [None, "ml_"])
+@pytest.mark.parametrize("source", ["skims", "ntuples"])
+def test_names_that_the_input_has_are_told_before_work(
+    boosters: tuple[lightgbm.Booster, ...],
+    tmp_path: Path,
+    tree: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    prefix: str | None,
+    source: str,
+) -> None:
+    write_tree(tmp_path, {**tree, "fold": tree["n"], "pred_class": tree["n"]}, 20)
+    scorer = scorer_of(tmp_path, boosters, MODULO)
+    make_skim(tmp_path, scorer, None, 16)
+    friend_task(tmp_path, scorer, {"output_branch_prefix": prefix, "source": source})
+    said = [r.message for r in caplog.records if r.levelname == "WARNING"]
+    if prefix is None:
+        [line] = said
+        assert "inputs (S.root) have branches named fold, pred_class themselves" in line
+        assert "output_branch_prefix=ml_" in line
+    else:
+        assert said == []
+
+
+@pytest.mark.parametrize("prefix", ["a b", "x/", "f("])
+def test_a_prefix_that_no_branch_can_have_is_refused(
+    boosters: tuple[lightgbm.Booster, ...], tmp_path: Path, tree: dict[str, Any], prefix: str
+) -> None:
+    scorer = scorer_of(tmp_path, boosters, MODULO)
+    make_skim(tmp_path, scorer, None, 16)
+    with pytest.raises(InputError, match="can't be a branch of a friend tree"):
+        friend_task(tmp_path, scorer, {"output_branch_prefix": prefix})
+    assert not (tmp_path / "friends").exists()
+
+
+def test_files_of_one_name_in_two_folders_have_friends_of_their_own(
+    boosters: tuple[lightgbm.Booster, ...], tmp_path: Path, tree: dict[str, Any]
+) -> None:
+    for part, run in (("a", 1), ("b", 2)):
+        path = write_tree(tmp_path, {**tree, "run": np.full(50, run, np.int32)}, 20)
+        (tmp_path / "in" / part).mkdir(parents=True)
+        path.rename(tmp_path / "in" / part / "tree.root")
+    scorer = scorer_of(tmp_path, boosters, MODULO, samples={"S": {"files": "in/*/tree.root"}})
+    make_skim(tmp_path, scorer, None, 16)
+    (tmp_path / "in").rename(tmp_path / "moved")
+    moved = {"orig_path": str(tmp_path / "moved"), "output_path": str(tmp_path / "friends")}
+    friend_paths(friend_task(tmp_path, scorer, moved))
+    for part, run in (("a", 1), ("b", 2)):
+        with uproot.open(tmp_path / "friends" / f"S_{part}_tree_pred.root") as file:
+            assert set(file["pred"]["run"].array(library="np")) == {run}
+    with pytest.raises(InputError, match=r"both make .*/one.root: let output_filename_template"):
+        friend_task(tmp_path, scorer, {**moved, "output_filename_template": "one.root"})
+
+
+def test_an_identity_of_leaves_is_proved(
+    boosters: tuple[lightgbm.Booster, ...], tmp_path: Path, tree: dict[str, Any]
+) -> None:
+    """`id.evt` is read by every stage, the proof included, as a leaf of the branch `id`."""
+    root = pytest.importorskip("ROOT", reason="PyROOT is not installed")
+    file = root.TFile(str(tmp_path / "S.root"), "recreate")
+    written = root.TTree("events", "")
+    event = np.zeros(1, dtype=[("evt", "i8"), ("run", "i4"), ("n", "i4")])
+    values = {name: np.zeros(1, tree[name].dtype) for name in ("x", "y")}
+    written.Branch("id", event, "evt/L:run/I:n/I")
+    written.Branch("x", values["x"], "x/F")
+    written.Branch("y", values["y"], "y/D")
+    for i in range(50):
+        event["evt"], event["run"], event["n"] = tree["evt"][i], 1, tree["n"][i]
+        values["x"][0], values["y"][0] = tree["x"][i], tree["y"][i]
+        written.Fill()
+    written.Write()
+    file.Close()
+    rule = FoldRule("modulo", ("id.evt",), 2)
+    scorer = scorer_of(
+        tmp_path,
+        boosters,
+        rule,
+        identity=["id.run", "id.evt"],
+        misc_features=["x"],
+    )
+    recipe = replace(
+        scorer.recipe, analysis={**scorer.recipe.analysis, "xtrain_split_feature": "id.evt"}
+    )
+    scorer = replace(scorer, recipe=recipe)
+    make_skim(tmp_path, scorer, None, 16)
+    columns = friend_of(tmp_path, scorer, {})
+    np.testing.assert_array_equal(columns["id.evt"], tree["evt"].astype(np.int64))
+    np.testing.assert_array_equal(columns["fold"], tree["evt"] % 2)
+    np.testing.assert_array_equal(columns["pred_class"] >= 0, True)

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from utils.stages.training import fitting
 from utils.stages.training.fitting import _threads
 from utils.system.engine import Engine
 
 
 @pytest.mark.parametrize(
-    ("kind", "n_workers", "n_folds", "expected"),
+    ("workers", "n_folds", "expected"),
     [
-        ("local", 4, 2, [2, 2]),
-        ("local", 2, 5, [2, 2, 2, 2, 4]),
-        ("local", 4, 6, [1, 1, 1, 1, 2, 2]),
-        ("local", 1, 2, [4, 4]),
-        ("serial", 1, 2, [1, 1]),
-        ("dask", 4, 2, [1, 1]),
+        (Engine("local", 4, 4), 2, [2, 2]),
+        (Engine("local", 2, 4), 5, [2, 2, 2, 2, 4]),
+        (Engine("local", 4, 4), 6, [1, 1, 1, 1, 2, 2]),
+        (Engine("local", 1, 1), 2, [1, 1]),
+        (Engine("serial", 1, 4), 2, [1, 1]),
+        (Engine("dask", 4), 2, [1, 1]),
     ],
 )
-def test_folds_share_the_cores(
-    monkeypatch: pytest.MonkeyPatch, kind: str, n_workers: int, n_folds: int, expected: list[int]
-) -> None:
-    """Four cores; the last folds do not leave idle those of the folds that have ended."""
-    monkeypatch.setattr(fitting, "available_cores", lambda: 4)
-    workers = Engine(kind, n_workers)
+def test_folds_share_the_cores(workers: Engine, n_folds: int, expected: list[int]) -> None:
+    """The last folds do not leave idle the cores of those that have ended."""
     assert [_threads(workers, i, n_folds) for i in range(n_folds)] == expected

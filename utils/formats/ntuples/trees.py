@@ -163,6 +163,7 @@ def _is_old(path: Path) -> bool:
 
 
 def cause(error: BaseException) -> str:
+    """Return what a library says of an error, in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 

@@ -17,7 +17,10 @@ from utils.columns import weights
 from utils.formats.runs import Run
 from utils.models import kind
 from utils.results import metrics
-from utils.results.metrics import Evaluation, EvaluationOptions, EvaluationTable
+from utils.results.evaluation import Evaluation, evaluate
+from utils.results.events import EvaluationTable
+from utils.results.metrics.comparison import Comparison
+from utils.results.options import SECTIONS, EvaluationOptions
 from utils.schema import AnalysisConfig, EvaluateConfig, InputError, Recipe, RunError, load, nearest
 from utils.stages.evaluation.tables import read_table
 from utils.system.engine import available_cores
@@ -87,7 +90,7 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
         for name in ("train", "test")
         if name != config.dataset and "over_training" in wanted
     }
-    result = metrics.evaluate(
+    result = evaluate(
         table,
         options,
         train=others.get("train"),
@@ -102,7 +105,7 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
 
 def _sections(config: EvaluateConfig, gaps: Mapping[str, str]) -> tuple[str, ...]:
     """Return what is asked for, less what the table can't give."""
-    asked = metrics.SECTIONS if config.sections is None else config.sections
+    asked = SECTIONS if config.sections is None else config.sections
     return tuple(name for name in asked if name != "calibration" or name not in gaps)
 
 
@@ -130,13 +133,13 @@ def load_table(run: Run, recipe: Recipe, dataset: str) -> tuple[EvaluationTable,
     Raises RunError naming the nearest table where there is none of that name.
     """
     name = dataset.removesuffix(".csv").removesuffix(".parquet")
-    there = run.artifacts("pred")
     for suffix in (".csv",) if dataset.endswith(".csv") else (".parquet", ".csv"):
         path = f"pred/{name}{suffix}"
-        if path in there:
+        if run.lists(path):
             table, gaps = read_table(run.artifact(path, f"table {name}"), recipe, name)
             return with_trained_weights(table, gaps, recipe)
-    known = [Path(p).stem for p in there if p.endswith((".parquet", ".csv")) and "audit" not in p]
+    there = [p for p in run.artifacts("pred") if p.endswith((".parquet", ".csv"))]
+    known = [Path(p).stem for p in there if "/audit_" not in p and run.lists(p)]
     hint = nearest(name, known)
     raise RunError(
         f"run {run.run_id} has no table '{name}'; {hint}: make it with "
@@ -181,7 +184,7 @@ def with_trained_weights(
 
 
 def _other(run: Run, recipe: Recipe, dataset: str) -> EvaluationTable | None:
-    if f"pred/{dataset}.parquet" not in run.artifacts("pred"):
+    if not run.lists(f"pred/{dataset}.parquet"):
         return None
     return load_table(run, recipe, dataset)[0]
 
@@ -193,7 +196,7 @@ def _kind_of(recipe: Recipe) -> str:
 def _gain(run: Run, recipe: Recipe) -> metrics.Importance | None:
     """Return the gain importance, or None for a kind of model that records none."""
     path = run.artifact("recipe/importances.csv", what="importances")
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if rows and "gain" not in rows[0]:
         return None
@@ -206,7 +209,9 @@ def _gain(run: Run, recipe: Recipe) -> metrics.Importance | None:
 
 def _learning_curves(run: Run, recipe: Recipe) -> metrics.LearningCurves | None:
     path = run.artifact("recipe/curves.json", what="learning curves")
-    stored: Mapping[str, Mapping[str, list[list[float]]]] = json.loads(path.read_text())
+    stored: Mapping[str, Mapping[str, list[list[float]]]] = json.loads(
+        path.read_text(encoding="utf-8")
+    )
     metric = next(n.split("/", 1)[1] for n in stored["0"] if n.startswith("validation/"))
     curves = []
     for model in recipe.models:
@@ -300,7 +305,7 @@ def _shap(
 
 def _compare(
     run: Run, config: EvaluateConfig, table: EvaluationTable, options: EvaluationOptions
-) -> metrics.Comparison:
+) -> Comparison:
     from utils.formats.runs import open_run
 
     assert config.against is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 from utils.formats.runs import Run
 from utils.models import kind
 from utils.results import report
-from utils.results.metrics import NOT_ASKED, Estimate
+from utils.results.estimates import Estimate
 from utils.results.metrics.naming import flat_metrics
+from utils.results.options import NOT_ASKED
 from utils.results.plotting import Style, draw
 from utils.results.report import PdfWriter
-from utils.schema import EvaluateConfig, Recipe, RunError, slug
+from utils.schema import EvaluateConfig, Recipe, slug
 from utils.stages.evaluation.numbers import Evaluated
 from utils.system.engine import available_cores
 from utils.system.files import scratch
@@ -55,8 +55,8 @@ def papers() -> PdfWriter:
 def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> None:
     """Draw every figure as page and PDF, write the report, and log all of it and the metrics.
 
-    The manifest comes last, and figures that an earlier evaluation of this dataset made and this
-    one does not are removed (in a local store). `writer` (see `papers`) has finished then.
+    They take the place of an earlier evaluation's together: figures that this one does not make are
+    removed (in a local store). `writer` (see `papers`) has finished then.
     """
     result, analysis = evaluated.evaluation, evaluated.analysis
     text = config.experiment_text
@@ -93,15 +93,7 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
         run.connect()  # while the last PDFs are written
         writer.finish()
         metrics = flat_metrics(result)
-        manifest = folder / "manifest.json"
-        manifest.write_text(
-            json.dumps(
-                {"dataset": result.dataset, "files": sorted(files), "metrics": metrics}, indent=1
-            )
-        )
-        stale = _published(run, top) - {*files}
-        run.log_metrics(metrics)
-        run.publish({**files, f"{top}/manifest.json": manifest}, stale)
+        run.publish(files, {"dataset": result.dataset, "metrics": metrics})
     log.info(
         "Logged %d metrics and %d figures under %s of run %s",
         len(metrics),
@@ -110,21 +102,6 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
         run.run_id,
     )
     log.info("Report: %s", run.artifact(f"{top}/report.html", what="report"))
-
-
-def _published(run: Run, top: str) -> set[str]:
-    """Return the artifacts that the manifest of an earlier evaluation lists under `top`.
-
-    Raises RunError where that manifest can't be read.
-    """
-    path = f"{top}/manifest.json"
-    if path not in run.artifacts(top):
-        return set()
-    try:
-        listed = json.loads(run.artifact(path, what="manifest").read_text())["files"]
-        return {f for f in listed if Path(f).is_relative_to(top) and ".." not in Path(f).parts}
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} of run {run.run_id} can't be read ({error}): remove it") from None
 
 
 def _title(recipe: Recipe) -> str:

@@ -17,7 +17,7 @@ from utils.formats.tables import FEATURE_PREFIX, INFOLD_PREFIX, WEIGHT_PREFIX
 from utils.schema import PHYSICS_WEIGHT, TARGET, Recipe, RunError, nearest
 
 if TYPE_CHECKING:
-    from utils.results.metrics import EvaluationTable
+    from utils.results.events import EvaluationTable
 
 
 def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTable, dict[str, str]]:
@@ -27,7 +27,7 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
     """
     import pyarrow as pa
 
-    from utils.results.metrics import EvaluationTable
+    from utils.results.events import EvaluationTable
 
     table, description = tables.read(path)
     names = [f"pred_class_{i}_proba" for i in range(len(recipe.classes))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ def check_skim(skim: Skim, scorer: Scorer, misc: Sequence[str]) -> None:
                 f"{scorer.run_id} ({_listed(mine)}): preprocess it again with the run's"
             )
     _check_groups(skim, scorer)
+    check_trained_files(meta["files"], {sample["group"] for sample in meta["samples"]}, scorer)
     _check_meanings(skim, scorer, misc)
     stored = {**skim.groups["cont_features"], **skim.groups["cat_features"]}
     for name in recipe.features:
@@ -63,6 +64,33 @@ def _check_groups(skim: Skim, scorer: Scorer) -> None:
             raise InputError(
                 f"{skim.path} declares sample {name} never_trained, but run {scorer.run_id} was "
                 "trained on it (or its group): drop never_trained and preprocess it again"
+            )
+
+
+def check_trained_files(
+    files: Sequence[Mapping[str, Any]], groups: Set[str], scorer: Scorer
+) -> None:
+    """Raise InputError where a file that was trained on is predicted in another group.
+
+    Its events would be other ones, and the leak audit would compare nothing. `files` are
+    fingerprints, with the group of their sample where a skim knows it, else one of `groups`.
+    """
+    recipe = scorer.recipe
+    if recipe.fold.kind == "entry":  # by which an event is its file and entry number
+        return
+    everyone = {sample["group"] for sample in recipe.samples}
+    trained = {file["uuid"]: file for file in recipe.files}
+    for file in files:
+        its = trained.get(file["uuid"], file)
+        mine = {file["group"]} if "group" in file else groups
+        known = {its["group"]} if "group" in its else everyone
+        if its is not file and not mine <= known:
+            theirs, ours = (" or ".join(sorted(names)) for names in (known, mine))
+            raise InputError(
+                f"run {scorer.run_id} was trained on {its['name']} in the group {theirs}, and "
+                f"{file['name']}, which is the same, is predicted in the group {ours}, so the leak "
+                f"audit would compare nothing: declare 'group: {sorted(known)[0]}' for its sample, "
+                "and preprocess it again"
             )
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 from utils.columns.arrays import Columns, Floats
+from utils.formats import ntuples
 from utils.formats.friend_proof import Proof, prove_alignment
-from utils.formats.friends import FOLD, FriendWriter, friend_metadata, score_columns
+from utils.formats.friends import (
+    BranchNames,
+    FriendWriter,
+    branch_names,
+    check_branch,
+    friend_metadata,
+    friend_stems,
+    score_columns,
+)
 from utils.formats.runs import Run
 from utils.schema import ConfigError, InputError, PredictConfig, portable, project_path
 from utils.stages.prediction.inputs import InputFile, InputSample, input_samples
@@ -18,6 +28,8 @@ from utils.stages.prediction.outputs import Outcome, Scored, Task
 from utils.stages.prediction.rows import InputRows, RowSource
 from utils.stages.prediction.scorer import Scorer
 from utils.system.files import complete
+
+log = logging.getLogger(__name__)
 
 
 class FriendTrees:
@@ -29,11 +41,21 @@ class FriendTrees:
         self.datasets: Sequence[str] = config.sample_names
         self._config, self._scorer = config, scorer
 
-    def tasks(self, _: Path, n_threads: int) -> list[Task]:
-        scorer = replace(self._scorer, n_threads=n_threads)
+    def tasks(self, _: Path) -> list[Task]:
         tasks, all_trees = [], []
-        for sample in input_samples(self._config, scorer):
-            trees = [FriendTree(self._config, sample, f, self._folder) for f in sample.files]
+        scorer = self._scorer
+        prefix = self._config.output_branch_prefix or ""
+        names = branch_names(scorer.models.n_classes, prefix)
+        samples = input_samples(self._config, scorer)
+        for name in [*names.all, *samples[0].misc, *scorer.analysis.identity_columns]:
+            check_branch(name, "a friend tree")
+        _tell_of_hidden(samples, names)
+        for sample in samples:
+            stems = friend_stems(sample.name, [f.path for f in sample.files])
+            trees = [
+                FriendTree(self._config, sample, file, names, self._folder, self._template(stem))
+                for file, stem in zip(sample.files, stems, strict=True)
+            ]
             tasks.append(Task(f"sample {sample.name}", scorer, trees))
             all_trees += trees
         _check_paths(all_trees)
@@ -49,6 +71,9 @@ class FriendTrees:
             raise ConfigError("output_path is not set: name the folder the friend trees go to")
         return project_path(skim_path).parent / "friends" / self._scorer.run_id
 
+    def _template(self, stem: str) -> PurePath:
+        return PurePath(self._config.output_filename_template.format(sample_name=stem))
+
     def summary(self, n_outputs: int) -> str:
         return f"Wrote {n_outputs} friend trees to {self._folder} and logged them under pred/"
 
@@ -61,25 +86,49 @@ class FriendTrees:
 
 def _check_paths(trees: Sequence[FriendTree]) -> None:
     """Raise an error where a friend tree would replace an input file or another friend tree."""
-    inputs, outputs = {tree.file.path.resolve() for tree in trees}, [tree.path for tree in trees]
-    for output in outputs:
-        if output.resolve() in inputs:
+    inputs, names = {tree.file.path.resolve() for tree in trees}, [tree.name for tree in trees]
+    for tree in trees:
+        if tree.path.resolve() in inputs:
             raise ConfigError(
-                f"the friend tree {output} would replace an input file: give another output_path "
-                "or output_filename_template"
+                f"the friend tree {tree.path} would replace an input file: give another "
+                "output_path or output_filename_template"
             )
-        if outputs.count(output) > 1:
-            raise InputError(f"two input files would both make {output}: rename one of them")
+        if names.count(tree.name) > 1:
+            raise InputError(
+                f"two input files would both make {tree.path}: let output_filename_template have "
+                "{sample_name} in it, or name the samples otherwise"
+            )
+
+
+def _tell_of_hidden(samples: Sequence[InputSample], names: BranchNames) -> None:
+    """Say which branches of friend trees the input's own hide; a sample's files are alike."""
+    hidden: dict[str, str] = {}
+    for sample in samples:
+        file = sample.files[0]
+        tree = ntuples.open_tree(file.path, file.fingerprint["tree"])
+        known = {*tree.branches, *tree.unreadable, *tree.shared}
+        hidden |= {name: file.path.name for name in names.all if name in known}
+    if hidden:
+        log.warning(
+            "Warning: inputs (%s) have branches named %s themselves, which ROOT reads unless the "
+            "friend's name stands in front (pred.%s): output_branch_prefix=ml_ names the friend's "
+            "ml_%s",
+            ", ".join(dict.fromkeys(hidden.values())),
+            ", ".join(hidden),
+            *[next(iter(hidden))] * 2,
+        )
 
 
 @dataclass(frozen=True)
 class FriendTree:
-    """The friend tree of a file of a sample, to be written to `folder`."""
+    """The friend tree of a file of a sample, its branches and where it is to be: in `folder`."""
 
     config: PredictConfig
     sample: InputSample
     file: InputFile
+    names: BranchNames
     folder: Path
+    template: PurePath
 
     @property
     def source(self) -> RowSource:
@@ -87,12 +136,17 @@ class FriendTree:
 
     @property
     def path(self) -> Path:
-        stem = self.sample.name if len(self.sample.files) == 1 else self.file.path.stem
-        return self.folder / self.config.output_filename_template.format(sample_name=stem)
+        return self.folder / self.template
+
+    @property
+    def name(self) -> str:
+        """The name in the run: with the folders of the template, as long as these lead inwards."""
+        path = self.template
+        return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()
 
     @contextmanager
     def written(self, scorer: Scorer, scored: Iterable[Scored]) -> Iterator[Outcome]:
-        name, metadata = self.config.output_tree_name or "pred", self._metadata(scorer)
+        tree, metadata = self.config.output_tree_name or "pred", self._metadata(scorer)
         with complete(self.path) as partial:
             with ExitStack() as stack:
                 writer = None
@@ -100,7 +154,7 @@ class FriendTree:
                     branches = self._branches(scorer, rows, scores)
                     if writer is None:
                         types = {name: column.dtype for name, column in branches.items()}
-                        writer = FriendWriter(partial, name, types, metadata)
+                        writer = FriendWriter(partial, tree, types, metadata)
                         stack.enter_context(writer)
                     writer.append(branches)
             proof = prove_alignment(self.file.path, partial, friend_name=self.path.name)
@@ -114,7 +168,7 @@ class FriendTree:
             rule=scorer.models.rule,
             identity=scorer.analysis.identity_columns,
             misc=self.sample.misc,
-            probabilities=scorer.probability_names,
+            names=self.names,
             cut=self.sample.cut,
             classes=[c.name for c in scorer.recipe.classes],
             sample=self.sample.name,
@@ -124,13 +178,13 @@ class FriendTree:
         return {
             **rows.groups["identity"],
             **rows.groups["misc_features"],
-            FOLD: rows.fold,
-            **scorer.trained_flag(rows),
-            **score_columns(scores, scorer.probability_names, self.config.double_precision),
+            self.names.fold: rows.fold,
+            **scorer.trained_flag(rows, self.names.trained_on),
+            **score_columns(scores, self.names, self.config.double_precision),
         }
 
     def _outcome(self, proof: Proof) -> Outcome:
-        name = self.path.name
+        name = self.name
         entry = {
             "friend": name,
             "path": portable(self.path),

@@ -6,7 +6,8 @@ Everything is checked against the run's recipe here, before any work.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from utils.columns.arrays import RowRange
 from utils.columns.folds import check_entry_rule
 from utils.formats import ntuples
-from utils.formats.friends import FOLD, PRED_CLASS
+from utils.formats.friends import branch_names
 from utils.formats.skims import Skim, open_skim
 from utils.schema import (
     COMPUTED_COLUMNS,
@@ -27,10 +28,11 @@ from utils.schema import (
     load,
     nearest,
     project_path,
+    skim_name,
 )
-from utils.stages.prediction.checks import check_same_file, check_skim
+from utils.stages.prediction.checks import check_same_file, check_skim, check_trained_files
 from utils.stages.prediction.rows import RowSource, SkimEntries
-from utils.stages.prediction.scorer import TRAINED_ON, Scorer
+from utils.stages.prediction.scorer import Scorer
 from utils.stages.preprocessing import reading
 from utils.stages.preprocessing.roles import Roles, roles_of
 
@@ -72,7 +74,7 @@ def input_samples(config: PredictConfig, scorer: Scorer) -> list[InputSample]:
     found = []
     for sample in analysis.read_samples:
         if config.source == "skims":
-            name = config.input_filename_template.format(sample_name=sample.name)
+            name = skim_name(config.input_filename_template, sample.name)
             skim = open_skim(skim_folder(config, analysis) / name)
             check_skim(skim, scorer, roles.misc)
             never_trained = all(s["never_trained"] for s in skim.metadata["samples"])
@@ -81,6 +83,7 @@ def input_samples(config: PredictConfig, scorer: Scorer) -> list[InputSample]:
         else:
             never_trained, cut = sample.never_trained, config.cut
             files = _ntuples(config, scorer, sample, roles)
+            check_trained_files([f.fingerprint for f in files], {sample.group}, scorer)
         for file in files:
             check_entry_rule(rule, scorer.recipe.files, file.fingerprint, never_trained)
         if rule.n_splits == 1 and sample.group not in groups:
@@ -105,11 +108,11 @@ def _of_skim(
                 f"misc_features: '{name}' is not in {skim.path}; {nearest(name, stored)}"
             )
     files = []
-    for code, stated in enumerate(described):
-        path = project_path(stated["path"])
+    paths = [project_path(stated["path"]) for stated in described]
+    for code, (stated, path) in enumerate(zip(described, paths, strict=True)):
         if config.orig_path is not None:
             template = config.orig_filename_template if len(described) == 1 else None
-            name = template.format(sample_name=sample) if template else path.name
+            name = template.format(sample_name=sample) if template else str(_tail(path, paths))
             path = project_path(config.orig_path) / name
         if not path.is_file():
             raise InputError(
@@ -120,9 +123,16 @@ def _of_skim(
             check_same_file(path, stated, skim)
         span, features = RowRange(0, int(stated["n_entries"])), scorer.models.features
         source = SkimEntries(span, features, skim, config.chunk_size, code, path, roles)
-        fingerprint = {k: v for k, v in stated.items() if k != "types"}
+        fingerprint = {k: v for k, v in stated.items() if k not in ("types", "group")}
         files.append(InputFile(path, fingerprint, source))
     return tuple(files)
+
+
+def _tail(path: Path, paths: Sequence[Path]) -> Path:
+    """Return a file's name, behind the folders below the common one where another has the name."""
+    if [p.name for p in paths].count(path.name) == 1:
+        return Path(path.name)
+    return path.relative_to(os.path.commonpath([p.parent for p in paths]))
 
 
 def _ntuples(
@@ -130,11 +140,10 @@ def _ntuples(
 ) -> tuple[InputFile, ...]:
     """Return the files of a sample."""
     files = []
-    for path in ntuples.find_files(sample):
-        info = ntuples.open_tree(path, sample.tree)
+    for info in reading.open_files(sample):
         entries = reading.Entries(info, roles, config.cut, config.chunk_size)
         source = scorer.ntuple_entries(entries, sample.group)
-        files.append(InputFile(path, ntuples.fingerprint(info), source))
+        files.append(InputFile(info.path, ntuples.fingerprint(info), source))
     return tuple(files)
 
 
@@ -150,9 +159,10 @@ def prediction_analysis(config: PredictConfig, scorer: Scorer) -> PreprocessConf
     }
     names = list(config.sample_names) or list(known)
     if not names and config.input_path:
-        suffix = config.input_filename_template.split("{sample_name}")[-1]
-        folder = project_path(config.input_path)
-        names = sorted(p.name.removesuffix(suffix) for p in folder.glob(f"*{suffix}"))
+        template = config.input_filename_template
+        before, _, after = skim_name(template, "{sample_name}").partition("{sample_name}")
+        found = project_path(config.input_path).glob(f"{before}*{after}")
+        names = sorted(p.name.removeprefix(before).removesuffix(after) for p in found)
     if not names:
         raise RunError("the run's analysis names no prediction samples: give sample_names=[...]")
     raw["input_samples"] = [known.get(name, name) for name in names]
@@ -178,10 +188,11 @@ def _misc(config: PredictConfig, analysis: PreprocessConfig) -> tuple[str, ...]:
     chosen = analysis.misc_features if config.misc_features is None else config.misc_features
     skipped = {*COMPUTED_COLUMNS, *analysis.identity_columns}
     misc = tuple(name for name in chosen if name not in skipped)
-    for name in misc:
-        if name in (FOLD, TRAINED_ON) or name.startswith(PRED_CLASS):
+    names = branch_names(0, config.output_branch_prefix or "")
+    for name in (*analysis.identity_columns, *misc):
+        if name in names.all or name.startswith(names.pred_class):
             raise ConfigError(
-                f"misc_features: '{name}' is the name of a branch that predictions make: leave it "
-                f"out, or give it another name in derived_features, for example 'old: {name}'"
+                f"'{name}' is the name of a branch that predictions make: identify events by "
+                f"another, or rename a misc feature in derived_features, for example 'old: {name}'"
             )
     return misc

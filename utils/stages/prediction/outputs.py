@@ -6,21 +6,20 @@ A kind is one module with a class like `OutputKind`, and one line of `OUTPUT_KIN
 from __future__ import annotations
 
 import csv
-import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from utils.columns.arrays import Floats
 from utils.columns.audit import LeakAudit, merge_audits
 from utils.formats.runs import Run
-from utils.schema import PROJECT, RunError
+from utils.schema import PROJECT, RunError, short_name
 from utils.stages.prediction.rows import InputRows, RowSource
 from utils.stages.prediction.scorer import Scorer
-from utils.system.engine import Engine, available_cores, progress
+from utils.system.engine import Engine, progress
 from utils.system.files import scratch
 from utils.system.threads import ahead
 
@@ -72,14 +71,13 @@ class Task:
 class OutputKind(Protocol):
     """A kind of output, made from a PredictConfig and a Scorer.
 
-    `name` begins the names of its manifests and is the key of the entries in them; `datasets` are
-    what was asked for.
+    `name` and `datasets`, what was asked for, make the name of the table of its audit.
     """
 
     name: str
     datasets: Sequence[str]
 
-    def tasks(self, scratch: Path, n_threads: int, /) -> list[Task]:
+    def tasks(self, scratch: Path, /) -> list[Task]:
         """Return what is to be written; `scratch` is for files that are for the run alone.
 
         Everything is checked against the run's recipe here, before any work.
@@ -93,13 +91,13 @@ class OutputKind(Protocol):
 
 
 def publish(run: Run, kind: OutputKind, workers: Engine) -> None:
-    """Write all outputs that are asked for, and log them under `pred/`, their manifest last."""
-    n_threads = 1 if workers.n_workers > 1 else available_cores()
+    """Write all outputs that are asked for, and publish each under `pred/`."""
     # Workers elsewhere need a folder that they share with this process.
     with scratch(None if workers.shares_memory else PROJECT / "outputs") as temporary:
-        tasks = kind.tasks(temporary, n_threads)
         # The largest first: begun last, it would be worked on alone at the end.
-        tasks.sort(key=lambda task: task.n_rows, reverse=True)
+        tasks = sorted(kind.tasks(temporary), key=lambda task: task.n_rows, reverse=True)
+        n_threads = workers.threads(len(tasks))
+        tasks = [replace(task, scorer=replace(task.scorer, n_threads=n_threads)) for task in tasks]
         outcomes: list[Outcome] = []
         audits: list[LeakAudit] = []
         with progress(sum(t.n_rows for t in tasks), "events", "predicting") as bar:
@@ -112,10 +110,12 @@ def publish(run: Run, kind: OutputKind, workers: Engine) -> None:
                 bar.update(task.n_rows)
         audit = merge_audits(audits)
         log.info("%s", audit.summary)
-        files = {f"pred/{name}": path for o in outcomes for name, path in o.files.items()}
-        name = "_".join([kind.name, *sorted(kind.datasets)])[:80]
-        content = {kind.name: [o.entry for o in outcomes], "audit_passed": audit.passed}
-        run.publish({**files, **_described(temporary, name, audit, content)})
+        passed = audit.passed if audit.verdict != "compared nothing" else None
+        for outcome in outcomes:
+            files = {f"pred/{name}": path for name, path in outcome.files.items()}
+            run.publish(files, {**outcome.entry, "audit_passed": passed})
+        name = short_name("_".join([kind.name, *sorted(kind.datasets)]))
+        run.publish(_described(temporary / f"audit_{name}.csv", audit))
     log.info("%s", kind.summary(len(outcomes)))
 
 
@@ -146,15 +146,11 @@ def _scored(scorer: Scorer, source: RowSource, audits: list[LeakAudit]) -> Itera
         yield rows, scores
 
 
-def _described(
-    folder: Path, name: str, audit: LeakAudit, content: Mapping[str, Any]
-) -> dict[str, Path]:
-    """Return the audit table and, last, the manifest that says the prediction is complete."""
-    table, manifest = folder / f"audit_{name}.csv", folder / f"manifest_{name}.json"
+def _described(table: Path, audit: LeakAudit) -> dict[str, Path]:
+    """Write the audit of all rows of a prediction to a table, and return it as an artifact."""
     rows = audit.to_rows()
-    with table.open("w", newline="") as file:
+    with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    manifest.write_text(json.dumps(content, indent=1))
-    return {f"pred/{path.name}": path for path in (table, manifest)}
+    return {f"pred/{table.name}": table}

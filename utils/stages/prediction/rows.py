@@ -6,8 +6,8 @@ fold, the hash of its identity), is there once, in the order of the input.
 
 from __future__ import annotations
 
-import bisect
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from utils.columns.arrays import Columns, Groups, Int32, Integers, RowRange, UInt64
 from utils.columns.folds import fold_of
-from utils.columns.identity import identity_of_rows
+from utils.columns.identity import group_of_rows, identity_of_rows
 from utils.columns.pipeline import FeaturePipeline, feature_matrix
 from utils.formats import ntuples
 from utils.formats.skims import Skim
@@ -39,15 +39,16 @@ class InputRows:
     """A range of rows of one input.
 
     `groups` are the columns `(n,)` of all rows by group of a skim: identity, misc_features and
-    provenance at least. `fold` and `identity`, a hash, are those of all rows. Where in the range
-    the rows are that no cut removed is `place`, ascending; `features` are theirs,
-    `(len(place), n_features)`.
+    provenance at least. `fold`, `identity` (a hash) and `group` (the code of the group of samples,
+    or of the file, in which that tells events apart) are those of all rows. Where in the range the
+    rows are that no cut removed is `place`, ascending; `features` are theirs, `(len(place), n)`.
     """
 
     span: RowRange
     groups: Groups
     fold: Int32
     identity: UInt64
+    group: UInt64
     place: Integers
     features: NDArray[np.float32]
 
@@ -61,7 +62,7 @@ class RowSource(ABC):
 
     @property
     @abstractmethod
-    def origins(self) -> tuple[Described, Described]:
+    def samples_and_files(self) -> tuple[Described, Described]:
         """The samples and the files that codes in the rows' provenance point to."""
 
     @abstractmethod
@@ -73,8 +74,12 @@ class RowSource(ABC):
         for span, groups, scored, features in self.parts():
             identity, provenance = groups["identity"], groups["provenance"]
             fold = fold_of(rule, identity, provenance["entry"])
-            hashed = identity_of_rows(rule, identity, provenance, *self.origins)
-            yield InputRows(span, groups, fold, hashed, _places(span, scored), features)
+            yield InputRows(
+                *(span, groups, fold),
+                identity_of_rows(rule, identity, provenance, *self.samples_and_files),
+                group_of_rows(rule, provenance, *self.samples_and_files),
+                *(_places(span, scored), features),
+            )
 
 
 def _places(span: RowRange, numbers: Integers) -> Integers:
@@ -97,7 +102,7 @@ class NtupleEntries(RowSource):
     group: str
 
     @property
-    def origins(self) -> tuple[Described, Described]:
+    def samples_and_files(self) -> tuple[Described, Described]:
         return [{"group": self.group}], [ntuples.fingerprint(self.entries.info)]
 
     def parts(self) -> Iterator[Part]:
@@ -113,7 +118,7 @@ class SkimRows(RowSource):
     chunk_size: int
 
     @property
-    def origins(self) -> tuple[Described, Described]:
+    def samples_and_files(self) -> tuple[Described, Described]:
         return self.skim.metadata["samples"], self.skim.metadata["files"]
 
     def parts(self) -> Iterator[Part]:
@@ -167,8 +172,7 @@ class SkimEntries(SkimRows):
             read = self.skim.read({"provenance": ["file"]}, RowRange(row, row + 1))
             return int(read["provenance"]["file"][0])
 
-        first = bisect.bisect_left(rows, self.code, key=file_of)
-        return RowRange(first, bisect.bisect_right(rows, self.code, lo=first, key=file_of))
+        return RowRange(*(bisect_left(rows, self.code + i, key=file_of) for i in (0, 1)))
 
     def _as_in_file(self, columns: Columns) -> Columns:
         """Return columns in the file's types: another file of the sample may have widened them."""

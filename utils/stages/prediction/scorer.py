@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from utils.columns.arrays import Floats, Mask, RowRange, UInt64
 from utils.columns.audit import LeakAudit, audit_prediction, trained_on
+from utils.columns.identity import group_codes
 from utils.columns.pipeline import FeaturePipeline
 from utils.formats.runs import Run
 from utils.models import scoring
 from utils.models.scoring import FoldModels
-from utils.schema import PredictConfig, PreprocessConfig, Recipe, RunError, load
+from utils.schema import ConfigError, PredictConfig, PreprocessConfig, Recipe, RunError, load
+from utils.stages.prediction.places import check_places
 from utils.stages.prediction.rows import InputRows, NtupleEntries
 from utils.stages.preprocessing import reading
 
@@ -37,10 +39,6 @@ class Scorer:
     @cached_property
     def pipeline(self) -> FeaturePipeline:
         return FeaturePipeline.from_json(self.recipe.pipeline)
-
-    @property
-    def probability_names(self) -> list[str]:
-        return [f"pred_class_{i}_proba" for i in range(self.models.n_classes)]
 
     def ntuple_entries(self, entries: reading.Entries, group: str) -> NtupleEntries:
         """Return the entries of a file, of a sample in `group`, as these models take them."""
@@ -65,20 +63,19 @@ class Scorer:
 
     def audit(self, rows: InputRows) -> LeakAudit:
         """Return the leak audit of the rows that are scored."""
-        return audit_prediction(self.trained, rows.identity[rows.place], rows.fold[rows.place])
+        recipe, place = self.recipe, rows.place
+        codes = group_codes(recipe.fold, recipe.samples, recipe.files)
+        known = np.isin(rows.group[place], np.array(codes, np.uint64))
+        return audit_prediction(self.trained, rows.identity[place], rows.fold[place], known)
 
-    def trained_flag(self, rows: InputRows) -> dict[str, Mask]:
+    def trained_flag(self, rows: InputRows, name: str) -> dict[str, Mask]:
         """Return the column that flags rows the scoring model was trained on.
 
         Only with one fold can there be any: with several there is no such column.
         """
         if self.models.rule.n_splits > 1:
             return {}
-        return {TRAINED_ON: trained_on(self.trained[0], rows.identity)}
-
-
-TRAINED_ON = "trained_on"
-"""Name of the flag."""
+        return {name: trained_on(self.trained[0], rows.identity)}
 
 
 def models_of(run: Run) -> FoldModels:
@@ -98,8 +95,10 @@ def open_scorer(run: Run, config: PredictConfig) -> Scorer:
     recipe = run.recipe
     if not recipe.audit_passed:
         raise RunError(f"the leak audit of run {run.run_id} failed: it must not be used to predict")
+    check_places(run, config)
     if not config.input_path:
         run.check_year(config.year, "give the input_path of the other year's skims")
+    _check_features(run, config)
     models = models_of(run)
     if models.fingerprints != [m["fingerprint"] for m in recipe.models]:
         raise RunError(
@@ -107,3 +106,18 @@ def open_scorer(run: Run, config: PredictConfig) -> Scorer:
         )
     trained = tuple(run.trained_identities(i) for i in range(len(recipe.models)))
     return Scorer(run.run_id, models, recipe, trained)
+
+
+def _check_features(run: Run, config: PredictConfig) -> None:
+    """Raise ConfigError where a composed preprocessing file has other features than the run."""
+    for key in ("cont_features", "cat_features"):
+        mine = list(run.recipe.analysis[key])
+        for where, its in (
+            (key, getattr(config, key)),
+            (f"preprocess_cfg.{key}", config.preprocess_cfg.get(key)),
+        ):
+            if its is not None and list(its) != mine:
+                raise ConfigError(
+                    f"{where} is [{', '.join(map(str, its))}], but run {run.run_id} was trained "
+                    f"with [{', '.join(mine)}]: leave it out, or name the run's file"
+                )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,28 @@ from utils.columns.expressions import parse
 from utils.columns.folds import check_entry_rule
 from utils.columns.pipeline import FeaturePipeline, stack_columns
 from utils.formats import tables
-from utils.formats.friends import score_columns
+from utils.formats.friends import branch_names, score_columns
 from utils.formats.runs import Run
 from utils.formats.skims import Skim, open_skim
 from utils.formats.tables import FEATURE_PREFIX, INFOLD_PREFIX, WEIGHT_PREFIX
-from utils.schema import COMPUTED_COLUMNS, TARGET, InputError, PredictConfig, nearest, project_path
+from utils.schema import (
+    COMPUTED_COLUMNS,
+    TARGET,
+    ConfigError,
+    InputError,
+    PredictConfig,
+    nearest,
+    project_path,
+    skim_name,
+)
 from utils.stages.prediction.checks import check_origin, check_skim
 from utils.stages.prediction.inputs import skim_folder
 from utils.stages.prediction.outputs import Outcome, Scored, Task
 from utils.stages.prediction.rows import InputRows, SkimRows
-from utils.stages.prediction.scorer import TRAINED_ON, Scorer
+from utils.stages.prediction.scorer import Scorer
 
 CHUNK_ROWS = 200_000
-OWN = ("fold", TARGET, "pred_class", "pred_class_proba", TRAINED_ON, "process", "class")
+OWN = (TARGET, "process", "class", *branch_names(0).own.values())
 """Columns a table makes itself; a misc feature of that name would clash."""
 
 
@@ -43,10 +52,9 @@ class Tables:
         self.datasets: Sequence[str] = config.sample_names or ["train", "test"]
         self._config, self._scorer = config, scorer
 
-    def tasks(self, scratch: Path, n_threads: int) -> list[Task]:
-        scorer = replace(self._scorer, n_threads=n_threads)
+    def tasks(self, scratch: Path) -> list[Task]:
         tables = [self._table(name, scratch) for name in self.datasets]
-        return [Task(f"table {table.name}", scorer, [table]) for table in tables]
+        return [Task(f"table {table.name}", self._scorer, [table]) for table in tables]
 
     def _table(self, name: str, folder: Path) -> Table:
         config, scorer = self._config, self._scorer
@@ -70,7 +78,7 @@ class Tables:
         if name in known and not self._config.input_path:
             return project_path(known[name])
         folder = skim_folder(self._config, self._scorer.analysis)
-        return folder / self._config.input_filename_template.format(sample_name=name)
+        return folder / skim_name(self._config.input_filename_template, name)
 
     def summary(self, n_outputs: int) -> str:
         return f"Logged {n_outputs} tables under pred/ of run {self._scorer.run_id}"
@@ -84,6 +92,11 @@ class Tables:
 def misc_of(chosen: Sequence[str], skim: Skim) -> tuple[str, ...]:
     """Return the misc features a table copies from a skim. Raises InputError for one not there."""
     stored = skim.groups["misc_features"]
+    for name in skim.groups["identity"]:
+        if name in OWN:
+            raise ConfigError(
+                f"events of {skim.path} are identified by '{name}', a column of tables"
+            )
     for name in chosen:
         if name not in {*stored, *COMPUTED_COLUMNS, *skim.groups["identity"]}:
             raise InputError(
@@ -113,7 +126,7 @@ class Table:
                 public = self._public(scorer, rows, scores)
                 writer.append({**public, **self._private(scorer, rows)}, len(public))
             yield Outcome(
-                {path.name: path for path in (csv, parquet)},
+                {f"{self.name}{path.suffix}": path for path in (csv, parquet)},
                 {"name": self.name, "n_events": n_events},
                 [f"{self.name}: {n_events} events scored"],
             )
@@ -135,11 +148,15 @@ class Table:
 
     def _public(self, scorer: Scorer, rows: InputRows, scores: Floats) -> Columns:
         """Return the columns of rows that go into the CSV as well."""
-        groups, names = rows.groups, scorer.probability_names
+        groups, names = rows.groups, branch_names(scorer.models.n_classes)
         columns = dict(groups["identity"])
         columns |= {n: groups["misc_features"][n] for n in self.misc if n not in columns}
-        columns |= {"fold": rows.fold, TARGET: groups["targets"][TARGET]}
-        return {**columns, **score_columns(scores, names), **scorer.trained_flag(rows)}
+        columns |= {names.fold: rows.fold, TARGET: groups["targets"][TARGET]}
+        return {
+            **columns,
+            **score_columns(scores, names),
+            **scorer.trained_flag(rows, names.trained_on),
+        }
 
     def _private(self, scorer: Scorer, rows: InputRows) -> dict[str, Any]:
         """Return the columns of rows that only Parquet holds."""

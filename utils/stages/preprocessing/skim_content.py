@@ -59,7 +59,9 @@ def save_configuration(config: PreprocessConfig) -> None:
     path = config.output_folder / f"config_{kind}.json"
     with complete(path) as partial:
         # By json, which keeps NaN as such; pydantic would write null.
-        partial.write_text(json.dumps(config.model_dump(mode="json", by_alias=True), indent=1))
+        partial.write_text(
+            json.dumps(config.model_dump(mode="json", by_alias=True), indent=1), encoding="utf-8"
+        )
 
 
 def metadata(
@@ -71,6 +73,7 @@ def metadata(
     of_process: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return what a skim says about itself: configuration, classes, pipeline, inputs."""
+    groups = {unit.file_code: unit.sample.group for unit in plan.units}
     return {
         "kind": "training" if config.for_training else "prediction",
         "dataset": dataset,
@@ -80,7 +83,7 @@ def metadata(
         "pipeline": pipeline.to_json(),
         "samples": [sample_entry(s) for s in plan.samples],
         "processes": list(plan.processes),
-        "files": [_file_entry(config, t) for t in plan.trees],
+        "files": [_file_entry(config, t, groups[i]) for i, t in enumerate(plan.trees)],
         "n_entries": [t.n_entries for t in plan.trees],
         "identity": list(config.identity_columns),
         "fraction": fraction,
@@ -88,11 +91,15 @@ def metadata(
     }
 
 
-def _file_entry(config: PreprocessConfig, tree: ntuples.TreeInfo) -> dict[str, Any]:
-    """Return what a skim remembers of a file: also the types that joining several may widen."""
+def _file_entry(config: PreprocessConfig, tree: ntuples.TreeInfo, group: str) -> dict[str, Any]:
+    """Return what a skim remembers of a file, `group` being that of its sample.
+
+    Also the types that joining several may widen.
+    """
     copied = [*config.identity_columns, *config.misc_features]
     types = {n: str(tree.branches[n]) for n in copied if n in tree.branches}
-    return {**ntuples.fingerprint(tree), "path": portable(tree.path), "types": types}
+    path = portable(tree.path)
+    return {**ntuples.fingerprint(tree), "path": path, "types": types, "group": group}
 
 
 def class_list(config: PreprocessConfig, plan: Plan) -> tuple[ClassInfo, ...]:

@@ -18,10 +18,13 @@ from utils.columns.splitting import train_test_rows
 from utils.formats import ntuples
 from utils.formats.pipelines import save_pipeline
 from utils.formats.skims import SkimWriter
+from utils.models import kind
 from utils.schema import (
+    DEFAULT_KIND,
     PHYSICS_WEIGHT,
     PROJECT,
     TARGET,
+    ConfigError,
     PreprocessConfig,
     project_path,
 )
@@ -49,9 +52,21 @@ UNIT_ENTRIES = 1_000_000
 
 def plan_training(config: PreprocessConfig) -> Plan:
     """Open and check every file of the training samples, before anything is read."""
+    _tell_of_names(config)
     plan = reading.plan(config, config.read_samples, unit_size=UNIT_ENTRIES)
     log.info("Reading %d entries of %d files", plan.n_entries, len(plan.trees))
     return plan
+
+
+def _tell_of_names(config: PreprocessConfig) -> None:
+    """Say now what training would refuse, unless it is of a kind that takes any name."""
+    untransformed = config.cont_features if config.pca is None else []
+    try:
+        kind(DEFAULT_KIND).check_features(
+            config.training_features or [*untransformed, *config.cat_features]
+        )
+    except ConfigError as error:
+        log.warning("Warning: train.py will refuse these features: %s", error)
 
 
 def read_all(workers: Engine, plan: Plan) -> tuple[tuple[CutFlowRow, ...], Selected]:

@@ -1,7 +1,13 @@
 """train.py: a training skim becomes a run with one model a fold."""
 
 from utils.stages.training.fitting import settings_of, train_folds
-from utils.stages.training.publishing import log_training, next_commands, parameters, tags
+from utils.stages.training.publishing import (
+    log_training,
+    next_commands,
+    parameters,
+    places,
+    tags,
+)
 from utils.stages.training.training_set import load_training_set, open_training_skim, split_rows
 
 __all__ = [
@@ -10,6 +16,7 @@ __all__ = [
     "next_commands",
     "open_training_skim",
     "parameters",
+    "places",
     "settings_of",
     "split_rows",
     "tags",

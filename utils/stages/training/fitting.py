@@ -18,7 +18,7 @@ from utils.schema import (
     TrainConfig,
 )
 from utils.stages.training.training_set import TrainingSet
-from utils.system.engine import Engine, available_cores, progress
+from utils.system.engine import Engine, progress
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def train_folds(
                 split=split,
                 settings=settings,
                 n_threads=_threads(workers, i, len(rows)),
-                n_preparing_threads=available_cores() if workers.kind == "local" else 1,
+                n_preparing_threads=workers.cores if workers.kind == "local" else 1,
                 train_metric_every=every,
                 watch=watch if workers.shares_memory else None,
             )
@@ -105,7 +105,7 @@ def _threads(workers: Engine, index: int, n_folds: int) -> int:
     last = n_folds % beside
     if index >= n_folds - last:
         beside = last
-    return max(1, available_cores() // beside)
+    return max(1, workers.cores // beside)
 
 
 class _Watch:

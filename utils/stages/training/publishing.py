@@ -68,32 +68,35 @@ def log_training(
     audit: LeakAudit,
     results: Sequence[FoldResult],
 ) -> None:
-    """Log curves, importances, models, and last the recipe: it says that all is there."""
+    """Log curves, importances, models, and last the recipe with a manifest: all is there."""
     models = kind(config.model_kind)
     run.log_curves(_curves(results))
-    with scratch() as folder:
-        recipe = folder / "recipe"
-        recipe.mkdir()
-        for split, result in zip(rows, results, strict=True):
-            (recipe / f"model_{result.index}{models.SUFFIX}").write_text(result.model)
-            trained = trained_identities(data.identity, split.train)
-            np.save(recipe / f"trained_{result.index}.npy", trained)
-        _write_rows(recipe / "audit.csv", audit.to_rows())
-        _write_rows(recipe / "importances.csv", _importances(data, results))
-        (recipe / "curves.json").write_text(json.dumps({r.index: r.curves for r in results}))
-        packages = sorted({*models.PACKAGES, *PACKAGES})
-        (recipe / "environment.json").write_text(
-            json.dumps({"python": platform.python_version(), **{p: version(p) for p in packages}})
-        )
-        run.log_files(folder)
     if models.FLAVOR is not None:
         example = data.skim.matrix(data.features, RowRange(0, min(5, data.skim.n_rows)))
         run.log_models(models.FLAVOR, [r.model for r in results], data.features, example)
     with scratch() as folder:
-        path = folder / RECIPE
-        path.parent.mkdir()
-        path.write_text(make_recipe(config, data, audit, results).to_json())
-        run.log_files(folder)
+        recipe = folder / "recipe"
+        recipe.mkdir()
+        for split, result in zip(rows, results, strict=True):
+            (recipe / f"model_{result.index}{models.SUFFIX}").write_text(
+                result.model, encoding="utf-8"
+            )
+            trained = trained_identities(data.identity, split.train)
+            np.save(recipe / f"trained_{result.index}.npy", trained)
+        _write_rows(recipe / "audit.csv", audit.to_rows())
+        _write_rows(recipe / "importances.csv", _importances(data, results))
+        (recipe / "curves.json").write_text(
+            json.dumps({r.index: r.curves for r in results}), encoding="utf-8"
+        )
+        packages = sorted({*models.PACKAGES, *PACKAGES})
+        (recipe / "environment.json").write_text(
+            json.dumps({"python": platform.python_version(), **{p: version(p) for p in packages}}),
+            encoding="utf-8",
+        )
+        (folder / RECIPE).write_text(
+            make_recipe(config, data, audit, results).to_json(), encoding="utf-8"
+        )
+        run.publish(folder, {"models": [r.index for r in results]})
 
 
 def make_recipe(
@@ -169,10 +172,29 @@ def _importances(data: TrainingSet, results: Sequence[FoldResult]) -> list[dict[
 
 
 def _write_rows(path: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def places(config: TrainConfig) -> list[str]:
+    """Return the folders and files that the training's configuration names."""
+    skims = [str(Path(name).parent) for name in (config.train_file, config.test_file) if name]
+    friends = [f"{config.skim_path}/../friends"] if config.skim_path else []
+    return [config.input_path, config.skim_path, *friends, *skims, *_named_files(config)]
+
+
+def _named_files(config: TrainConfig) -> list[str]:
+    """Return the absolute paths among the files of samples, without their patterns."""
+    files = [s.files for s in config.samples.values()]
+    files += [
+        item.get("files")
+        for item in (*config.training_samples, *config.prediction_samples)
+        if isinstance(item, Mapping)
+    ]
+    listed = [f for some in files for f in ([some] if isinstance(some, str) else some or [])]
+    return [str(Path(f).parent) for f in map(str, listed) if Path(f).expanduser().is_absolute()]
 
 
 def next_commands(run: NewRun, prefix: str) -> list[str]:

@@ -34,6 +34,7 @@ from utils.schema import (
     nearest,
     project_path,
 )
+from utils.stages.training.preprocessing_keys import check_preprocessing
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ def open_training_skim(config: TrainConfig) -> Skim:
     skim = open_skim(config.skim_file)
     if skim.metadata.get("kind") != "training":
         raise InputError(f"{skim.path} is no training skim: preprocess with for_training=true")
+    check_preprocessing(config, skim)
     stored = [*skim.groups["cont_features"], *skim.groups["cat_features"]]
     features = features_of(config, skim)
     for name in features:
