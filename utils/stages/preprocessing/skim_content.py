@@ -132,8 +132,8 @@ def _n_rows(groups: Groups) -> int:
     return len(groups["targets"][TARGET])
 
 
-def _class_names(config: AnalysisConfig) -> list[str] | None:
-    return [c.name for c in config.classes.values()] or None
+def _class_names(config: AnalysisConfig) -> list[str]:
+    return [c.name for c in config.classes.values()]
 
 
 def _types(groups: Groups) -> dict[str, dict[str, np.dtype[Any]]]:
