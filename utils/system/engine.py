@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from utils.schema import PROJECT, ConfigError, EngineConfig, PipelineError
@@ -55,7 +56,7 @@ class Engine:
         interpreter lock. An error of a worker is raised here: a PipelineError as it is, any other
         as a RuntimeError that names the task as its `str` does.
         """
-        run = _Described(function)
+        run = partial(_described, function)
         n_jobs = min(self.n_workers, len(tasks))
         if self.kind == "serial" or (n_jobs <= 1 and self.kind == "local"):
             yield from map(run, tasks)
@@ -66,24 +67,26 @@ class Engine:
             yield from _parallel(run, tasks, n_jobs, "threading")
 
 
-@dataclass(frozen=True)
-class _Described:
-    """A unit of work whose unexpected errors say which task they belong to."""
+def _described(function: Callable[[T], R], task: T) -> R:
+    """Return `function(task)`; an unexpected error says which task it belongs to."""
+    try:
+        return function(task)
+    except PipelineError:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise RuntimeError(f"{task}: {error}") from error
+        raise PipelineError(f"{task}: {system_message(error)}") from error
+    except Exception as error:
+        raise RuntimeError(f"{task}: {type(error).__name__}: {error}") from error
 
-    function: Callable[[Any], Any]
 
-    def __call__(self, task: Any) -> Any:
-        try:
-            return self.function(task)
-        except PipelineError:
-            raise
-        except OSError as error:
-            if error.errno is None:
-                raise RuntimeError(f"{task}: {error}") from error
-            raise PipelineError(f"{task}: {system_message(error)}") from error
-        except Exception as error:
-            name = type(error).__name__
-            raise RuntimeError(f"{task}: {name}: {error}") from error
+def _settled(run: Callable[[T], R], task: T) -> tuple[R | None, Exception | None]:
+    """Return (result, error) of `run(task)` instead of raising the error."""
+    try:
+        return run(task), None
+    except Exception as error:
+        return None, error
 
 
 def _parallel(
@@ -97,16 +100,15 @@ def _parallel(
         yield from parallel(delayed(run)(task) for task in tasks)
 
 
-def _map_on_dask(run: _Described, tasks: Sequence[Any], n_jobs: int) -> Iterator[Any]:
+def _map_on_dask(run: Callable[[Any], Any], tasks: Sequence[Any], n_jobs: int) -> Iterator[Any]:
     """Yield the results of all tasks; after an error nothing new is sent.
 
     What is under way then ends first: Dask's client, closed while it fetches a result, would write
     a traceback of its own beside the one line that explains the failure.
     """
     stopped = False
-    outcomes = _parallel(
-        _Settled(run), itertools.takewhile(lambda _: not stopped, tasks), n_jobs, "dask"
-    )
+    until_stopped = itertools.takewhile(lambda _: not stopped, tasks)
+    outcomes = _parallel(partial(_settled, run), until_stopped, n_jobs, "dask")
     try:
         for result, error in _as_they_arrive(outcomes):
             if error is not None:
@@ -129,19 +131,6 @@ def _as_they_arrive(outcomes: Iterator[Any]) -> Iterator[Any]:
         raise PipelineError(
             f"the Dask cluster is gone or lost a task ({said[-200:]}): run the command again"
         ) from error
-
-
-@dataclass(frozen=True)
-class _Settled:
-    """A unit of work that returns its error, as (result, error), instead of raising it."""
-
-    run: _Described
-
-    def __call__(self, task: Any) -> tuple[Any, Exception | None]:
-        try:
-            return self.run(task), None
-        except Exception as error:
-            return None, error
 
 
 def available_cores() -> int:

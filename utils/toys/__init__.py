@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 
 from utils.columns.arrays import Columns
-from utils.system.files import complete
 from utils.toys.physics import Channel, Toy, events, toy_of
 
 __all__ = ["write_ntuples"]
@@ -59,8 +58,10 @@ def write_ntuples(
     toys = {name: toy_of(name) for name in samples}
     shares = {n: samples[n] if isinstance(samples, Mapping) else t.share for n, t in toys.items()}
     total = sum(shares.values())
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     files = [
-        (Path(folder) / f"{name}.root", toy, max(1, round(n_events * shares[name] / total)))
+        (folder / f"{name}.root", toy, max(1, round(n_events * shares[name] / total)))
         for name, toy in toys.items()
     ]
     write = partial(_write, seed=seed, channel=channel, tree=tree, n_branches=n_branches)
@@ -80,13 +81,18 @@ def _write(
     from utils.system.libraries.rootfiles import uproot
 
     path, toy, n = file
-    compression = uproot.ZLIB(1)
-    with complete(path) as partial, uproot.recreate(partial, compression=compression) as root_file:
-        output = None
-        for columns in _blocks(path.stem, toy, n, seed, channel, n_branches):
-            if output is None:
-                output = root_file.mktree(tree, {k: v.dtype for k, v in columns.items()})
-            output.extend(columns)
+    # Not `complete`: a ROOT file holds the name it is written under, and no chance belongs there.
+    incomplete = path.with_suffix(".root.tmp")
+    try:
+        with uproot.recreate(incomplete, compression=uproot.ZLIB(1)) as root_file:
+            output = None
+            for columns in _blocks(path.stem, toy, n, seed, channel, n_branches):
+                if output is None:
+                    output = root_file.mktree(tree, {k: v.dtype for k, v in columns.items()})
+                output.extend(columns)
+        incomplete.replace(path)
+    finally:
+        incomplete.unlink(missing_ok=True)
     return path
 
 
