@@ -197,3 +197,11 @@ def test_a_name_that_is_accepted_is_one_that_lightgbm_keeps(sign: str) -> None:
     model = boosting.open_model(text)
     assert model.feature_names == (name.replace(" ", "_"),)
     assert booster.feature_name() == list(model.feature_names)
+
+
+@pytest.mark.parametrize(
+    "key", ["machines", "workers", "num_machines", "output_model", "model_out"]
+)
+def test_parameters_of_lightgbms_own_program_are_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"model_param.{key} is for LightGBM's own program"):
+        boosting.settings({key: "elsewhere:1"}, 2, 1)

@@ -25,6 +25,13 @@ FLAVOR: str | None = "lightgbm"
 _WITHOUT_EFFECT = ("verbosity", "metric_freq", "is_provide_training_metric")
 """Parameters of LightGBM's command line: the training logs and evaluates in its own way."""
 
+_ELSEWHERE = frozenset(
+    {"machines", "machine_list_filename", "num_machines", "local_listen_port"}
+    | {"config", "input_model", "output_model", "output_result", "convert_model"}
+    | {"save_binary", "snapshot_freq", "parser_config_file"}
+)
+"""Parameters of LightGBM's command line: hosts to connect to, files to read and to write."""
+
 log = logging.getLogger(__name__)
 
 
@@ -119,6 +126,8 @@ def _by_main_name(model_param: Mapping[str, Any]) -> dict[str, Any]:
                 f"model_param.{told[main]} and model_param.{key} are one parameter of LightGBM: "
                 f"give it once, as model_param.{main}"
             )
+        if main in _ELSEWHERE:
+            raise ConfigError(f"model_param.{key} is for LightGBM's own program: leave it out")
         given[main], told[main] = value, key
     idle = [told[name] for name in _WITHOUT_EFFECT if given.pop(name, None) is not None]
     if idle:
