@@ -2,7 +2,6 @@
 
 python -m benchmarks.bare read --analysis A.yaml
 python -m benchmarks.bare rdataframe --analysis A.yaml
-python -m benchmarks.bare loops --analysis A.yaml
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import numpy as np
 import yaml
 
 N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -80,49 +78,7 @@ def rdataframe(analysis: dict[str, Any]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begin, "selected": n}
 
 
-def loops(analysis: dict[str, Any]) -> dict[str, Any]:
-    """Train the folds with LightGBM's own loop, side by side, from arrays in memory."""
-    import lightgbm as lgb
-
-    from benchmarks.textbook import read_skim
-
-    events = read_skim(Path(analysis["skim_path"]) / "training" / "train.h5")
-    features = analysis["training_features"] or [
-        *analysis["cont_features"],
-        *analysis["cat_features"],
-    ]
-    matrix = np.ascontiguousarray(events[features].to_numpy(np.float32))
-    target = events["target"].to_numpy()
-    weight = events["w_class_imbalance"].to_numpy()
-    n_splits = analysis["n_splits"]
-    fold = (events[analysis["xtrain_split_feature"]] % n_splits).to_numpy()
-    parameters = dict(analysis["model_param"])
-    rounds = parameters.pop("num_iterations")
-    parameters.pop("early_stopping_round", None)
-    parameters |= {
-        "objective": "multiclass",
-        "num_class": len(analysis["class_to_info"]),
-        "verbosity": -1,
-        "num_threads": max(1, N_CORES // n_splits),
-    }
-
-    def train(i: int) -> None:
-        learn, validate = fold != i, fold == i
-        train_set = lgb.Dataset(
-            matrix[learn], target[learn], weight=weight[learn], params=parameters
-        )
-        valid_set = lgb.Dataset(
-            matrix[validate], target[validate], weight=weight[validate], reference=train_set
-        )
-        lgb.train(parameters, train_set, rounds, valid_sets=[valid_set])
-
-    begin = time.perf_counter()
-    with ThreadPoolExecutor(min(N_CORES, n_splits)) as pool:
-        list(pool.map(train, range(n_splits)))
-    return {"seconds": time.perf_counter() - begin}
-
-
-PEERS = {function.__name__: function for function in (read, rdataframe, loops)}
+PEERS = {function.__name__: function for function in (read, rdataframe)}
 
 
 def main() -> None:

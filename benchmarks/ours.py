@@ -1,6 +1,7 @@
 """Parts of this framework that a benchmark measures by themselves; each prints JSON.
 
 python -m benchmarks.ours forest --analysis A.yaml
+python -m benchmarks.ours loops --analysis A.yaml --against validation both nothing
 python -m benchmarks.ours first --model MODEL.txt
 python -m benchmarks.ours figures --run RUN_ID --table NAME --output FOLDER
 """
@@ -28,6 +29,9 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 N_ITERATIONS = 200
 SHOWN = ("densities", "scores", "confusion", "roc", "precision_recall")
 """Sections of an evaluation with the textbook's numbers and figures."""
+
+N_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+TURNS = 2
 
 N_TRAINED, N_COMPARED, N_SCORED = 60_000, 20_000, 200_000
 
@@ -82,6 +86,89 @@ def forest(analysis_file: Path) -> dict[str, Any]:
     return results
 
 
+def loops(analysis_file: Path, against: list[str]) -> dict[str, Any]:
+    """Train the folds as train.py does, and with bare LightGBM, in turn, in this process.
+
+    Bare LightGBM has the same parameters and evaluates in each round what `against` says. Times are
+    processor seconds of all folds, which train side by side, with the making of datasets.
+    """
+    import lightgbm as lgb
+    import yaml
+
+    from benchmarks.textbook import read_skim
+    from utils.models import FoldTask, boosting, rounds, splits
+    from utils.system.threads import each
+
+    analysis = yaml.safe_load(analysis_file.read_text())
+    events = read_skim(Path(analysis["skim_path"]) / "training" / "train.h5")
+    features = analysis["training_features"] or [
+        *analysis["cont_features"],
+        *analysis["cat_features"],
+    ]
+    matrix = np.ascontiguousarray(events[features].to_numpy(np.float32))
+    target = events["target"].to_numpy()
+    weight = events["w_class_imbalance"].to_numpy()
+    n_splits = analysis["n_splits"]
+    fold = (events[analysis["xtrain_split_feature"]] % n_splits).to_numpy()
+    rows = splits(fold, n_splits, None)
+    model_param = {k: v for k, v in analysis["model_param"].items() if k != "early_stopping_round"}
+    settings = boosting.settings(model_param, len(analysis["class_to_info"]), 1357)
+    n_threads = max(1, N_CORES // n_splits)
+
+    def as_shipped(i: int) -> str:
+        task = FoldTask(
+            index=i,
+            load=lambda: matrix,
+            features=tuple(features),
+            target=target,
+            weight=weight,
+            split=rows[i],
+            settings=settings,
+            n_threads=n_threads,
+            n_preparing_threads=N_CORES,
+            train_metric_every=10,
+        )
+        return boosting.train_fold(task).model
+
+    def bare(evaluated: str, i: int) -> str:
+        own = {**settings.own, "num_threads": n_threads}
+        train, validation = (
+            lgb.Dataset(
+                matrix[chosen], target[chosen], weight=weight[chosen], feature_name=features
+            )
+            for chosen in (rows[i].train, rows[i].validation)
+        )
+        validation.reference = train
+        sets = {"validation": [validation], "both": [train, validation], "nothing": None}
+        booster = lgb.train(own, train, settings.num_iterations, valid_sets=sets[evaluated])
+        return booster.model_to_string()
+
+    sides: dict[str, Callable[[int], str]] = {"ours": as_shipped}
+    sides |= {name: partial(bare, name) for name in against}
+    load, _ = _processor(rounds.load_kernels)
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    trees = set()
+    for _ in range(TURNS):
+        for name, side in sides.items():
+            taken, models = _processor(
+                lambda side=side: each(side, range(n_splits), min(N_CORES, n_splits))
+            )
+            times[name].append(taken)
+            trees.add(tuple(model.split("\nparameters:")[0] for model in models))
+    return {
+        "times": {name: statistics.median(taken) for name, taken in times.items()},
+        "kernels": load,
+        "same trees": len(trees) == 1,
+    }
+
+
+def _processor(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the processor seconds of this process's threads, and the result."""
+    begin = time.process_time()
+    result = function()
+    return time.process_time() - begin, result
+
+
 def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
     begin = time.perf_counter()
     result = function()
@@ -105,25 +192,25 @@ def first(model: Path) -> dict[str, Any]:
 def figures(run_id: str, table_name: str, output: Path) -> dict[str, Any]:
     """Make the figures the textbook makes: densities, confusion matrices, ROC, precision-recall."""
     from utils.formats import runs
-    from utils.results import metrics
+    from utils.results.evaluation import evaluate
     from utils.results.metrics.naming import class_slugs
-    from utils.results.plotting import Style, curves, densities, matrices
-    from utils.results.report.files import write_html
-    from utils.results.report.page import library
+    from utils.results.options import EvaluationOptions
+    from utils.results.plotting import Style, confusion, densities, one_versus_rest
+    from utils.results.report.skeleton import library, write_html
     from utils.stages.evaluation.numbers import load_table
     from utils.system.engine import available_cores
 
     run = runs.open_run(run_id)
     table, _ = load_table(run, run.recipe, table_name)
-    options = metrics.EvaluationOptions(sections=SHOWN, n_threads=available_cores())
-    result = metrics.evaluate(table, options)
+    options = EvaluationOptions(sections=SHOWN, n_threads=available_cores())
+    result = evaluate(table, options)
     style = Style(table.classes)
     slugs = class_slugs([info.name for info in table.classes])
     makers = (
-        curves.roc(result, style),
-        curves.precision_recall(result, style),
-        densities.score_densities(result, style, [f"score_{s}" for s in slugs]),
-        matrices.confusion(result, style),
+        one_versus_rest.roc(result, style),
+        one_versus_rest.precision_recall(result, style),
+        densities.score_densities(result, style, slugs),
+        confusion.confusion(result, style),
     )
     output.mkdir(parents=True, exist_ok=True)
     extra = 0
@@ -150,6 +237,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(dest="part", required=True)
     commands.add_parser("forest").add_argument("--analysis", type=Path, required=True)
+    looped = commands.add_parser("loops")
+    looped.add_argument("--analysis", type=Path, required=True)
+    looped.add_argument("--against", nargs="+", choices=("validation", "both", "nothing"))
     commands.add_parser("first").add_argument("--model", type=Path, required=True)
     shown = commands.add_parser("figures")
     shown.add_argument("--run", required=True)
@@ -161,6 +251,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.part == "forest":
         result = forest(options.analysis)
+    elif options.part == "loops":
+        result = loops(options.analysis, options.against)
     elif options.part == "first":
         result = first(options.model)
     elif options.part == "log_table":

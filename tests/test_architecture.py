@@ -51,6 +51,7 @@ HOMES = {
     "hydra": "system/program.py",
     "plotly": "results/",
     "kaleido": "results/report/",
+    "boost_histogram": "results/histograms.py",
     "pydantic": "schema/",
 }
 """Libraries that one place imports."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from utils.columns.splitting import train_test_rows
-from utils.schema import ConfigError
 
 codes = hnp.arrays(np.int32, st.integers(1, 300), elements=st.integers(-1, 3))
 
@@ -67,5 +65,3 @@ def test_split_with_many_processes_and_without_rows():
     assert len(train) == 70_000
     assert len(test) == 0
     assert [len(part) for part in train_test_rows(np.empty(0, np.int32), 0.5, 0)] == [0, 0]
-    with pytest.raises(ConfigError, match="train_size is 1"):
-        train_test_rows(target, 1, 0)

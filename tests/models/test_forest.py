@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.models.forest import TASK_EVENTS, compile_forest, kernels
-from utils.models.forest.kernels import BLOCK
+from utils.models.forest import TASK_EVENTS, compile_forest
+from utils.models.forest.arrays import BLOCK
 from utils.schema import PROJECT, InputError, RunError
+from utils.system.libraries import jit
 
 SPECIAL = [0.0, -0.0, np.nan, np.inf, -np.inf, 1e-36, -1e-36, 1e-35, -1e-35, 1e-34, -1e-34]
 SPECIAL += [-0.5, -1.0, 0.99, 1.5, 31.0, 32.0, 63.9, 1e6, -1e6, 2.0**31, 1e10, 1e30, -1e30]
@@ -378,7 +379,7 @@ def test_kernels_work_where_machine_code_cannot_be_kept() -> None:
     # Code without a file has no folder for its cache, as in a read-only project and home.
     namespace: dict[str, Any] = {}
     exec("def twice(x):\n    return 2 * x", namespace)
-    assert kernels._kernel(namespace["twice"])(21) == 42
+    assert jit.kernel(namespace["twice"])(21) == 42
 
 
 def test_a_forest_loads_nothing_it_does_not_use(tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_info
 
 from utils.models import FoldTask, Split, kind, mlp
+from utils.models.metrics import METRICS, metric_values
 from utils.models.network import Inputs, Network
-from utils.models.stopping import METRICS, EarlyStopping, metric_values
+from utils.models.stopping import EarlyStopping
 from utils.schema import PROJECT, ConfigError, InputError, RunError
 
 N = 900
@@ -376,9 +377,9 @@ def test_curves_are_those_of_the_stored_network(n_classes: int) -> None:
     assert result.best_iteration == 5
     assert (result.n_train, result.n_validation, result.importances) == (N // 2, N // 2, {})
     proba = mlp.open_model(result.model).probabilities(matrix).T
-    raw = np.log(proba[1:] / proba[:1]) if n_classes == 2 else proba
+    raw = np.log(proba[1:] / proba[:1]) if n_classes == 2 else np.log(proba)
     for name, rows in (("train", given.split.train), ("validation", given.split.validation)):
-        values = metric_values(names, raw[:, rows], proba[:, rows], target[rows], weight[rows])
+        values = metric_values(names, raw[:, rows], target[rows], weight[rows])
         for metric, value in values.items():
             points = result.curves[f"{name}/{metric}"]
             steps = [1, 2, 4, 5] if name == "train" else [1, 2, 3, 4, 5]
@@ -511,7 +512,7 @@ def test_metrics_are_those_of_lightgbm(objective: str, case: str) -> None:
     elif case == "one class":
         target[:] = 1
     names = METRICS[objective]
-    values = metric_values(names, outputs, mlp.as_probabilities(outputs, objective), target, weight)
+    values = metric_values(names, outputs, target, weight)
     theirs: dict[str, dict[str, list[float]]] = {}
     data = lightgbm.Dataset(
         np.zeros((n, 1)),

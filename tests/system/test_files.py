@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from utils.schema import InputError, PipelineError, ProofError
 from utils.system import files
 from utils.system.files import complete, scratch, system_message
 
@@ -64,6 +65,23 @@ def test_an_error_of_the_system_names_its_file() -> None:
         "Permission denied: /there"
     )
     assert system_message(OSError(28, "No space left on device")) == "No space left on device"
+
+
+@pytest.mark.parametrize("error", [InputError, ProofError])
+def test_an_error_names_the_file_and_never_the_temporary_one(
+    tmp_path: Path, error: type[PipelineError]
+) -> None:
+    path = tmp_path / "out.root"
+    with pytest.raises(error) as told, complete(path) as partial:
+        raise error(f"{partial} holds nothing, and {partial.name} never did")
+    assert str(told.value) == f"{path} holds nothing, and out.root never did"
+
+
+def test_an_error_of_the_system_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.root"
+    with pytest.raises(OSError, match="No space left") as told, complete(path) as partial:
+        raise OSError(28, "No space left on device", str(partial))
+    assert system_message(told.value) == f"No space left on device: {path}"
 
 
 def test_files_are_exchanged_together_or_not_at_all(tmp_path: Path) -> None:

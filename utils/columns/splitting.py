@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from utils.columns.arrays import Array, Integers
-from utils.schema import ConfigError
 
 
 def train_test_rows(
@@ -20,8 +19,6 @@ def train_test_rows(
     at least one in each part, a single row goes to the train part. `target` and `process` (n,) are
     small integer codes. Seed and sizes give the same answer on every platform.
     """
-    if not 0 < train_size < 1:
-        raise ConfigError(f"train_size is {train_size}: a share between 0 and 1 is needed")
     n = len(target)
     if not n:
         return np.empty(0, np.int64), np.empty(0, np.int64)

@@ -25,6 +25,10 @@ METADATA = b"htt-ml"
 FEATURE_PREFIX = "feature/"
 INFOLD_PREFIX = "infold_class_"
 WEIGHT_PREFIX = "weights/"
+TRAINING_WEIGHT = "training_weight"
+"""What events weighed in the training, after its policy on negative weights."""
+SCALED_WEIGHT = "scaled_weight"
+"""The physics weight times (all / evaluated) of its process, as in the physics view."""
 
 
 class TableWriter:

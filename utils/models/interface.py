@@ -149,7 +149,8 @@ class FoldTask:
 
     Folds in one process prepare their features one after another, each with `n_preparing_threads`,
     and then train side by side, each with `n_threads`. The training rows are evaluated every
-    `train_metric_every` iterations. `watch` is told fold, iteration, metric and value.
+    `train_metric_every` iterations, or each time where that costs little. `watch` is told fold,
+    iteration, metric and value.
     """
 
     index: int

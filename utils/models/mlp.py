@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 
 from utils.columns.arrays import Floats, Integers
 from utils.models.interface import Curves, FoldResult, FoldTask, Settings, whole
+from utils.models.metrics import METRICS, metric_values
 from utils.models.network import (
     ACTIVATIONS,
     Inputs,
     Network,
     activate,
-    as_probabilities,
     open_network,
     refused,
 )
-from utils.models.stopping import METRICS, EarlyStopping, metric_values
+from utils.models.stopping import EarlyStopping
 from utils.schema import ConfigError, InputError, nearest
 from utils.system.threads import each
 
@@ -380,9 +380,7 @@ def _evaluate(task: FoldTask, classifier: Any, rows: _Rows) -> dict[str, float]:
     each(fill, range(0, len(rows.target), _BLOCK), task.n_threads)
     if not np.isfinite(outputs).all():
         raise _diverges(task)
-    probabilities = as_probabilities(outputs, task.settings.objective)
-    names = task.settings.own["metric"]
-    return metric_values(names, outputs, probabilities, rows.target, rows.weight)
+    return metric_values(task.settings.own["metric"], outputs, rows.target, rows.weight)
 
 
 def _record(curves: Curves, rows: str, step: int, values: Mapping[str, float]) -> None:

@@ -94,8 +94,8 @@ class TrainConfig(AnalysisConfig):
     """Keys of train.py.
 
     `model_kind`: the kind of model that `model_param` are parameters of, set by model=...
-    `train_metric_every`: iterations between evaluations of the training set, which cost a third of
-    one each; by default a twentieth of `num_iterations`, at least 10.
+    `train_metric_every`: iterations between evaluations of the training set, by default a twentieth
+    of `num_iterations`, at least 10. Where they cost little the set is evaluated each time.
     """
 
     model_kind: Text = DEFAULT_KIND

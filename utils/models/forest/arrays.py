@@ -15,6 +15,9 @@ MAX_LEAVES = 64
 MAX_THRESHOLDS = 255
 """Thresholds of one column, so that ranks fit a byte; a feature with more takes several columns."""
 
+BLOCK = 1024
+"""Events evaluated at once: their codes, one byte per column, stay in the first-level cache."""
+
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2
 _MISSING_NONE, _MISSING_ZERO, _MISSING_NAN = 0, 1, 2
 _LEFT, _RIGHT = 0, MAX_THRESHOLDS  # ranks below and above every threshold
@@ -23,14 +26,14 @@ _LEFT, _RIGHT = 0, MAX_THRESHOLDS  # ranks below and above every threshold
 class Thresholds(NamedTuple):
     """How values become one-byte ranks. A column is a feature with one way of treating missing.
 
-    `threshold` (n_columns, 256) ascending, padded with infinity; `first_step` the first stride of
-    the binary search, 0 for a categorical column, whose `member[start:stop]` says which
-    categories go left. `zero_code` and `nan_code` are the ranks of zero and of NaN.
+    `threshold` (n_columns, 256) ascending, padded with infinity; `n_thresholds` of them count, none
+    in a categorical column, whose `member[start:stop]` says which categories go left. `zero_code`
+    and `nan_code` are the ranks of zero and of NaN.
     """
 
     feature: NDArray[np.int32]
     threshold: NDArray[np.floating]
-    first_step: NDArray[np.int32]
+    n_thresholds: NDArray[np.int32]
     zero_code: NDArray[np.int32]
     nan_code: NDArray[np.int32]
     member_start: NDArray[np.int32]
@@ -179,7 +182,7 @@ def _compile_columns(
     start[len(lengths) + 1 :] = sum(lengths)
     shared: dict[str, Any] = {
         "feature": np.array(features, np.int32),
-        "first_step": np.array([1 << len(t).bit_length() >> 1 for t in tables], np.int32),
+        "n_thresholds": np.array([len(t) for t in tables], np.int32),
         "zero_code": np.array(zero_codes, np.int32),
         "nan_code": np.array(nan_codes, np.int32),
         "member_start": start,

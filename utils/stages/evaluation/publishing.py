@@ -9,8 +9,9 @@ from typing import Any
 from utils.formats.runs import Run
 from utils.models import kind
 from utils.results import report
-from utils.results.metrics import NOT_ASKED, Estimate
+from utils.results.estimates import Estimate
 from utils.results.metrics.naming import flat_metrics
+from utils.results.options import NOT_ASKED
 from utils.results.plotting import Style, draw
 from utils.results.report import PdfWriter
 from utils.schema import EvaluateConfig, Recipe, slug

@@ -8,6 +8,8 @@ kernels here take plain arrays and multiply no matrices.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from numba import njit
 
@@ -20,4 +22,17 @@ with contextlib.suppress(ImportError):  # a numba that is built otherwise works,
 with contextlib.suppress(ImportError), hidden("scipy.linalg"):
     import numba.np.arraymath  # noqa: F401  # looks for scipy.linalg once, when it is imported
 
-__all__ = ["njit"]
+__all__ = ["kernel"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(function: Function) -> Function:
+    """Compile `function` when first called, keeping the machine code between processes.
+
+    It releases the interpreter lock.
+    """
+    try:
+        return cast(Function, njit(cache=True, nogil=True, error_model="numpy")(function))
+    except RuntimeError:  # neither the project nor the user's cache folder is writable
+        return cast(Function, njit(nogil=True, error_model="numpy")(function))
