@@ -114,11 +114,11 @@ def client() -> MlflowClient:
 
     Raises RunError where the store can't be opened or does not answer.
     """
+    import mlflow
+
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # Errors are raised as well: its own log would add their tracebacks to our one line.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-    import mlflow
-
     uri = store_uri()
     mlflow.set_tracking_uri(uri)
     # A new sqlite store puts its artifacts below the working directory: make that the project's.
