@@ -183,11 +183,11 @@ def test_an_unknown_policy_is_answered_with_the_nearest():
 def test_unusable_weights_are_refused():
     target = np.array([0, 1, 1, 1])
     check_weights(np.array([1, 0, -2, 0.0]), "w", target, NAMES)
-    check_weights(np.empty(0), "w")
+    check_weights(np.empty(0), "w", target[:0])
     with pytest.raises(InputError, match=r"w: 1 weights are NaN and 2 infinite, of 4"):
         check_weights(np.array([np.nan, np.inf, -np.inf, 1]), "w", target)
     with pytest.raises(InputError, match=r"w: all 4 weights are zero"):
-        check_weights(np.zeros(4), "w")
+        check_weights(np.zeros(4), "w", target)
     with pytest.raises(InputError, match=r"w: all 3 weights of class 'bkg' are zero"):
         check_weights(np.array([1, 0, 0, 0.0]), "w", target, NAMES)
 

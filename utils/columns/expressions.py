@@ -107,15 +107,13 @@ def expand(text: str, definitions: Mapping[str, str]) -> Expression:
     def fill_in(program: tuple[Step, ...], trail: tuple[str, ...]) -> tuple[Step, ...]:
         filled: list[Step] = []
         for step in program:
-            if step.kind != "column" or step.name not in definitions:
-                filled.append(step)
-            elif step.element:
+            is_defined = step.kind == "column" and step.name in definitions
+            if is_defined and step.element:
                 raise ConfigError(
                     f"'{step.name}[{step.element[0]}]': '{step.name}' is defined by an expression "
                     "and has no elements"
                 )
-            else:
-                filled.extend(meaning(step.name, trail))
+            filled += meaning(step.name, trail) if is_defined else [step]
             if len(filled) > MAX_STEPS:
                 raise ConfigError(
                     f"{quote(text)} has more than {MAX_STEPS} operations once its definitions "
@@ -134,14 +132,13 @@ def expand(text: str, definitions: Mapping[str, str]) -> Expression:
             raise ConfigError(f"{quote(text)}: definitions nested deeper than {MAX_DEPTH}")
         if name not in done:
             try:
-                parsed = parse(definitions[name])
+                program = parse(definitions[name]).program
             except ConfigError as error:
                 raise ConfigError(f"definition of '{name}': {error}") from None
-            done[name] = fill_in(parsed.program, (*trail, name))
+            done[name] = fill_in(program, (*trail, name))
         return done[name]
 
-    program = fill_in(parse(text).program, ())
-    return Expression(text, program, frozenset(done))
+    return Expression(text, fill_in(parse(text).program, ()), frozenset(done))
 
 
 # --- evaluation ----------------------------------------------------------------------------------

@@ -27,30 +27,27 @@ def class_imbalance(target: Array) -> Floats:
     Every class present then has the same sum of weights, N. Compute it for each output (train,
     test) by itself.
     """
-    counts = _count(target)
-    return _per_event(len(target) / np.maximum(counts, 1), target)
+    return _per_event(len(target), _count(target), target)
 
 
-def class_imbalance_by_weight(
-    weight: Array, target: Array, names: Sequence[str] | None = None
-) -> Floats:
+def class_imbalance_by_weight(weight: Array, target: Array, names: Sequence[str] = ()) -> Floats:
     """Return W / W_c for each event (n,): W the sum of all weights, W_c that of its class.
 
     Multiplied with the weights themselves it gives every class the same sum, W; sums are signed.
     Raises InputError where a class sum is not positive.
     """
     sums = _positive_sums(weight, target, names, "class balance by weight")
-    return _per_event(_over(sums.sum(), sums), target)
+    return _per_event(sums.sum(), sums, target)
 
 
-def cp_weights(weight: Array, target: Array, names: Sequence[str] | None = None) -> Floats:
+def cp_weights(weight: Array, target: Array, names: Sequence[str] = ()) -> Floats:
     """Return the CP weight |w| * W / W_c of each event (n,), with W and W_c as signed sums.
 
     `weight` and `target` are those of all selected events, before they are split. Raises
     InputError where a class sum is not positive.
     """
     sums = _positive_sums(weight, target, names, "w_cp")
-    return np.abs(np.asarray(weight, np.float64)) * _per_event(_over(sums.sum(), sums), target)
+    return np.abs(np.asarray(weight, np.float64)) * _per_event(sums.sum(), sums, target)
 
 
 _WEIGHABLE = ("identity", "misc_features", "weights")
@@ -89,7 +86,7 @@ class TrainingWeight:
 
 
 def apply_negative_policy(
-    weight: Array, target: Array, policy: str, names: Sequence[str] | None = None
+    weight: Array, target: Array, policy: str, names: Sequence[str] = ()
 ) -> tuple[Floats, Mask]:
     """Return (weights (n,), mask (n,) of the events to keep) under a policy on negative weights.
 
@@ -119,16 +116,11 @@ def apply_negative_policy(
     if policy == "absolute":
         return size, keep
     sums = _positive_sums(weight, target, names, "negative_weights=rescale")
-    return size * _per_event(_over(sums, _sum(size, target)), target), keep
+    return size * _per_event(sums, _sum(size, target), target), keep
 
 
-def check_weights(
-    weight: Array,
-    where: str,
-    target: Array | None = None,
-    names: Sequence[str] | None = None,
-) -> None:
-    """Refuse weights that are NaN or infinite, or zero for all events (of a class, with `target`).
+def check_weights(weight: Array, where: str, target: Array, names: Sequence[str] = ()) -> None:
+    """Refuse weights that are NaN or infinite, or zero for all events or all of a class.
 
     Raises InputError naming `where` and the counts.
     """
@@ -140,18 +132,15 @@ def check_weights(
             f"{where}: {n_nan} weights are NaN and {n_inf} infinite, of {len(weight)}: "
             "mend the weight's expression or cut these events away"
         )
-    if not len(weight):
-        return
-    if not weight.any():
+    if len(weight) and not weight.any():
         raise InputError(f"{where}: all {len(weight)} weights are zero: nothing could be learnt")
-    if target is not None:
-        counts = _count(target)
-        used = np.bincount(np.asarray(target)[weight != 0], minlength=len(counts))
-        for c in np.flatnonzero((counts > 0) & (used == 0)).tolist():
-            raise InputError(
-                f"{where}: all {int(counts[c])} weights of class {_name(c, names)} are zero: "
-                "nothing could be learnt of it"
-            )
+    counts = _count(target)
+    used = np.bincount(target[weight != 0], minlength=len(counts))
+    for c in np.flatnonzero((counts > 0) & (used == 0)).tolist():
+        raise InputError(
+            f"{where}: all {int(counts[c])} weights of class {_name(c, names)} are zero: "
+            "nothing could be learnt of it"
+        )
 
 
 @dataclass(frozen=True)
@@ -231,7 +220,7 @@ def _sum(weight: Array, target: Array) -> Floats:
     return np.bincount(target, weights=np.asarray(weight, np.float64)).astype(np.float64)
 
 
-def _positive_sums(weight: Array, target: Array, names: Sequence[str] | None, what: str) -> Floats:
+def _positive_sums(weight: Array, target: Array, names: Sequence[str], what: str) -> Floats:
     """Return the signed sum of weights per class id, 0 where a class has no events."""
     counts, sums = _count(target), _sum(weight, target)
     for c in np.flatnonzero((counts > 0) & ~(sums > 0)).tolist():
@@ -242,16 +231,12 @@ def _positive_sums(weight: Array, target: Array, names: Sequence[str] | None, wh
     return sums
 
 
-def _over(numerator: Any, denominator: Floats) -> Floats:
-    """Return the quotient where the denominator is positive, 1 elsewhere (classes not present)."""
-    quotient = np.ones(len(denominator))
-    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
-    return quotient
+def _per_event(numerator: Any, by_class: Array, target: Array) -> Floats:
+    """Return numerator / by_class for each event; 1 where its class has nothing above 0."""
+    quotient = np.ones(len(by_class))
+    np.divide(numerator, by_class, out=quotient, where=by_class > 0)
+    return quotient[target]
 
 
-def _per_event(by_class: Floats, target: Array) -> Floats:
-    return by_class[target] if len(target) else np.empty(0)
-
-
-def _name(class_id: int, names: Sequence[str] | None) -> str:
-    return f"'{names[class_id]}'" if names and class_id < len(names) else str(class_id)
+def _name(class_id: int, names: Sequence[str]) -> str:
+    return f"'{names[class_id]}'" if class_id < len(names) else str(class_id)

@@ -48,21 +48,14 @@ class Engine:
     def shares_memory(self) -> bool:
         return self.kind != "dask"
 
-    def map(
-        self,
-        function: Callable[[T], R],
-        tasks: Sequence[T],
-        *,
-        describe: Callable[[T], str] = str,
-        threads: bool = False,
-    ) -> Iterator[R]:
+    def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
         """Yield `function(task)` for each task, in the order of the tasks, as they complete.
 
-        `threads` keeps the work in this process on the local engine, for functions that release
-        the interpreter lock. An error of a worker is raised here: a PipelineError as it is, any
-        other as a RuntimeError that names the task by `describe`.
+        The local engine's workers are threads of this process, for functions that release the
+        interpreter lock. An error of a worker is raised here: a PipelineError as it is, any other
+        as a RuntimeError that names the task as its `str` does.
         """
-        run = _Described(function, describe)
+        run = _Described(function)
         n_jobs = min(self.n_workers, len(tasks))
         if self.kind == "serial" or (n_jobs <= 1 and self.kind == "local"):
             yield from map(run, tasks)
@@ -70,7 +63,7 @@ class Engine:
         if self.kind == "dask":
             yield from _map_on_dask(run, tasks, n_jobs)
         else:
-            yield from _parallel(run, tasks, n_jobs, "threading" if threads else "loky")
+            yield from _parallel(run, tasks, n_jobs, "threading")
 
 
 @dataclass(frozen=True)
@@ -78,7 +71,6 @@ class _Described:
     """A unit of work whose unexpected errors say which task they belong to."""
 
     function: Callable[[Any], Any]
-    describe: Callable[[Any], str]
 
     def __call__(self, task: Any) -> Any:
         try:
@@ -87,11 +79,11 @@ class _Described:
             raise
         except OSError as error:
             if error.errno is None:
-                raise RuntimeError(f"{self.describe(task)}: {error}") from error
-            raise PipelineError(f"{self.describe(task)}: {system_message(error)}") from error
+                raise RuntimeError(f"{task}: {error}") from error
+            raise PipelineError(f"{task}: {system_message(error)}") from error
         except Exception as error:
             name = type(error).__name__
-            raise RuntimeError(f"{self.describe(task)}: {name}: {error}") from error
+            raise RuntimeError(f"{task}: {name}: {error}") from error
 
 
 def _parallel(
@@ -192,14 +184,14 @@ def start(config: EngineConfig) -> Iterator[Engine]:
 
 @contextmanager
 def _dask_client(config: EngineConfig) -> Iterator[Any]:
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     # What they say of a lost connection, in tracebacks, is told in the one line of the error.
     for name in ("distributed", "distributed.client", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if config.address:
         try:
-            client = _untyped(Client)(config.address)  # waits as Dask's own settings say
+            client = Client(config.address)  # waits as Dask's own settings say
         except (OSError, ValueError, TimeoutError) as error:
             raise ConfigError(
                 f"no Dask scheduler answers at engine.address={config.address}: "
@@ -210,37 +202,43 @@ def _dask_client(config: EngineConfig) -> Iterator[Any]:
             client.wait_for_workers(1)
             yield client
         return
-    options = dict(config.cluster_options)
     n_workers = config.n_workers or available_cores()
-    if config.cluster == "local":
-        options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", **options}
-        logging.getLogger("distributed.nanny").addFilter(_tells_more_than_a_slow_end)
-        try:
-            cluster = _untyped(LocalCluster)(n_workers=n_workers, processes=True, **options)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"engine.cluster_options for a local cluster: {error}") from None
-    else:
-        import dask_jobqueue
-
-        kinds = {
-            "htcondor": ("HTCondorCluster", "condor_submit"),
-            "slurm": ("SLURMCluster", "sbatch"),
-        }
-        kind, command = kinds[config.cluster]
-        if shutil.which(command) is None:
-            raise ConfigError(
-                f"engine.cluster={config.cluster} submits jobs with {command}, which is not on "
-                "this machine: run on a submit node, or give the address of a running scheduler"
-            )
-        try:
-            cluster = getattr(dask_jobqueue, kind)(**options)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"engine.cluster_options for {config.cluster}: {error}") from None
-        cluster.scale(n_workers)
-    with cluster, _untyped(Client)(cluster) as client:
+    cluster = _cluster(config, n_workers)
+    with cluster, Client(cluster) as client:
         log.info("Waiting for the first of %d workers", n_workers)
         client.wait_for_workers(1)
         yield client
+
+
+def _cluster(config: EngineConfig, n_workers: int) -> Any:
+    """Return a cluster that was started: on this machine, or on the batch system's nodes."""
+    if config.cluster == "local":
+        from distributed import LocalCluster
+
+        defaults = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+        logging.getLogger("distributed.nanny").addFilter(_tells_more_than_a_slow_end)
+        options = {**defaults, **config.cluster_options}
+        try:
+            return LocalCluster(n_workers=n_workers, processes=True, **options)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"engine.cluster_options for a local cluster: {error}") from None
+    import dask_jobqueue
+
+    kind, command = {
+        "htcondor": ("HTCondorCluster", "condor_submit"),
+        "slurm": ("SLURMCluster", "sbatch"),
+    }[config.cluster]
+    if shutil.which(command) is None:
+        raise ConfigError(
+            f"engine.cluster={config.cluster} submits jobs with {command}, which is not on "
+            "this machine: run on a submit node, or give the address of a running scheduler"
+        )
+    try:
+        cluster = getattr(dask_jobqueue, kind)(**config.cluster_options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"engine.cluster_options for {config.cluster}: {error}") from None
+    cluster.scale(n_workers)
+    return cluster
 
 
 def _tells_more_than_a_slow_end(record: logging.LogRecord) -> bool:
@@ -249,11 +247,6 @@ def _tells_more_than_a_slow_end(record: logging.LogRecord) -> bool:
     The results are there by then, and users can't mend it.
     """
     return "still alive after" not in record.getMessage()
-
-
-def _untyped(make: Any) -> Any:
-    """Return `make` as something mypy knows nothing of: Dask ships no types."""
-    return make
 
 
 def _prepare_worker(project: str) -> Callable[[], None]:

@@ -89,7 +89,7 @@ def test_a_column_is_the_same_in_every_path(
     for kind, chunk in itertools.product(("serial", "local"), (1, 7, N, 200)):
         task = friend_task(tmp_path, scorer, {**config, "chunk_size": chunk})
         with engine.start(EngineConfig(kind=kind, n_workers=2)) as workers:
-            [(outcomes, _)] = workers.map(write, [task], threads=True)
+            [(outcomes, _)] = workers.map(write, [task])
         [path] = outcomes[0].files.values()
         with uproot.open(path) as file:
             friend = file["pred"].arrays(library="np")

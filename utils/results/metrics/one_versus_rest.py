@@ -153,9 +153,11 @@ def _thinned(full: ClassCurves) -> ClassCurves:
     roc = _picked(full.roc, kept)
     if full.precision_recall is None:
         return ClassCurves(roc, None)
+    points = full.precision_recall
     # Before the first event of weight there is no precision.
-    seen = np.flatnonzero(np.isfinite(full.precision_recall[1]))
-    points = _picked(full.precision_recall, seen)
+    seen = np.isfinite(points[1])
+    if not seen.all():
+        points = _picked(points, np.flatnonzero(seen))
     return ClassCurves(roc, _picked(points, curves.thin(points[0], points[1])))
 
 

@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from utils.columns.arrays import Floats
 from utils.results.plotting.style import INK, MUTED, Settings, Style, faint
 
-Trace = go.Scatter
-
 
 def thin(values: ArrayLike) -> NDArray[np.float32]:
     """Return `values` in the precision a figure needs: pages stay small."""

@@ -101,7 +101,7 @@ def publish(run: Run, kind: OutputKind, workers: Engine) -> None:
         outcomes: list[Outcome] = []
         audits: list[LeakAudit] = []
         with progress(sum(t.n_rows for t in tasks), "events", "predicting") as bar:
-            done = workers.map(write, tasks, threads=True)
+            done = workers.map(write, tasks)
             for task, (written, audit) in zip(tasks, done, strict=True):
                 for line in (line for outcome in written for line in outcome.said):
                     log.info("%s", line)
