@@ -33,7 +33,7 @@ def load_pipeline(path: str | Path) -> FeaturePipeline:
     if path.is_file() and pickled != path:
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is damaged ({error}): make it anew: {REMAKE}") from None
         return FeaturePipeline.from_json(raw, str(path))
     pickled = pickled or next((p for p in [path.with_suffix(".pkl")] if p.is_file()), None)

@@ -114,10 +114,11 @@ def client() -> MlflowClient:
 
     Raises RunError where the store can't be opened or does not answer.
     """
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
     import mlflow
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Errors are raised as well: its own log would add their tracebacks to our one line.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     uri = store_uri()
     mlflow.set_tracking_uri(uri)
     # A new sqlite store puts its artifacts below the working directory: make that the project's.
@@ -669,7 +670,9 @@ def _quiet() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # SQLAlchemy begins with advice for programmers.
+    return next((line for line in lines if not line.startswith("(raised as a result")), lines[0])
 
 
 # --- a moved project -----------------------------------------------------------------------------

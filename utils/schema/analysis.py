@@ -69,7 +69,7 @@ class AnalysisConfig(Closed):
     identity: list[str] = ["run", "evt"]
     fold_rule: Literal["modulo", "hash", "entry"] = "modulo"
     xtrain_split_feature: str = "evt"
-    n_splits: int = Field(2, ge=1)
+    n_splits: int = Field(2, ge=1, le=1000)
     duplicates: Literal["error", "keep_same_fold", "drop_later"] = "keep_same_fold"
     weight: str | None = None
     weight_name: str | None = None

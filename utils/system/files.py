@@ -78,6 +78,7 @@ def exchanged(files: Mapping[Path, Path]) -> None:
                     target.unlink(missing_ok=True)
                 elif kept.exists():
                     kept.replace(target)
+                    kept.unlink(missing_ok=True)  # a second name of an untouched file stays
             raise
         for kept in before.values():
             if kept is not None:

@@ -172,6 +172,8 @@ def _one_line_errors() -> Iterator[None]:
         if error.errno is None:
             raise
         status = fail(system_message(error))
+    except MemoryError as error:
+        status = fail(f"the memory of this machine does not suffice: {error}")
     except KeyboardInterrupt as interrupt:
         number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
         status = fail("interrupted; no incomplete output was left", status=128 + number)
