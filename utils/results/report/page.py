@@ -21,7 +21,7 @@ from utils.results.report.skeleton import (
     identifier,
     sheet,
     skeleton,
-    write_text,
+    write_page,
 )
 
 
@@ -43,7 +43,7 @@ def write_report(
     Both are shown as tables; None says that there is none.
     """
     body = _body(evaluation, style, figures, title, recipe, audit)
-    return write_text(Path(path), skeleton(f"{title}: {evaluation.dataset}", body))
+    return write_page(Path(path), skeleton(f"{title}: {evaluation.dataset}", body))
 
 
 def _body(

@@ -97,10 +97,10 @@ def write_html(figure: go.Figure | Sheet, path: str | Path, name: str | None = N
     """Write `figure` as an interactive page that works offline; `name` is its key (the stem)."""
     path, text = Path(path), sheet(figure)
     body = f"<main>{figure_block(name or path.stem, text)}</main>"
-    return write_text(path, skeleton(text.title or path.stem, body))
+    return write_page(path, skeleton(text.title or path.stem, body))
 
 
-def write_text(path: Path, text: str) -> Path:
+def write_page(path: Path, text: str) -> Path:
     """Write a page so that `path` is complete or not there; folders are made."""
     with complete(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
