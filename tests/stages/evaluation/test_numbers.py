@@ -84,7 +84,7 @@ def test_a_damaged_record_of_the_training_is_named(tmp_path: Path, name: str, te
         models=({"index": 0, "fingerprint": "x", "best_iteration": 1},),
     )
     run = run_of(tmp_path, made)
-    (tmp_path / "recipe" / name).write_text(text)
+    (tmp_path / "recipe" / name).write_text(text, encoding="utf-8")
     run.seal([f"recipe/{name}"], {})
     section = {"curves.json": "learning_curves", "importances.csv": "importances"}[name]
     config = EvaluateConfig(run_id="run", dataset="test", sections=[section])

@@ -86,15 +86,16 @@ class Ranked:
         precision: whether that curve is wanted; with negative weights it is undefined.
         """
         passed = self.events if view != "physics" or self.physics is None else self.physics
-        scaled = passed.scaled()
-        fpr, tpr = scaled.false, scaled.true
+        fpr, tpr = curves.roc_points(passed)
         if not (np.isfinite(fpr[-1]) and np.isfinite(tpr[-1])):
             return ClassCurves(None, None)
         threshold = self.ranking.threshold
         roc = (fpr, tpr, np.concatenate([[np.inf], threshold]))
         if not precision:
             return ClassCurves(roc, None)
-        points = curves.precision_recall_points(scaled if view == "balanced" else passed)
+        points = curves.precision_recall_points(
+            curves.Passed(tpr, fpr) if view == "balanced" else passed
+        )
         return ClassCurves(roc, (*points, threshold))
 
 
