@@ -105,6 +105,13 @@ def _as_arrow(values: Any) -> Any:
     return pa.Array.from_buffers(kind, len(plain), [None, pa.py_buffer(plain)])
 
 
+def bound_threads(n_threads: int) -> None:
+    """Let tables be read in at most `n_threads` threads of this process."""
+    import pyarrow as pa
+
+    pa.set_cpu_count(n_threads)
+
+
 def read(path: Path) -> tuple[Any, dict[str, Any]]:
     """Return a CSV or Parquet table as Arrow's, and what it says about itself (CSV: nothing).
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.formats.runs import Run
+from utils.formats.tables import bound_threads
 from utils.models import kind
 from utils.results import metrics
 from utils.results.evaluation import Evaluation, evaluate
@@ -22,7 +23,7 @@ from utils.results.metrics.comparison import Comparison
 from utils.results.options import SECTIONS, EvaluationOptions
 from utils.schema import AnalysisConfig, EvaluateConfig, Recipe, RunError, load
 from utils.stages.evaluation.scored_events import load_table, other_table
-from utils.system.engine import available_cores
+from utils.system.engine import cores_of
 
 if TYPE_CHECKING:  # models are opened where a table has features only
     from utils.models.scoring import FoldModels
@@ -49,6 +50,7 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
     `year` is not the run's.
     """
     run.check_year(config.year)
+    bound_threads(cores_of(config.engine))
     recipe = _with_class_style(run.recipe, config)
     table, gaps = load_table(run, recipe, config.dataset)
     analysis = _analysis(recipe)
@@ -59,7 +61,7 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
         profile_features=tuple(analysis.profile_features),
         luminosity=analysis.luminosity,
         sections=_sections(config, gaps),
-        n_threads=available_cores(),
+        n_threads=cores_of(config.engine),
     )
     wanted = set(options.sections)
     importances, shap = [], None
