@@ -20,7 +20,7 @@ def evaluate(config: EvaluateConfig) -> None:
     from utils.formats import runs
     from utils.stages import evaluation
 
-    with evaluation.papers() as writer:  # starts while the numbers are made
+    with evaluation.papers(config) as writer:  # starts while the numbers are made
         run = runs.open_run(config.run_id, config.experiment_id)
         evaluated = evaluation.evaluate_dataset(run, config)
         evaluation.log_summary(evaluated)

@@ -192,25 +192,25 @@ def first(model: Path) -> dict[str, Any]:
 def figures(run_id: str, table_name: str, output: Path) -> dict[str, Any]:
     """Make the figures the textbook makes: densities, confusion matrices, ROC, precision-recall."""
     from utils.formats import runs
-    from utils.results import metrics
+    from utils.results.evaluation import evaluate
     from utils.results.metrics.naming import class_slugs
-    from utils.results.plotting import Style, curves, densities, matrices
-    from utils.results.report.files import write_html
-    from utils.results.report.page import library
+    from utils.results.options import EvaluationOptions
+    from utils.results.plotting import Style, confusion, densities, one_versus_rest
+    from utils.results.report.skeleton import library, write_html
     from utils.stages.evaluation.numbers import load_table
     from utils.system.engine import available_cores
 
     run = runs.open_run(run_id)
     table, _ = load_table(run, run.recipe, table_name)
-    options = metrics.EvaluationOptions(sections=SHOWN, n_threads=available_cores())
-    result = metrics.evaluate(table, options)
+    options = EvaluationOptions(sections=SHOWN, n_threads=available_cores())
+    result = evaluate(table, options)
     style = Style(table.classes)
     slugs = class_slugs([info.name for info in table.classes])
     makers = (
-        curves.roc(result, style),
-        curves.precision_recall(result, style),
-        densities.score_densities(result, style, [f"score_{s}" for s in slugs]),
-        matrices.confusion(result, style),
+        one_versus_rest.roc(result, style),
+        one_versus_rest.precision_recall(result, style),
+        densities.score_densities(result, style, slugs),
+        confusion.confusion(result, style),
     )
     output.mkdir(parents=True, exist_ok=True)
     extra = 0

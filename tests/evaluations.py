@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.results.containers import (
-    Evaluation,
-    EvaluationOptions,
-    EvaluationTable,
-    Importance,
-    LearningCurve,
-    LearningCurves,
-    ShapSummary,
-)
-from utils.results.metrics.sections import evaluate
+from utils.results.evaluation import Evaluation, evaluate
+from utils.results.events import EvaluationTable
+from utils.results.metrics.importance import Importance, LearningCurve, LearningCurves, ShapSummary
+from utils.results.options import EvaluationOptions
 from utils.schema import ClassInfo
 
 

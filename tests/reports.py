@@ -6,7 +6,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from utils.results.containers import Evaluation
+from utils.results.evaluation import Evaluation
 from utils.results.plotting import Style
 from utils.results.report import write_report
 

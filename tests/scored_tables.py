@@ -6,10 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from utils.results.metrics import (
-    EvaluationOptions,
-    EvaluationTable,
-)
+from utils.results.events import EvaluationTable
+from utils.results.options import EvaluationOptions
 from utils.schema import ClassInfo
 
 FAST = EvaluationOptions(n_bootstrap=40, n_permutations=40)
@@ -70,10 +68,11 @@ def two_gaussians(rng, n=600, d=1.0, n_folds=1, weight=False, noise=0.0):
 THREE_CLASSES = tuple(ClassInfo(name=name) for name in ("tt", "higgs", "ztt"))
 
 
-def remembering(seed, n=3000, memory=0.0, strength=1.2, dataset="train", n_folds=2):
+def remembering(seed, n=3000, memory=0.0, strength=1.2, dataset="train", n_folds=2, target=None):
     """Return a table whose in-fold scores know the true class better by `memory`."""
     rng = np.random.default_rng(seed)
-    target = rng.integers(0, 3, n).astype(np.int32)
+    drawn = rng.integers(0, 3, n).astype(np.int32)
+    target = drawn if target is None else np.asarray(target, np.int32)
     truth = np.arange(3) == target[:, None]
     z = rng.normal(size=(n, 3)) + strength * truth
     infold = softmax(z + memory * truth + 0.1 * rng.normal(size=(n, 3)))

@@ -51,6 +51,7 @@ HOMES = {
     "hydra": "system/program.py",
     "plotly": "results/",
     "kaleido": "results/report/",
+    "boost_histogram": "results/histograms.py",
     "pydantic": "schema/",
 }
 """Libraries that one place imports."""
@@ -492,3 +493,33 @@ def test_a_test_file_that_mirrors_nothing_is_found(tmp_path: Path) -> None:
         "columns/test_wieghts.py tests no columns/wieghts",
         "test_weights.py tests no weights",
     ]
+
+
+def without_encoding(utils: Path) -> list[str]:
+    """Return a complaint for each text that is read or written in the encoding of the locale."""
+    found = []
+    for path in sources(utils):
+        for node in nodes(path):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            name = node.func.id if isinstance(node.func, ast.Name) else name
+            texts = [a.value for a in node.args if isinstance(a, ast.Constant)]
+            binary = any(isinstance(t, str) and "b" in t and len(t) < 4 for t in texts)
+            opens = name == "open" and bool(set(texts) & {"r", "w", "a", "x"} or not texts)
+            said = {keyword.arg for keyword in node.keywords}
+            if (name in ("read_text", "write_text") or (opens and "newline" in said)) and not (
+                binary or "encoding" in said
+            ):
+                found.append(f"{path.name}:{node.lineno} {name} without an encoding")
+    return found
+
+
+def test_texts_have_an_encoding() -> None:
+    """Whatever the locale: in some batch systems it is that of 1963."""
+    assert without_encoding(UTILS) == []
+
+
+def test_a_text_without_an_encoding_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("p.read_text()\np.write_text(x)\np.open('w', newline='')\n")
+    assert len(without_encoding(tmp_path)) == 3

@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 import uproot
 from one_process import refusal, run_commands, succeed
+from recomputed import physics_numbers
 from servers import mlflow
 from workspaces import Workspace, copy_project, last_run, toys
 
@@ -259,6 +260,25 @@ def test_tables_hold_what_evaluation_needs(chain: Workspace) -> None:
     shares = json.loads(described)["process_fractions"]
     assert set(shares) == set(train["process"])
     assert all(0 < share < 0.5 for share in shares.values())
+
+
+def test_every_physics_number_follows_from_the_table(chain: Workspace) -> None:
+    table = pd.read_parquet(artifacts(chain) / "pred" / "test.parquet")
+    logged = {
+        name.removeprefix("test/physics/"): value
+        for name, value in metrics(chain).items()
+        if name.startswith("test/physics/") and "overtraining" not in name
+    }
+    slugs = [n.removeprefix("brier_") for n in logged if n.startswith("brier_")]
+    slugs.sort(key=lambda name: table.loc[table["class"] == name, "target"].iloc[0])
+    found = physics_numbers(table, slugs)
+    assert found.keys() == logged.keys()
+    for name, value in logged.items():
+        assert found[name] == pytest.approx(value, rel=1e-6), name
+    described = pyarrow.parquet.read_schema(artifacts(chain) / "pred" / "test.parquet").metadata
+    shares = json.loads(described[METADATA])["process_fractions"]
+    scaled = table["weights/weight"] / table["process"].astype(str).map(shares)
+    np.testing.assert_allclose(table["scaled_weight"], scaled, rtol=1e-12)
 
 
 def test_figures_are_pages_and_papers(chain: Workspace) -> None:

@@ -101,6 +101,7 @@ def test_predict_and_evaluate_need_a_run_and_nothing_else() -> None:
         ),
         (["year=2018", "train_size=much"], 'train_size: .* got "much"'),
         (["year=2018", "train_size=1.5"], "train_size: .* got 1.5"),
+        (["year=2018", "train_size=1"], "train_size: .* got 1"),
         (
             ["year=2018", "+pca.components=3"],
             "unknown key 'pca.components'; nearest: 'n_components'",

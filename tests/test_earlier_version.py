@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 import uproot
 from numpy.typing import NDArray
-from one_process import run_commands, run_id, succeed
+from one_process import refusal, run_commands, run_id, succeed
 from workspaces import Workspace
 
 from utils.formats.skims import open_skim
@@ -74,12 +74,6 @@ class Earlier:
             np.testing.assert_array_equal(found[name], values, strict=True)
 
 
-def adopted(workspace: Workspace, run_id: str, environment: dict[str, str] | None = None) -> str:
-    """Take the run over, as its refusal says, and return what is said then."""
-    command = ("python", "-m", "utils.tracking", "adopt", run_id)
-    return workspace.run(*command, environment=environment).stderr
-
-
 def unpack(folder: Path) -> None:
     with tarfile.open(VERSION / "version-1.tar.xz") as archive:
         archive.extractall(folder, filter="data")
@@ -88,16 +82,7 @@ def unpack(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def earlier(shared_workspace: Workspace) -> Earlier:
     unpack(shared_workspace.folder)
-    made = Earlier(shared_workspace, json.loads((VERSION / "expected.json").read_text()))
-    for script in (
-        ("predict.py", "--config-name", "for_evaluation.yaml"),
-        ("predict.py", "--config-name", "for_datacards.yaml"),
-        ("evaluate.py", "dataset=test"),
-    ):
-        said = shared_workspace.fails("python", *script, f"run_id={made.run_id}")
-        assert f"'python -m utils.tracking adopt {made.run_id}' checks its models" in said
-    assert "11 files fit its recipe" in adopted(shared_workspace, made.run_id)
-    return made
+    return Earlier(shared_workspace, json.loads((VERSION / "expected.json").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +90,13 @@ def ended(earlier: Earlier) -> dict[str, tuple[int, str]]:
     """What users do with files of an earlier version, in one process."""
     sample = earlier.expected["sample"]
     proof = (PROOF, earlier.ntuple, earlier.friend)
-    evaluation = ("evaluate.py", f"run_id={earlier.run_id}", "sections=[scores]", "n_bootstrap=10")
+    run = f"run_id={earlier.run_id}"
+    evaluation = ("evaluate.py", run, "sections=[scores]", "n_bootstrap=10")
     commands = {
+        "table refused": ("predict.py", "--config-name", "for_evaluation.yaml", run),
+        "friend refused": ("predict.py", "--config-name", "for_datacards.yaml", run),
+        "evaluation refused": ("evaluate.py", "dataset=test", run),
+        "adopted": ("utils.tracking", "adopt", earlier.run_id),
         "proof": proof,
         "recomputed": (*proof, "--scores", earlier.run_id),
         "shown": (PROOF, "--show", earlier.friend),
@@ -119,10 +109,7 @@ def ended(earlier: Earlier) -> dict[str, tuple[int, str]]:
         "ntuples": earlier.prediction("data/ntuples", "source=ntuples"),
         "train": (*evaluation, "dataset=train"),
         "test": (*evaluation, "dataset=test"),
-        "tables": (
-            *("predict.py", "--config-name", "for_evaluation.yaml"),
-            f"run_id={earlier.run_id}",
-        ),
+        "tables": ("predict.py", "--config-name", "for_evaluation.yaml", run),
         "trained": ("train.py", "year=2018", "n_splits=2", "model_param.num_iterations=3"),
     }
     results = run_commands(earlier.workspace.folder, list(commands.values()))
@@ -180,6 +167,19 @@ def test_models_can_be_trained_on_a_skim(
     succeed([ended["trained"]])
     last = json.loads((earlier.workspace.folder / "outputs" / "last_run.json").read_text())
     assert last["run_id"] == run_id(ended["trained"][1]) != earlier.run_id
+
+
+# --- adoption -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refused", ["table refused", "friend refused", "evaluation refused"])
+def test_a_run_without_a_manifest_is_refused_with_the_command_that_adopts_it(
+    earlier: Earlier, ended: dict[str, tuple[int, str]], refused: str
+) -> None:
+    adoption = f"'python -m utils.tracking adopt {earlier.run_id}' checks its models"
+    assert adoption in refusal(ended[refused])
+    succeed([ended["adopted"]])
+    assert "11 files fit its recipe" in ended["adopted"][1]
 
 
 # --- friend trees and predictions ---------------------------------------------------------------
@@ -240,16 +240,13 @@ def test_a_store_elsewhere_is_given_by_its_uri(earlier: Earlier, tmp_path: Path)
                 f"UPDATE {table} SET {column} = replace({column}, '/version-1', ?)",
                 (str(tmp_path),),
             )
-    adopted(
-        earlier.workspace,
-        earlier.run_id,
-        {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
-    )
     there = ("source=ntuples", f"input_path={tmp_path / DATA / 'ntuples'}")
-    earlier.workspace.run(
-        *("python", *earlier.prediction(str(tmp_path / "friends"), *there)),
-        environment={"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
-    )
+    commands = [
+        ("utils.tracking", "adopt", earlier.run_id),
+        earlier.prediction(str(tmp_path / "friends"), *there),
+    ]
+    store_uri = f"sqlite:///{tmp_path}/mlflow.db"
+    succeed(run_commands(earlier.workspace.folder, commands, {"MLFLOW_TRACKING_URI": store_uri}))
     earlier.assert_same_friend(tmp_path / "friends" / Path(earlier.friend).name)
 
 

@@ -11,7 +11,7 @@ from evaluations import make_evaluation
 from servers import mlflow
 
 from utils.formats import runs
-from utils.results.metrics import flat_metrics
+from utils.results.metrics.naming import flat_metrics
 from utils.results.plotting import Style, figures
 from utils.results.report import write_html, write_report
 

@@ -18,7 +18,7 @@ from utils import new_analysis
 from utils.columns.expressions import FUNCTIONS, parse
 from utils.formats.skims import open_skim
 from utils.proof import prove_alignment
-from utils.schema import PROJECT, ConfigError, PreprocessConfig
+from utils.schema import PROJECT, PipelineError, PreprocessConfig
 from utils.system.program import typed
 from utils.toys import write_ntuples
 
@@ -317,8 +317,8 @@ def test_the_page_says_what_is_refused() -> None:
     rows = re.findall(r"^\| `(.+?)` \| (.+?) \|$", table, re.MULTILINE)
     assert len(rows) == 11
     for text, answer in rows:
-        with pytest.raises(ConfigError) as error:
-            parse(text, ["a", "b", "c", "pt_1"])
+        with pytest.raises(PipelineError) as error:
+            parse(text).evaluate(dict.fromkeys(["a", "b", "c", "pt_1"], np.ones(2)))
         assert answer in str(error.value)
 
 

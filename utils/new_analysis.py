@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from string import Template
 
 import numpy as np
 
@@ -85,30 +86,29 @@ class Column:
     negative_share: float
 
     @property
-    def constant(self) -> bool:
-        return self.n_values <= 1
-
-    @property
     def unique(self) -> bool:
         return self.whole and self.n_values == self.n_rows > MAX_CATEGORIES
+
+    @property
+    def categorical(self) -> bool:
+        return self.whole and self.n_values <= MAX_CATEGORIES
 
 
 @dataclass(frozen=True)
 class Sight:
     """What one file looks like: its columns, arrays and unreadable branches, and its identity.
 
-    `repeated` is the share of events whose identity occurs earlier in the file, None where there
-    is no event number; `uneven` whether its event numbers fill two folds unequally.
+    `repeated` is the share of events whose identity occurs earlier in the file, 0 where there is
+    no event number; `uneven` whether its event numbers fill two folds unequally.
     """
 
     path: Path
-    n_entries: int
     n_seen: int
     columns: Mapping[str, Column]
     arrays: Mapping[str, tuple[int, ...]]
     unreadable: Mapping[str, str]
     identity: tuple[str, ...]
-    repeated: float | None
+    repeated: float
     uneven: bool
 
 
@@ -148,9 +148,8 @@ def _stands_for_missing(different: Array, end: int) -> bool:
 def look_at(path: Path, tree: str) -> Sight:
     """Return what the file at `path` looks like. Raises InputError where it can't be read."""
     info = ntuples.open_tree(path, tree)
-    types = {n: info.branches[n] for n in info.columns if n in info.branches}
-    names = [n for n, t in types.items() if not t.shape]
-    arrays = {n: t.shape for n, t in types.items() if t.shape}
+    shapes = {n: info.branches[n].shape for n in info.columns if n in info.branches}
+    names = [n for n, shape in shapes.items() if not shape]
     if not names:
         raise InputError(f"tree '{tree}' of {path} has no branch that holds one number per entry")
     stop = min(info.n_entries, MAX_ENTRIES, MAX_CELLS // len(names))
@@ -162,7 +161,7 @@ def look_at(path: Path, tree: str) -> Sight:
     values = {n: np.concatenate([p[n] for p in parts]) for n in names}
     columns = {n: describe_column(v) for n, v in values.items()}
     identity = _identity(columns)
-    repeated, uneven = None, False
+    repeated, uneven = 0.0, False
     if identity and _EVENT.match(identity[-1]):
         rows = np.stack([values[n].astype(np.int64) for n in identity], axis=1)
         repeated = 1 - len(np.unique(rows, axis=0)) / len(rows)
@@ -170,10 +169,9 @@ def look_at(path: Path, tree: str) -> Sight:
         uneven = abs(odd - len(rows) / 2) > 2.5 * np.sqrt(len(rows))
     return Sight(
         path,
-        info.n_entries,
         stop,
         columns,
-        arrays,
+        {n: shape for n, shape in shapes.items() if shape},
         {n: why for n, why in info.unreadable.items() if n in info.columns},
         identity,
         repeated,
@@ -197,7 +195,7 @@ def find_tree(paths: Sequence[Path], tree: str | None) -> str:
         return tree
     from utils.system.libraries.rootfiles import uproot
 
-    shared: set[str] | None = None
+    trees = []
     for path in paths:
         check_header(path)
         try:
@@ -205,15 +203,16 @@ def find_tree(paths: Sequence[Path], tree: str | None) -> str:
                 kinds = file.classnames(recursive=True, cycle=False)
         except Exception as error:
             raise InputError(f"{path} cannot be read: {cause(error)}") from error
-        names = {n for n, kind in kinds.items() if "Tree" in kind or "Tuple" in kind}
-        if not names:
+        trees.append({n for n, kind in kinds.items() if "Tree" in kind or "Tuple" in kind})
+        if not trees[-1]:
             raise InputError(f"{path} holds no tree")
-        shared = names if shared is None else shared & names
+    shared = set.intersection(*trees)
     if not shared:
         raise InputError("the files have no tree in common: name files of one kind")
     if len(shared) > 1:
         raise InputError(f"there are several trees, name one as --tree; {nearest('', shared)}")
-    return shared.pop()
+    [only] = shared
+    return str(only)
 
 
 # --- from what was seen to suggestions -----------------------------------------------------------
@@ -223,89 +222,65 @@ def find_tree(paths: Sequence[Path], tree: str | None) -> str:
 class Suggestion:
     """The roles suggested for the branches, and why others were left out (`why` by branch)."""
 
-    cont: tuple[str, ...]
-    cat: tuple[str, ...]
+    cont: Sequence[str]
+    cat: Sequence[str]
     why: Mapping[str, str]
-    weight: str | None
-    identity: tuple[str, ...]
+    identity: Sequence[str]
     fold_rule: str
     fold_why: str
-    missing: tuple[float, ...]
 
 
 def suggest(sights: Sequence[Sight]) -> Suggestion:
     """Return the roles that the branches of all files seem to have."""
-    everywhere = [n for n in sights[0].columns if all(n in s.columns for s in sights)]
-    anywhere = dict.fromkeys(n for s in sights for n in s.columns)
-    identity = tuple(n for n in sights[0].identity if all(n in s.identity for s in sights))
-    weight = _weight(everywhere)
-    cont: list[str] = []
-    cat: list[str] = []
-    why: dict[str, str] = {}
-    missing: set[float] = set()
-    for name in anywhere:
-        seen = [s.columns[name] for s in sights if name in s.columns]
-        reason = _reason(name, seen, identity)
-        if name not in everywhere:
-            lacking = [s.path.name for s in sights if name not in s.columns]
-            reason = f"not in {lacking[0]}" + (f" and {len(lacking) - 1} more" * (len(lacking) > 1))
-        if reason:
-            why[name] = reason
-            continue
-        missing |= {c.missing for c in seen if c.missing is not None}
-        missing |= {float("nan") for c in seen if c.n_not_finite}
-        few = max(c.n_values for c in seen) <= MAX_CATEGORIES and all(c.whole for c in seen)
-        (cat if few else cont).append(name)
+    names = dict.fromkeys(n for s in sights for n in s.columns)
+    identity = [n for n in sights[0].identity if all(n in s.identity for s in sights)]
+    why = {n: reason for n in names if (reason := _reason(n, sights, identity))}
+    features = [n for n in names if n not in why]
+    cat = [n for n in features if all(s.columns[n].categorical for s in sights)]
+    cont = [n for n in features if n not in cat]
     rule, fold_why = _fold_rule(sights, identity)
     if rule == "entry":
-        identity = tuple(n for n in identity if not _EVENT.match(n))
-    nan = [float("nan")] if any(np.isnan(m) for m in missing) else []
-    declared = (*sorted(m for m in missing if not np.isnan(m)), *nan)
-    return Suggestion(tuple(cont), tuple(cat), why, weight, identity, rule, fold_why, declared)
+        identity = [n for n in identity if not _EVENT.match(n)]
+    return Suggestion(cont, cat, why, identity, rule, fold_why)
 
 
-def _reason(name: str, seen: Sequence[Column], identity: Sequence[str]) -> str | None:
+def _reason(name: str, sights: Sequence[Sight], identity: Sequence[str]) -> str | None:
     """Return why a branch should be no feature, or None."""
-    lows, highs = [c.low for c in seen], [c.high for c in seen]
+    lacking = [s.path.name for s in sights if name not in s.columns]
+    if lacking:
+        return f"not in {lacking[0]}" + f" and {len(lacking) - 1} more" * (len(lacking) > 1)
+    seen = [s.columns[name] for s in sights]
     if name in COMPUTED_COLUMNS:
         return "a name that preprocessing computes itself"
     if name in identity:
         return "identifies the event"
     if all(c.n_values == 0 for c in seen):
         return "never measured"
-    if all(c.constant for c in seen):
+    if all(c.n_values <= 1 for c in seen):
         if len({c.low for c in seen}) == 1:
-            return f"constant: {lows[0]:g}"
+            return f"constant: {seen[0].low:g}"
         return "constant in each file, different among them: gives the process away"
     if _WEIGHT.search(name):
         return "a weight by its name"
     if _TRUTH.search(name):
         return "generator information by its name: not in collision data, gives the process away"
-    order = sorted(zip(lows, highs, strict=True))
-    if len(seen) > 1 and all(a[1] < b[0] for a, b in pairwise(order)):
+    ranges = sorted((c.low, c.high) for c in seen)
+    if len(seen) > 1 and all(a[1] < b[0] for a, b in pairwise(ranges)):
         return "ranges of the files do not overlap: gives the process away"
     if all(c.unique for c in seen):
         return "unique in every event: a number of the event, no measurement"
     return None
 
 
-def _weight(names: Sequence[str]) -> str | None:
-    found = [n for n in names if "weight" in n.lower()]
-    return min(found, key=len, default=None)
-
-
 def _fold_rule(sights: Sequence[Sight], identity: Sequence[str]) -> tuple[str, str]:
+    """Return the fold rule that these events allow, and why."""
     if not identity or not _EVENT.match(identity[-1]):
-        return (
-            "entry",
-            "there is no event number that all files have: folds follow the entry number",
-        )
-    repeated = max(s.repeated or 0.0 for s in sights)
+        why = "there is no event number that all files have: folds follow the entry number"
+        return "entry", why
+    repeated = max(s.repeated for s in sights)
     if repeated > 0.5:
-        return (
-            "entry",
-            f"{repeated:.0%} of the event numbers are repeated in a file: not an identity",
-        )
+        why = f"{repeated:.0%} of the event numbers are repeated in a file: not an identity"
+        return "entry", why
     if any(s.uneven for s in sights):
         return "hash", f"{identity[-1]} alone fills folds unequally: all identity columns are mixed"
     note = f"; {repeated:.2%} of the events are repeated within a file" if repeated else ""
@@ -314,146 +289,143 @@ def _fold_rule(sights: Sequence[Sight], identity: Sequence[str]) -> tuple[str, s
 
 # --- the file ------------------------------------------------------------------------------------
 
+_FILE = Template("""\
+# @package _global_
+# Written by `python -m utils.new_analysis` from $n_files; EDIT marks what only you know.
+# At most $n_seen entries of a file were looked at.
+analysis_name: $name
+input_path: $folder  # relative to the project folder, or absolute
+skim_path: $skims
+input_filename_template: '{sample_name}.root'
+input_tree_name: $tree
+
+# $fold_why.
+identity: [$identity]
+fold_rule: $fold_rule
+${split_feature}n_splits: 2
+
+# EDIT: names, colours and number of the classes (ids from 0), and which are signal.
+class_to_info:
+${classes}
+# --- selection ------------------------------------------------------------
+# EDIT: your selection, such as (pt_1 > 20) & (abs(eta_1) < 2.1); null keeps every event.
+cuts: {}  # names for parts of it, usable in every cut
+common_cut: null
+
+# EDIT: which class each process of a sample belongs to; `cut` selects the process.
+training_samples:
+${training_samples}
+# Collision data (by the names of the files) is declared never trained on.
+prediction_samples:
+${prediction_samples}${files}
+# --- columns by role ------------------------------------------------------
+# EDIT: drop what simulation describes badly or what would give a process away.
+${cont_features}${cat_features}misc_features: [$identity]  # copied to the friend trees
+derived_features: {}  # such as pt_ratio: pt_1 / pt_2; then list it above
+${arrays}${missing}${left_out}${unreadable}
+# --- weights and training -------------------------------------------------
+${weight}weight_name: w_class_imbalance  # the training weight: all classes count the same
+train_size: 0.8
+scaler: {with_mean: true, with_std: true}
+pca: null
+model_param: {num_iterations: 100}
+""")
+"""The analysis file: what is in braces ends its own lines, and may have none."""
+
 
 def analysis_text(name: str, tree: str, sights: Sequence[Sight]) -> str:
     """Return the analysis file called `name` as YAML."""
     s = suggest(sights)
-    stems = _sample_names(sights)
-    simulated = [n for n in stems if not _DATA.search(n)] or list(stems)
-    identity = ", ".join(map(_quoted, s.identity))
-    lines = [
-        "# @package _global_",
-        f"# Written by `python -m utils.new_analysis` from {len(sights)} "
-        f"file{'s' * (len(sights) > 1)}; EDIT marks what only you know.",
-        f"# At most {max(x.n_seen for x in sights)} entries of a file were looked at.",
-        f"analysis_name: {_quoted(name)}",
-        f"input_path: {_quoted(portable(sights[0].path.parent))}"
-        "  # relative to the project folder, or absolute",
-        f"skim_path: {_quoted(f'data/{name}_skims')}",
-        "input_filename_template: '{sample_name}.root'",
-        f"input_tree_name: {_quoted(tree)}",
-        "",
-        f"# {s.fold_why[0].upper()}{s.fold_why[1:]}.",
-        f"identity: [{identity}]",
-        f"fold_rule: {s.fold_rule}",
-        *_if(
-            s.fold_rule == "modulo", f"xtrain_split_feature: {_quoted((s.identity or ('',))[-1])}"
-        ),
-        "n_splits: 2",
-        "",
-        *_classes(simulated),
-        "",
-        *_samples(stems, simulated),
-        "",
-        _title("columns by role"),
-        "# EDIT: drop what simulation describes badly or what would give a process away.",
-        *_listed("cont_features", s.cont, sights),
-        *_listed("cat_features", s.cat, sights),
-        f"misc_features: [{identity}]  # copied to the friend trees",
-        "derived_features: {}  # such as pt_ratio: pt_1 / pt_2; then list it above",
-        *_arrays(sights),
-        *_missing(s.missing),
-        *_if(s.why, "# Left out of the features:"),
-        *(f"#   {n}: {why}" for n, why in s.why.items()),
-        *_unreadable(sights),
-        "",
-        _title("weights and training"),
-        _physics_weight(s.weight, sights),
-        "weight_name: w_class_imbalance  # the training weight: all classes count the same",
-        "train_size: 0.8",
-        "scaler: {with_mean: true, with_std: true}",
-        "pca: null",
-        "model_param: {num_iterations: 100}",
-    ]
-    return "\n".join(lines) + "\n"
+    left_out = [f"#   {n}: {why}" for n, why in s.why.items()]
+    split_feature = s.identity[-1:] if s.fold_rule == "modulo" else []
+    blocks = {
+        "split_feature": [f"xtrain_split_feature: {_quoted(n)}" for n in split_feature],
+        **_samples(_sample_names(sights)),
+        "cont_features": _listed("cont_features", s.cont, sights),
+        "cat_features": _listed("cat_features", s.cat, sights),
+        "arrays": [
+            f"#   {n} has {' x '.join(map(str, shape))} values per entry: "
+            f"{n}_0: {n}{'[0]' * len(shape)} makes a feature of one"
+            for n, shape in sights[0].arrays.items()
+        ],
+        "missing": _missing([x.columns[n] for x in sights for n in (*s.cont, *s.cat)]),
+        "left_out": ["# Left out of the features:"] * bool(left_out) + left_out,
+        "unreadable": _unreadable(sights),
+        "weight": [f"weight: {_weight(sights)}"],
+    }
+    return _FILE.substitute(
+        {block: "".join(f"{line}\n" for line in lines) for block, lines in blocks.items()},
+        n_files=f"{len(sights)} file{'s' * (len(sights) > 1)}",
+        n_seen=max(x.n_seen for x in sights),
+        name=_quoted(name),
+        folder=_quoted(portable(sights[0].path.parent)),
+        skims=_quoted(f"data/{name}_skims"),
+        tree=_quoted(tree),
+        fold_why=s.fold_why[0].upper() + s.fold_why[1:],
+        identity=", ".join(map(_quoted, s.identity)),
+        fold_rule=s.fold_rule,
+    )
 
 
-def _if(condition: object, line: str) -> list[str]:
-    return [line] if condition else []
+def _samples(paths: Mapping[str, Path]) -> dict[str, list[str]]:
+    """Return classes, one for each simulated sample, and what is trained on and predicted."""
+    simulated = [n for n in paths if not _DATA.search(n)] or list(paths)
+    classes, training, prediction, files = [], [], [], []
+    for i, sample in enumerate(map(_quoted, simulated)):
+        classes.append(f"  {i}: {{name: {sample}, color: '{_COLORS[i % len(_COLORS)]}'}}")
+        training.append(f"  - {sample}: {{{sample}: {{class: {i}}}}}")
+    if len(simulated) == 1:
+        classes.append(
+            "  # EDIT: a training needs a second class: of another file, or by a cut below"
+        )
+    folder = next(iter(paths.values())).parent
+    for name, path in paths.items():
+        sample = _quoted(name)
+        simple = name in simulated
+        prediction.append(
+            f"  - {sample}" if simple else f"  - {{sample: {sample}, never_trained: true}}"
+        )
+        file = path.relative_to(folder) if path.is_relative_to(folder) else path
+        files.append(f"  {sample}: {{files: {_quoted(str(file))}}}")
+    if all(path == folder / f"{name}.root" for name, path in paths.items()):
+        files = []
+    return {
+        "classes": [*classes, f"signal_classes: [{_quoted(simulated[0])}]"],
+        "training_samples": training,
+        "prediction_samples": prediction,
+        "files": ["samples:"] * bool(files) + files,
+    }
 
 
-def _title(text: str) -> str:
-    return f"# --- {text} ".ljust(76, "-")
+def _missing(columns: Sequence[Column]) -> list[str]:
+    texts = [f"{m:g}" for m in sorted({c.missing for c in columns if c.missing is not None})]
+    texts += [".nan"] * any(c.n_not_finite for c in columns)
+    line = f"missing: {{values: [{', '.join(texts)}], to: nan}}  # models are given NaN"
+    return [line] if texts else []
 
 
-def _classes(simulated: Sequence[str]) -> list[str]:
-    """Return one class for each simulated sample, with its colour, and which is signal."""
-    return [
-        "# EDIT: names, colours and number of the classes (ids from 0), and which are signal.",
-        "class_to_info:",
-        *(
-            f"  {i}: {{name: {_quoted(sample)}, color: '{_COLORS[i % len(_COLORS)]}'}}"
-            for i, sample in enumerate(simulated)
-        ),
-        *_if(
-            len(simulated) == 1,
-            "  # EDIT: a training needs a second class: of another file, or by a cut below",
-        ),
-        f"signal_classes: [{_quoted(simulated[0])}]",
-    ]
-
-
-def _samples(stems: Mapping[str, Sight], simulated: Sequence[str]) -> list[str]:
-    """Return the selection and the samples: what is trained on, and what is predicted."""
-    folder = next(iter(stems.values())).path.parent
-    usual = all(sight.path == folder / f"{name}.root" for name, sight in stems.items())
-    return [
-        _title("selection"),
-        "# EDIT: your selection, such as (pt_1 > 20) & (abs(eta_1) < 2.1); null keeps every event.",
-        "cuts: {}  # names for parts of it, usable in every cut",
-        "common_cut: null",
-        "",
-        "# EDIT: which class each process of a sample belongs to; `cut` selects the process.",
-        "training_samples:",
-        *(
-            f"  - {_quoted(sample)}: {{{_quoted(sample)}: {{class: {i}}}}}"
-            for i, sample in enumerate(simulated)
-        ),
-        "",
-        "# Collision data (by the names of the files) is declared never trained on.",
-        "prediction_samples:",
-        *(
-            f"  - {_quoted(sample)}"
-            if sample in simulated
-            else f"  - {{sample: {_quoted(sample)}, never_trained: true}}"
-            for sample in stems
-        ),
-        *_if(not usual, "samples:"),
-        *(
-            f"  {_quoted(sample)}: {{files: {_quoted(_relative(sight.path, folder))}}}"
-            for sample, sight in stems.items()
-            if not usual
-        ),
-    ]
-
-
-def _missing(values: Sequence[float]) -> list[str]:
-    texts = ", ".join(".nan" if np.isnan(m) else f"{m:g}" for m in values)
-    return _if(values, f"missing: {{values: [{texts}], to: nan}}  # models are given NaN")
-
-
-def _physics_weight(name: str | None, sights: Sequence[Sight]) -> str:
-    if name is None:
-        return "weight: null  # EDIT: no branch looks like one; factor: per sample is possible"
-    negative = max(sight.columns[name].negative_share for sight in sights)
+def _weight(sights: Sequence[Sight]) -> str:
+    """Return the physics weight: the shortest name that says so in all files."""
+    found = [n for n in sights[0].columns if "weight" in n.lower()]
+    found = [n for n in found if all(n in s.columns for s in sights)]
+    if not found:
+        return "null  # EDIT: no branch looks like one; factor: per sample is possible"
+    name = min(found, key=len)
+    negative = max(s.columns[name].negative_share for s in sights)
     note = f"; up to {negative:.1%} are negative" if negative else ""
-    return f"weight: {_quoted(name)}  # EDIT: the physics weight, an expression{note}"
+    return f"{_quoted(name)}  # EDIT: the physics weight, an expression{note}"
 
 
-def _sample_names(sights: Sequence[Sight]) -> dict[str, Sight]:
+def _sample_names(sights: Sequence[Sight]) -> dict[str, Path]:
     """Return the files by sample name: their stem, with the folder's name where stems repeat."""
     stems = [s.path.stem for s in sights]
-    names = {}
-    for sight, stem in zip(sights, stems, strict=True):
-        name = stem if stems.count(stem) == 1 else f"{sight.path.parent.name}_{stem}"
+    names: dict[str, Path] = {}
+    for path in [s.path for s in sights]:
+        name = path.stem if stems.count(path.stem) == 1 else f"{path.parent.name}_{path.stem}"
         if name in names:
             raise InputError(f"two files would both be the sample '{name}': rename one of them")
-        names[name] = sight
+        names[name] = path
     return names
-
-
-def _relative(path: Path, folder: Path) -> str:
-    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def _quoted(text: str) -> str:
@@ -469,35 +441,26 @@ def _listed(role: str, names: Sequence[str], sights: Sequence[Sight]) -> list[st
     if not names:
         return [f"{role}: []"]
     width = max(len(_quoted(n)) for n in names)
-    lines = [f"{role}:"]
-    for name in names:
-        seen = [s.columns[name] for s in sights]
-        low, high = min(c.low for c in seen), max(c.high for c in seen)
-        text = f"{'/'.join(sorted({c.dtype for c in seen}))}, {low:.4g} .. {high:.4g}"
-        gone = [f"{c.missing:g}" for c in seen if c.missing is not None]
-        if gone:
-            text += f", {gone[0]} in up to {max(c.missing_share for c in seen):.0%}"
-        bad = sum(c.n_not_finite for c in seen)
-        if bad:
-            text += f", {bad} NaN or infinite"
-        lines.append(f"  - {_quoted(name):{width}}  # {text}")
-    return lines
+    looks = [_looks([s.columns[n] for s in sights]) for n in names]
+    lines = [f"  - {_quoted(n):{width}}  # {look}" for n, look in zip(names, looks, strict=True)]
+    return [f"{role}:", *lines]
 
 
-def _arrays(sights: Sequence[Sight]) -> list[str]:
-    return [
-        f"#   {n} has {' x '.join(map(str, shape))} values per entry: "
-        f"{n}_0: {n}{'[0]' * len(shape)} makes a feature of one"
-        for n, shape in sights[0].arrays.items()
-    ]
+def _looks(seen: Sequence[Column]) -> str:
+    low, high = min(c.low for c in seen), max(c.high for c in seen)
+    text = f"{'/'.join(sorted({c.dtype for c in seen}))}, {low:.4g} .. {high:.4g}"
+    missing = [f"{c.missing:g}" for c in seen if c.missing is not None]
+    if missing:
+        text += f", {missing[0]} in up to {max(c.missing_share for c in seen):.0%}"
+    bad = sum(c.n_not_finite for c in seen)
+    return f"{text}, {bad} NaN or infinite" if bad else text
 
 
 def _unreadable(sights: Sequence[Sight]) -> list[str]:
     names = list(dict.fromkeys(n for s in sights for n in s.unreadable))
-    if not names:
-        return []
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return [f"# Not one number per entry, so not usable: {', '.join(names[:8])}{more}"]
+    line = f"# Not one number per entry, so not usable: {', '.join(names[:8])}{more}"
+    return [line] if names else []
 
 
 def write(files: Sequence[Path], tree: str | None, output: Path) -> str:
@@ -513,7 +476,7 @@ def write(files: Sequence[Path], tree: str | None, output: Path) -> str:
     tree = find_tree(paths, tree)
     text = analysis_text(output.stem, tree, [look_at(p, tree) for p in paths])
     with complete(output) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
     return text
 
 

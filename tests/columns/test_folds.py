@@ -187,20 +187,19 @@ def test_balance_counts_empty_folds_and_refuses_with_the_numbers() -> None:
     uneven = np.repeat([0, 2], [900, 900]).astype(np.int32)
     found = balance(uneven, 3)
     assert found.sizes == (900, 0, 900)
-    assert found.empty == (1,)
     assert found.relative_std == pytest.approx(np.sqrt(0.5))
     assert found.pull == pytest.approx(gaussian_z(900, 2))  # chi-square of (900, 0, 900)
     with pytest.raises(InputError, match=r"'evt' have 900, 0, 900 events.*70\.7%.*hash"):
-        check_balance(uneven, 3, modulo(3))
+        check_balance(uneven, modulo(3))
 
 
 def test_balance_needs_both_limits_exceeded() -> None:
     few = np.repeat([0, 1], [60, 40])  # 20 % apart, but 2 standard deviations
     many = np.repeat([0, 1], [520_000, 480_000])  # 40 standard deviations, but 4 %
-    assert check_balance(few, 2).pull == pytest.approx(1.7, abs=0.05)  # one-sided
-    assert check_balance(many, 2).relative_std == pytest.approx(0.04)
+    assert check_balance(few, modulo(2)).pull == pytest.approx(1.7, abs=0.05)  # one-sided
+    assert check_balance(many, modulo(2)).relative_std == pytest.approx(0.04)
     with pytest.raises(InputError):
-        check_balance(np.repeat([0, 1], [70, 30]), 2)
+        check_balance(np.repeat([0, 1], [70, 30]), modulo(2))
 
 
 def test_one_odd_fold_of_many_is_refused() -> None:
@@ -212,8 +211,8 @@ def test_one_odd_fold_of_many_is_refused() -> None:
 
 
 def test_balance_of_one_fold_or_no_events_is_fine() -> None:
-    assert not check_balance(np.zeros(100, dtype=np.int32), 1).refused
-    assert check_balance(np.array([], dtype=np.int32), 3).sizes == (0, 0, 0)
+    assert not check_balance(np.zeros(100, dtype=np.int32), modulo(1)).refused
+    assert check_balance(np.array([], dtype=np.int32), modulo(3)).sizes == (0, 0, 0)
 
 
 def test_random_folds_are_rarely_refused_and_rarely_warned_about() -> None:
@@ -222,7 +221,8 @@ def test_random_folds_are_rarely_refused_and_rarely_warned_about() -> None:
     for _ in range(300):
         fold_numbers = rng.integers(0, 5, 900)
         refused += balance(fold_numbers, 5).refused
-        warned += independence(fold_numbers, rng.integers(0, 4, 900), 5).warning is not None
+        found = independence(fold_numbers, rng.integers(0, 4, 900), 5, list("abcd"), "process")
+        warned += found.warning is not None
     assert refused == 0
     assert warned == 0
 
@@ -230,7 +230,7 @@ def test_random_folds_are_rarely_refused_and_rarely_warned_about() -> None:
 def test_independence_warns_of_a_process_with_even_numbers_only() -> None:
     event = np.concatenate([np.arange(3000), np.arange(0, 600, 2)])
     process = np.repeat([0, 1], [3000, 300])
-    found = independence(event % 2, process, 2, ["signal", "even only"])
+    found = independence(event % 2, process, 2, ["signal", "even only"], "process")
     table = np.array([[1500, 1500], [300, 0]])
     expected = np.outer(table.sum(1), table.sum(0)) / table.sum()
     assert found.chi2 == pytest.approx(((table - expected) ** 2 / expected).sum())
@@ -257,12 +257,12 @@ def test_a_chi_square_in_standard_deviations(dof: int, z: float, chi2: float) ->
 def test_independence_leaves_out_groups_too_small_to_tell() -> None:
     numbers = np.concatenate([np.arange(1000) % 2, np.zeros(5, dtype=int)])
     group = np.repeat([0, 1], [1000, 5])
-    found = independence(numbers, group, 2, ["large", "small"])
+    found = independence(numbers, group, 2, ["large", "small"], "class")
     assert (found.dof, found.warning) == (0, None)
 
 
 def test_independence_of_too_few_events_says_nothing() -> None:
-    found = independence(np.arange(8) % 7, np.zeros(8, np.int64), 7)
+    found = independence(np.arange(8) % 7, np.zeros(8, np.int64), 7, ["a"], "class")
     assert (found.dof, found.warning) == (0, None)
 
 

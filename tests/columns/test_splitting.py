@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from utils.columns.splitting import train_test_rows
-from utils.schema import ConfigError
 
 codes = hnp.arrays(np.int32, st.integers(1, 300), elements=st.integers(-1, 3))
 
@@ -35,9 +33,9 @@ def test_split_is_a_stratified_partition(target, train_size, seed, process_seed)
 
 def test_split_depends_on_the_seed_only():
     target = np.arange(1000) % 3
-    train, test = train_test_rows(target, 0.9, 1)
-    again, _ = train_test_rows(target, 0.9, 1)
-    other, _ = train_test_rows(target, 0.9, 2)
+    train, test = train_test_rows(target, 0.9, 1, 0 * target)
+    again, _ = train_test_rows(target, 0.9, 1, 0 * target)
+    other, _ = train_test_rows(target, 0.9, 2, 0 * target)
     np.testing.assert_array_equal(train, again)
     assert set(train) != set(other)
     assert not (np.diff(train) > 0).all()
@@ -53,7 +51,8 @@ def test_split_is_the_same_on_every_platform():
 
 
 def test_rows_are_chosen_without_regard_to_their_place():
-    train, _ = train_test_rows(np.zeros(100_000, np.int32), 0.5, 3)
+    alike = np.zeros(100_000, np.int32)
+    train, _ = train_test_rows(alike, 0.5, 3, alike)
     # Of each tenth of the input half is chosen, within five standard deviations (150 / 10000).
     counts = np.bincount(train // 10_000, minlength=10)
     assert np.abs(counts - 5000).max() < 250
@@ -66,6 +65,5 @@ def test_split_with_many_processes_and_without_rows():
     train, test = train_test_rows(target, 0.5, 0, process)
     assert len(train) == 70_000
     assert len(test) == 0
-    assert [len(part) for part in train_test_rows(np.empty(0, np.int32), 0.5, 0)] == [0, 0]
-    with pytest.raises(ConfigError, match="train_size is 1"):
-        train_test_rows(target, 1, 0)
+    none = np.empty(0, np.int32)
+    assert [len(part) for part in train_test_rows(none, 0.5, 0, none)] == [0, 0]

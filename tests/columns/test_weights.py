@@ -124,7 +124,7 @@ def test_integer_and_float32_weights_are_summed_in_float64():
     target = np.zeros(3, np.int32)
     weight = np.array([2**24, 1, 1], np.float32)
     np.testing.assert_array_equal(class_imbalance_by_weight(weight, target), np.ones(3))
-    assert weight_summary(weight, target, None, ["a"])[0].sum_of_weights == 2**24 + 2
+    assert weight_summary(weight, target, np.zeros(3, int), ["a"])[0].sum_of_weights == 2**24 + 2
     assert cp_weights(np.array([1, 2], np.int16), target[:2]).dtype == np.float64
 
 
@@ -183,11 +183,11 @@ def test_an_unknown_policy_is_answered_with_the_nearest():
 def test_unusable_weights_are_refused():
     target = np.array([0, 1, 1, 1])
     check_weights(np.array([1, 0, -2, 0.0]), "w", target, NAMES)
-    check_weights(np.empty(0), "w")
+    check_weights(np.empty(0), "w", target[:0])
     with pytest.raises(InputError, match=r"w: 1 weights are NaN and 2 infinite, of 4"):
         check_weights(np.array([np.nan, np.inf, -np.inf, 1]), "w", target)
     with pytest.raises(InputError, match=r"w: all 4 weights are zero"):
-        check_weights(np.zeros(4), "w")
+        check_weights(np.zeros(4), "w", target)
     with pytest.raises(InputError, match=r"w: all 3 weights of class 'bkg' are zero"):
         check_weights(np.array([1, 0, 0, 0.0]), "w", target, NAMES)
 
@@ -223,10 +223,10 @@ def test_folds_add_up_to_their_class(drawn, n_folds):
         assert total.effective_n <= total.n * (1 + 1e-9)
 
 
-def test_summary_without_folds_and_as_text():
-    rows = weight_summary(np.array([1, 3.0]), np.array([0, 2]), None, NAMES)
-    assert [r.fold for r in rows] == [None] * 3
+def test_summary_of_one_fold_as_text():
+    rows = weight_summary(np.array([1, 3.0]), np.array([0, 2]), np.zeros(2, int), NAMES)
+    assert [r.fold for r in rows] == [None, 0] * 3
     head, *lines = summary_table(rows).splitlines()
     assert head.split()[:3] == ["class", "fold", "events"]
-    assert lines[2].split() == ["h+jets", "all", "1", "3", "0.0", "%", "1.0"]
+    assert lines[4].split() == ["h+jets", "all", "1", "3", "0.0", "%", "1.0"]
     assert len({len(line) for line in [head, *lines]}) == 1

@@ -274,7 +274,7 @@ def test_damaged_names_are_refused(tmp_path: Path, branches: Any) -> None:
     [
         (["in/anything.root"], ["S"]),
         (["in/S_1.root", "in/S_2.root"], ["S_1", "S_2"]),
-        (["in/tree_1.root", "in/tree_2.root"], ["S_tree_1", "S_tree_2"]),
+        (["in/tree_1.root", "in/tree_2.root"], ["tree_1", "tree_2"]),
         (["in/a/tree.root", "in/b/tree.root"], ["S_a_tree", "S_b_tree"]),
         (["x/a/c/t.root", "x/b/c/t.root"], ["S_a_c_t", "S_b_c_t"]),
         (["in/S_a/t.root", "in/S_b/t.root"], ["S_a_t", "S_b_t"]),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import servers
 
 from utils.formats import runs
 from utils.schema import PROJECT, ClassInfo, FoldRule, Recipe, RunError
@@ -217,6 +218,54 @@ def test_a_manifest_that_names_other_places_is_refused(tmp_path: Path, path: str
     assert (manifest.parent / "t.csv").read_text() == "1"
 
 
+def test_a_deleted_run_or_experiment_is_told(store: Path) -> None:
+    run = runs.open_run(new_run())
+    run.client.delete_run(run.run_id)
+    with pytest.raises(RunError, match=f"was deleted: .*mlflow runs restore --run-id {run.run_id}"):
+        runs.open_run(run.run_id)
+    run.client.restore_run(run.run_id)
+    assert runs.open_run(run.run_id) == run
+    run.client.delete_experiment(run.experiment_id)
+    with pytest.raises(RunError, match=r"was deleted: .*mlflow "):
+        runs.open_run(run.run_id)
+    with pytest.raises(RunError, match="experiment 'an experiment' was deleted"):
+        new_run()
+
+
+def test_a_broken_store_is_told(store: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run = runs.open_run(new_run())
+    run.connect()
+    with sqlite3.connect(store / "mlflow.db") as database:
+        database.execute("DROP TABLE metrics")
+    capfd.readouterr()
+    with pytest.raises(RunError, match=r"can't take the metrics: .* no such table: metrics"):
+        run.log_metrics({"a": 1.0})
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_server_keeps_publications_and_its_end_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with servers.mlflow("server", tmp_path, "--backend-store-uri", store) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        run = runs.open_run(new_run())
+        assert run.artifact_uri.startswith("mlflow-artifacts:")
+        source = tmp_path / "a.html"
+        for text in ("old", "new"):
+            source.write_text(text)
+            run.publish({"plots/test/a.html": source}, {"metrics": {"test/a": 1.0}})
+            assert run.artifact("plots/test/a.html", "figure").read_text() == text
+        kept = [p for p in run.artifacts("plots/test") if not p.endswith(".json")]
+        assert len(kept) == 2  # each publication under a name of its own
+        assert run.lists("plots/test/a.html")
+    with pytest.raises(RunError, match=f"the MLflow store {address} can't"):
+        run.log_metrics({"a": 1.0})
+    with pytest.raises(RunError, match=f"the MLflow store {address} can't"):
+        run.publish({"plots/test/a.html": source})
+
+
 def test_a_failed_training_is_marked_failed(store: Path) -> None:
     with (
         pytest.raises(ZeroDivisionError),
@@ -296,6 +345,30 @@ def test_a_model_is_found_by_its_number_whatever_its_ending(tmp_path: Path) -> N
     run.seal(run.artifacts("recipe"), {})
     with pytest.raises(RunError, match="run r has more than one model 1"):
         run.model_text(1)
+
+
+def test_models_take_numbers_as_pandas_reads_them(store: Path) -> None:
+    import lightgbm
+    import mlflow
+    import pandas as pd
+
+    random = np.random.default_rng(0)
+    matrix = random.normal(size=(300, 3)).astype(np.float32)
+    matrix[:, 2] = np.round(3 * matrix[:, 2])
+    data = lightgbm.Dataset(matrix, matrix[:, 0] > 0, feature_name=list("abc"))
+    settings = {"objective": "binary", "verbosity": -1, "num_threads": 1}
+    model = lightgbm.train(settings, data, 5)
+    with runs.training_run("an experiment", None, {}) as run:
+        run.log_models("lightgbm", [model.model_to_string()], list("abc"), matrix[:5])
+    loaded = mlflow.pyfunc.load_model(f"runs:/{run.run_id}/model_0")
+    frame, expected = pd.DataFrame(matrix, columns=list("abc")), model.predict(matrix)
+    path = store / "events.csv"
+    frame.to_csv(path, index=False)
+    counts = frame.assign(c=frame["c"].astype("int64"))
+    for given in (frame, frame.astype("float64"), pd.read_csv(path), counts, frame[list("cba")]):
+        np.testing.assert_array_equal(loaded.predict(given), expected)
+    with pytest.raises(mlflow.MlflowException, match="missing"):
+        loaded.predict(frame[["a", "b"]])
 
 
 RECIPE = Recipe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import pickle
 import subprocess
 import sys
@@ -144,3 +145,17 @@ def test_truth_values_come_back_as_such(tmp_path: Path) -> None:
     read = open_skim(write(tmp_path / "a.h5")).read()["misc_features"]["b"]
     assert read.dtype == np.bool_
     np.testing.assert_array_equal(read, np.arange(100) % 2 == 0)
+
+
+def test_skims_need_no_file_locks(tmp_path: Path) -> None:
+    """A file that somebody else holds a lock on is read all the same."""
+    path = write(tmp_path / "a.h5")
+    with path.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert open_skim(path).n_rows == 100
+    code = (
+        "import os, sys; from utils.formats.skims import _pytables; _pytables(); "
+        "sys.exit(os.environ['HDF5_USE_FILE_LOCKING'] != 'FALSE')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False)
+    assert done.returncode == 0

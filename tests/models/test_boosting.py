@@ -197,3 +197,22 @@ def test_a_name_that_is_accepted_is_one_that_lightgbm_keeps(sign: str) -> None:
     model = boosting.open_model(text)
     assert model.feature_names == (name.replace(" ", "_"),)
     assert booster.feature_name() == list(model.feature_names)
+
+
+def test_a_model_without_a_split_is_refused_with_its_cause(data: dict[str, Any]) -> None:
+    tiny = replace(task(data, 0), weight=np.full(N, 1e-9))
+    with pytest.raises(InputError, match=r"none of its trees has a split: .* weigh 3e-07 in all"):
+        boosting.train_fold(tiny)
+    flat = replace(task(data, 0), load=lambda: np.zeros((N, 3), np.float32))
+    with pytest.raises(InputError, match="every feature has one value in all training events"):
+        boosting.train_fold(flat)
+
+
+def test_trees_without_a_split_among_others_are_told(
+    data: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    # With this gain only the first trees find a split that is worth it.
+    boosting.train_fold(task(data, 0, num_iterations=40, min_gain_to_split=8.0))
+    told = [r.message for r in caplog.records if "have no split" in r.message]
+    assert len(told) == 1
+    assert "of model 0" in told[0]

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from utils.models import FoldTask, Settings, Split, boosting, rounds
+from utils.models.boosting_parameters import metrics_of
 from utils.models.metrics import METRICS, Values
 from utils.models.rounds import Rounds, Rows, why_not
 from utils.schema import PROJECT, ConfigError
@@ -381,7 +382,7 @@ def test_a_fold_is_the_same_either_way(
 )
 def test_what_is_left_to_lightgbm(model_param: dict[str, Any], why: str | None) -> None:
     told = boosting.settings({"num_iterations": 1000, **model_param}, 4, 1)
-    assert why_not(told, boosting.metrics_of(told), 10_000) == why
+    assert why_not(told, metrics_of(told), 10_000) == why
 
 
 def test_what_is_left_to_lightgbm_trains(monkeypatch: pytest.MonkeyPatch) -> None:

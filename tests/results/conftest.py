@@ -6,9 +6,7 @@ import plotly.graph_objects as go
 import pytest
 from evaluations import make_evaluation
 
-from utils.results.containers import (
-    Evaluation,
-)
+from utils.results.evaluation import Evaluation
 from utils.results.plotting import Style, figures
 
 

@@ -10,10 +10,8 @@ import pytest
 from evaluations import make_evaluation
 from shown import texts
 
-from utils.results.containers import (
-    Evaluation,
-    Importance,
-)
+from utils.results.evaluation import Evaluation
+from utils.results.metrics.importance import Importance
 from utils.results.plotting import QUESTIONS, Style, figures
 
 ODD_NAMES = ("<b>x</b>", "a & b", "$m_{T}$", "%{x}", "h+jets", "h jets")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from pathlib import Path
 
 import pytest
 
+from utils.schema import InputError, PipelineError, ProofError
+from utils.system import files
 from utils.system.files import complete, scratch, system_message
 
 
@@ -61,3 +65,59 @@ def test_an_error_of_the_system_names_its_file() -> None:
         "Permission denied: /there"
     )
     assert system_message(OSError(28, "No space left on device")) == "No space left on device"
+
+
+@pytest.mark.parametrize("error", [InputError, ProofError])
+def test_an_error_names_the_file_and_never_the_temporary_one(
+    tmp_path: Path, error: type[PipelineError]
+) -> None:
+    path = tmp_path / "out.root"
+    with pytest.raises(error) as told, complete(path) as partial:
+        raise error(f"{partial} holds nothing, and {partial.name} never did")
+    assert str(told.value) == f"{path} holds nothing, and out.root never did"
+
+
+def test_an_error_of_the_system_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.root"
+    with pytest.raises(OSError, match="No space left") as told, complete(path) as partial:
+        raise OSError(28, "No space left on device", str(partial))
+    assert system_message(told.value) == f"No space left on device: {path}"
+
+
+def test_files_are_exchanged_together_or_not_at_all(tmp_path: Path) -> None:
+    for name in ("a", "b", "new_a", "new_b"):
+        (tmp_path / name).write_text(name)
+    a, b = tmp_path / "a", tmp_path / "b"
+
+    def texts() -> dict[str, str]:
+        return {p.name: p.read_text() for p in tmp_path.iterdir() if not p.name.startswith("new")}
+
+    before = texts()
+    with pytest.raises(FileNotFoundError):
+        files.exchanged({a: tmp_path / "new_a", b: tmp_path / "new_none"})
+    assert texts() == before
+    with pytest.MonkeyPatch.context() as patch:
+        replace = Path.replace
+
+        def fails_at_b(self: Path, target: Path) -> Path:
+            if target == b and ".tmp" in self.name and self.read_text() == "new_b":
+                raise KeyboardInterrupt
+            return replace(self, target)
+
+        patch.setattr(Path, "replace", fails_at_b)
+        with pytest.raises(KeyboardInterrupt):
+            files.exchanged({a: tmp_path / "new_a", tmp_path / "c": a, b: tmp_path / "new_b"})
+    assert texts() == before
+    files.exchanged({a: tmp_path / "new_a", b: tmp_path / "new_b"})
+    assert texts() == {"a": "new_a", "b": "new_b"}
+
+
+def test_a_file_system_without_locks_lets_all_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with files.locked(tmp_path / "deep" / "lock"):
+        assert (tmp_path / "deep" / "lock").exists()

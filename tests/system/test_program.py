@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -115,11 +116,19 @@ def test_what_is_typed_becomes_what_hydra_takes(
     ]
     line = program.command_line(typed_in, primaries, "bbH_tt")
     assert "++year=1" in line
-    assert "+engine=dask" in line
+    assert "+engine='dask'" in line
     line = program.command_line(
         ["analysis=bbH_em", "~pca", "hydra.verbose=true"], primaries, "bbH_tt"
     )
-    assert line[:3] == ["analysis=bbH_em", "~pca", "hydra.verbose=true"]
+    assert line[:3] == ["analysis='bbH_em'", "~pca", "hydra.verbose=true"]
+    line = program.command_line(["year=1", "-m", "seed=1,2", "--cfg", "job"], primaries, "bbH_tt")
+    assert line[:5] == ["-m", "--cfg", "job", "++year=1", "++seed=1,2"]
+    for wrong, said in (
+        (["--multi-run"], "nearest: '--multirun'"),
+        (["--config-name"], "the option --config-name has no value"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            program.command_line(wrong, primaries, "bbH_tt")
     of_mlproject = ["year=1", "model_param.max_depth=", "run_name="]
     with pytest.raises(ConfigError, match=r"'model_param.max_depth=' has no value.*depth=null"):
         program.command_line(of_mlproject, primaries, "bbH_tt")
@@ -134,3 +143,57 @@ def test_what_is_typed_becomes_what_hydra_takes(
         ConfigError, match=r"--config-name for_datacards.yaml or for_evaluation.yaml"
     ):
         program.command_line(["run_id=1"], CONFIGS / "predict", None)
+
+
+COMMAND = ("preprocess.py", "year=2018", "input_path=/nowhere")
+
+
+def says(*more: str, **environment: str) -> str:
+    """Run a command that fails with one line, and return that."""
+    done = subprocess.run(
+        [sys.executable, *COMMAND, *more],
+        cwd=PROJECT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("~cont_features.0", "no configuration can be composed of"),
+        ("=3", "no configuration can be composed of"),
+        ("analysis=2018", "there is no 'analysis/2018'"),
+        ("analysis=null", "there is no 'analysis/null'"),
+        ("--multi-run", "there is no option --multi-run"),
+    ],
+)
+def test_an_override_that_hydra_stumbles_over_is_one_line(override: str, said: str) -> None:
+    assert said in says(override)
+
+
+def test_an_empty_mapping_empties_and_others_merge() -> None:
+    assert "class 'H_sig' is not a class; there are none" in says("class_to_info={}")
+    assert "known: Fakes, H_bkgr, Taus, other" in says("class_to_info.0.name=other")
+    assert "known: Fakes, H_bkgr, Taus, other" in says("class_to_info={0: {name: other}}")
+
+
+@pytest.mark.parametrize("name", ["2018", "1e5", "null", "channel(v2)", "canal_é", "a,b", "a=b"])
+def test_an_analysis_file_may_have_any_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text("# @package _global_\nseed: many\n", encoding="utf-8")
+    assert "seed: Input should be a valid integer" in says(f"analysis={path}")
+
+
+def test_any_locale_will_do(tmp_path: Path) -> None:
+    path = tmp_path / "canal.yaml"
+    text = "experiment_text: Université τ\ninput_filename_template: 'τ_{sample_name}.root'\n"
+    path.write_text(f"defaults: [bbH_tt, _self_]\n{text}", encoding="utf-8")
+    said = says(f"analysis={path}", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert "there is no file" in said

@@ -57,12 +57,8 @@ def resolve_duplicates(
     side. `drop_later`: only the first occurrence is kept. `error`: raises InputError if an event
     would be on both sides. "First" is by row.
     """
-    order = np.argsort(identity, kind="stable")
-    ordered = identity[order]
-    starts = np.ones(len(ordered), dtype=np.bool_)
-    starts[1:] = ordered[1:] != ordered[:-1]
-    first = np.empty_like(order)
-    first[order] = order[np.flatnonzero(starts)[np.cumsum(starts) - 1]]
+    _, firsts, place = np.unique(identity, return_index=True, return_inverse=True)
+    first = firsts[place]
     later = first != np.arange(len(first))
     elsewhere = part != part[first]
     straddling = len(np.unique(identity[elsewhere]))

@@ -20,14 +20,13 @@ from __future__ import annotations
 import functools
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from utils.columns.arrays import Array
+from utils.columns.arrays import Array, Mask
 from utils.schema import ConfigError, InputError, nearest
 
 MAX_DEPTH = 200
@@ -49,12 +48,16 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Expression:
-    """A parsed text: `names` are the branches it reads, `defined` the definitions it used."""
+    """A parsed text, and the definitions it used."""
 
     text: str
-    names: frozenset[str]
     program: tuple[Step, ...]
     defined: frozenset[str] = frozenset()
+
+    @functools.cached_property
+    def names(self) -> frozenset[str]:
+        """The branches it reads."""
+        return frozenset(step.name for step in self.program if step.kind == "column")
 
     def evaluate(self, columns: Mapping[str, Array], n_rows: int | None = None) -> Array:
         """Return the value for each row as float64, shape (n,).
@@ -65,9 +68,7 @@ class Expression:
         """
         return np.asarray(self._value(columns, n_rows), dtype=np.float64)
 
-    def mask(
-        self, columns: Mapping[str, Array], n_rows: int | None = None
-    ) -> npt.NDArray[np.bool_]:
+    def mask(self, columns: Mapping[str, Array], n_rows: int | None = None) -> Mask:
         """Return for each row whether the value differs from zero, shape (n,)."""
         return np.asarray(_truth(self._value(columns, n_rows)), dtype=np.bool_)
 
@@ -88,20 +89,11 @@ class Expression:
         return value if np.ndim(value) else np.full(n_rows, value)
 
 
-def parse(text: str, known_names: Collection[str] | None = None) -> Expression:
-    """Return the expression that `text` says.
-
-    Raises ConfigError for anything outside the language, and, with `known_names`, for a name that
-    is not among them.
-    """
+def parse(text: str) -> Expression:
+    """Return the expression that `text` says. Raises ConfigError for what is not the language's."""
     if not isinstance(text, str):
         raise ConfigError(f"an expression must be a text, not {type(text).__name__} {text!r}"[:200])
-    program = _Parser(text).run()
-    expression = Expression(text, _names(program), program)
-    if known_names is not None:
-        for name in sorted(expression.names.difference(known_names)):
-            raise ConfigError(f"'{name}' in {quote(text)} is unknown; {nearest(name, known_names)}")
-    return expression
+    return Expression(text, _Parser(text).run())
 
 
 def expand(text: str, definitions: Mapping[str, str]) -> Expression:
@@ -115,15 +107,13 @@ def expand(text: str, definitions: Mapping[str, str]) -> Expression:
     def fill_in(program: tuple[Step, ...], trail: tuple[str, ...]) -> tuple[Step, ...]:
         filled: list[Step] = []
         for step in program:
-            if step.kind != "column" or step.name not in definitions:
-                filled.append(step)
-            elif step.element:
+            is_defined = step.kind == "column" and step.name in definitions
+            if is_defined and step.element:
                 raise ConfigError(
                     f"'{step.name}[{step.element[0]}]': '{step.name}' is defined by an expression "
                     "and has no elements"
                 )
-            else:
-                filled.extend(meaning(step.name, trail))
+            filled += meaning(step.name, trail) if is_defined else [step]
             if len(filled) > MAX_STEPS:
                 raise ConfigError(
                     f"{quote(text)} has more than {MAX_STEPS} operations once its definitions "
@@ -142,18 +132,13 @@ def expand(text: str, definitions: Mapping[str, str]) -> Expression:
             raise ConfigError(f"{quote(text)}: definitions nested deeper than {MAX_DEPTH}")
         if name not in done:
             try:
-                parsed = parse(definitions[name])
+                program = parse(definitions[name]).program
             except ConfigError as error:
                 raise ConfigError(f"definition of '{name}': {error}") from None
-            done[name] = fill_in(parsed.program, (*trail, name))
+            done[name] = fill_in(program, (*trail, name))
         return done[name]
 
-    program = fill_in(parse(text).program, ())
-    return Expression(text, _names(program), program, frozenset(done))
-
-
-def _names(program: tuple[Step, ...]) -> frozenset[str]:
-    return frozenset(step.name for step in program if step.kind == "column")
+    return Expression(text, fill_in(parse(text).program, ()), frozenset(done))
 
 
 # --- evaluation ----------------------------------------------------------------------------------
@@ -210,41 +195,19 @@ def _remainder(left: Array, right: Array) -> Array:
     return np.asarray(np.fmod(np.trunc(left), np.trunc(right)))
 
 
-def _least(*values: Array) -> Array:
-    return functools.reduce(np.minimum, values)
-
-
-def _greatest(*values: Array) -> Array:
-    return functools.reduce(np.maximum, values)
-
-
 FUNCTIONS: dict[str, tuple[int, int, Callable[..., Any]]] = {
-    "abs": (1, 1, np.abs),
-    "sqrt": (1, 1, np.sqrt),
-    "exp": (1, 1, np.exp),
-    "log": (1, 1, np.log),
-    "log10": (1, 1, np.log10),
-    "log2": (1, 1, np.log2),
-    "pow": (2, 2, operator.pow),
-    "min": (2, 99, _least),
-    "max": (2, 99, _greatest),
-    "sin": (1, 1, np.sin),
-    "cos": (1, 1, np.cos),
-    "tan": (1, 1, np.tan),
-    "asin": (1, 1, np.arcsin),
-    "acos": (1, 1, np.arccos),
-    "atan": (1, 1, np.arctan),
-    "atan2": (2, 2, np.arctan2),
-    "sinh": (1, 1, np.sinh),
-    "cosh": (1, 1, np.cosh),
-    "tanh": (1, 1, np.tanh),
-    "hypot": (2, 2, np.hypot),
-    "fmod": (2, 2, np.fmod),
-    "floor": (1, 1, np.floor),
-    "ceil": (1, 1, np.ceil),
+    **{
+        name: (1, 1, getattr(np, name))
+        for name in (
+            *("abs", "sqrt", "exp", "log", "log10", "log2", "floor", "ceil", "isnan", "isfinite"),
+            *("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh"),
+        )
+    },
+    **{name: (2, 2, getattr(np, name)) for name in ("atan2", "hypot", "fmod")},
     "int": (1, 1, np.trunc),
-    "isnan": (1, 1, np.isnan),
-    "isfinite": (1, 1, np.isfinite),
+    "pow": (2, 2, operator.pow),
+    "min": (2, 99, lambda *values: functools.reduce(np.minimum, values)),
+    "max": (2, 99, lambda *values: functools.reduce(np.maximum, values)),
     "pi": (0, 0, lambda: np.float64(np.pi)),
 }
 """Functions of the language: least and most arguments, meaning. `log` is the natural one."""
@@ -258,13 +221,10 @@ _SPELLINGS = {
     "floornint": "floor",
 }
 
-_UNARY: dict[str, Callable[..., Array]] = {
-    "!": _of_truths(np.logical_not),
-    "-": _of_numbers(operator.neg),
-    "+": _of_numbers(operator.pos),
-}
-
-_BINARY: dict[str, Callable[..., Array]] = {
+_APPLY: dict[str, Callable[..., Array]] = {
+    "unary !": _of_truths(np.logical_not),
+    "unary -": _of_numbers(operator.neg),
+    "unary +": _of_numbers(operator.pos),
     "||": _of_truths(np.logical_or),
     "&&": _of_truths(np.logical_and),
     "==": _of_numbers(np.equal),
@@ -279,11 +239,6 @@ _BINARY: dict[str, Callable[..., Array]] = {
     "/": _of_numbers(operator.truediv),
     "%": _of_numbers(_remainder),
     "^": _of_numbers(operator.pow),
-}
-
-_APPLY: dict[str, Callable[..., Array]] = {
-    **{f"unary {name}": function for name, function in _UNARY.items()},
-    **{f"binary {name}": function for name, function in _BINARY.items()},
     **{name: _of_numbers(function) for name, (_, _, function) in FUNCTIONS.items()},
 }
 
@@ -294,7 +249,8 @@ _TOKEN = re.compile(
     (?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
   | (?P<name>[^\W\d]\w*(?:(?:\.|::)[^\W\d]\w*)*)
   | (?P<symbol>\|\||&&|==|!=|<=|>=|\*\*|[-+*/%^<>!~&|()\[\],])
-  | (?P<end>$) )""",
+  | (?P<end>\Z)
+  | (?P<unknown>\S) )""",
     re.VERBOSE,
 )
 
@@ -306,10 +262,9 @@ _LEVEL = {
     "or": 1, "||": 1, "and": 2, "&&": 2, "|": 4, "&": 5, "==": 6, "!=": 6,
     "<": 7, "<=": 7, ">": 7, ">=": 7, "+": 8, "-": 8, "*": 9, "/": 9, "%": 9, "^": 11, "**": 11,
 }  # fmt: skip
-_LEVEL_NOT, _LEVEL_PREFIX = 3, 10
-_COMPARISONS = frozenset(("==", "!=", "<", "<=", ">", ">="))
-_POWERS = frozenset(("^", "**"))
-_ARITHMETIC = frozenset(("+", "-", "*", "/", "%", "^", "**"))
+_LEVEL_NOT, _LEVEL_PREFIX, _LEVEL_POWER = 3, 10, 11
+_COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
+_ARITHMETIC = ("+", "-", "*", "/", "%", "^")
 _CONSTANTS = {"true": 1.0, "True": 1.0, "false": 0.0, "False": 0.0}
 
 
@@ -319,6 +274,11 @@ class _Token(NamedTuple):
     start: int
     end: int
 
+    @property
+    def symbol(self) -> str:
+        """The token in the one spelling that operators are applied and compared by."""
+        return _SAME.get(self.text, self.text)
+
 
 class _Part(NamedTuple):
     """A stretch of the text that was parsed, and the operator that joins it, if no parentheses."""
@@ -326,7 +286,7 @@ class _Part(NamedTuple):
     start: int
     end: int
     joined_by: str = ""
-    middle: int = 0  # where the right-hand side of a comparison starts
+    middle: int = 0  # where the right-hand side of a comparison or power starts
 
 
 class _Parser:
@@ -334,39 +294,32 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.tokens = self._split()
+        self.tokens = [
+            _Token(kind, match[kind], *match.span(kind))
+            for match in _TOKEN.finditer(text)
+            if (kind := match.lastgroup)
+        ]
         self.at = 0
         self.depth = 0
         self.steps: list[Step] = []
         self.needs_parentheses: list[_Part] = []
 
-    def _split(self) -> list[_Token]:
-        tokens: list[_Token] = []
-        position = 0
-        while not tokens or tokens[-1].kind != "end":
-            match = _TOKEN.match(self.text, position)
-            if match is None:
-                rest = self.text[position:].lstrip()
-                hint = "; compare with '=='" if rest.startswith("=") else ""
-                raise ConfigError(
-                    f"{quote(self.text)}: {rest[0]!r} at position {len(self.text) - len(rest)} "
-                    f"means nothing here{hint}"
-                )
-            kind = str(match.lastgroup)
-            tokens.append(_Token(kind, match[kind], match.start(kind), match.end(kind)))
-            position = match.end()
-        return tokens
-
     def run(self) -> tuple[Step, ...]:
+        for token in self.tokens:
+            if token.kind == "unknown":
+                hint = "; compare with '=='" if token.text == "=" else ""
+                raise self._refused(
+                    f": {token.text!r} at position {token.start} means nothing here{hint}"
+                )
         if self.tokens[0].kind == "end":
             raise ConfigError("an expression is empty: write 'true' to keep every event")
         self._expression(1)
         if self._now.kind != "end":
             raise self._unexpected()
         if self.needs_parentheses:
-            raise ConfigError(
-                f"{quote(self.text)} mixes comparisons with & or | without parentheses, which C "
-                f"and Python read differently; write {quote(self._mended())}"
+            raise self._refused(
+                " mixes comparisons with & or | without parentheses, which C and Python read "
+                f"differently; write {quote(self._mended())}"
             )
         return tuple(self.steps)
 
@@ -374,38 +327,41 @@ class _Parser:
     def _now(self) -> _Token:
         return self.tokens[self.at]
 
-    def _next(self, *symbols: str) -> bool:
-        """Step over the current token if it is one of `symbols`."""
-        found = self._now.kind == "symbol" and self._now.text in symbols
+    def _next(self, symbol: str) -> bool:
+        """Step over the current token if it is this one."""
+        found = self._now.text == symbol
         self.at += found
         return found
+
+    def _refused(self, why: str) -> ConfigError:
+        return ConfigError(f"{quote(self.text)}{why}")
 
     def _unexpected(self) -> ConfigError:
         token = self._now
         if token.kind == "end":
-            return ConfigError(f"{quote(self.text)} ends too early")
-        return ConfigError(
-            f"{quote(self.text)}: '{token.text[:40]}' at position {token.start} is not expected"
-        )
+            return self._refused(" ends too early")
+        return self._refused(f": '{token.text[:40]}' at position {token.start} is not expected")
+
+    def _apply(self, name: str, n_args: int) -> None:
+        self.steps.append(Step("apply", name, n_args=n_args))
+
+    def _number(self, token: _Token, value: float) -> _Part:
+        self.steps.append(Step("number", token.text, value))
+        return _Part(token.start, token.end)
 
     def _expression(self, level: int) -> _Part:
         """Parse operators that bind at least as tightly as `level`."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise ConfigError(f"{quote(self.text)} is nested deeper than {MAX_DEPTH} levels")
+            raise self._refused(f" is nested deeper than {MAX_DEPTH} levels")
         left = self._operand(level)
-        while True:
+        while (binds := _LEVEL.get(self._now.text, 0)) >= level:
             token = self._now
-            binds = _LEVEL.get(token.text, 0) if token.kind in ("symbol", "name") else 0
-            if binds < level or not binds:
-                break
             self.at += 1
-            right = self._expression(_LEVEL_PREFIX if binds == 11 else binds + 1)
+            right = self._expression(_LEVEL_PREFIX if binds == _LEVEL_POWER else binds + 1)
             self._check_mixture(token.text, left, right)
-            self.steps.append(
-                Step("apply", f"binary {_SAME.get(token.text, token.text)}", n_args=2)
-            )
-            left = _Part(left.start, right.end, token.text, right.start)
+            self._apply(token.symbol, 2)
+            left = _Part(left.start, right.end, token.symbol, right.start)
         self.depth -= 1
         return left
 
@@ -413,58 +369,55 @@ class _Parser:
         token = self._now
         self.at += 1
         if token.kind == "number":
-            self.steps.append(Step("number", token.text, self._exact(token.text)))
-            return _Part(token.start, token.end)
-        if token.kind == "name" and token.text == "not" and level <= _LEVEL_NOT:
+            return self._number(token, self._exact(token.text))
+        if token.text in ("!", "~", "-", "+"):
+            return self._prefix(token, _LEVEL_PREFIX)
+        if token.text == "not" and level <= _LEVEL_NOT:
             return self._prefix(token, _LEVEL_NOT)
         if token.kind == "name" and token.text not in ("and", "or", "not"):
-            return self._name(token)
-        if token.kind == "symbol" and token.text in "!~-+":
-            return self._prefix(token, _LEVEL_PREFIX)
-        if token.kind == "symbol" and token.text == "(":
+            return self._call(token) if self._next("(") else self._name(token)
+        if token.text == "(":
             self._expression(1)
-            if not self._next(")"):
-                raise self._unexpected()
-            return _Part(token.start, self.tokens[self.at - 1].end)
+            return self._up_to(")", token)
         self.at -= 1
         raise self._unexpected()
 
+    def _up_to(self, symbol: str, first: _Token) -> _Part:
+        """Step over `symbol`, which must be next, and return the part from `first` to it."""
+        if not self._next(symbol):
+            raise self._unexpected()
+        return _Part(first.start, self.tokens[self.at - 1].end)
+
     def _prefix(self, token: _Token, level: int) -> _Part:
         part = self._expression(level)
-        if token.text in ("!", "~") and part.joined_by in _POWERS:
-            whole = self._cut(part)
-            base = self.text[part.start : part.middle].rstrip(" *^")
+        if token.text in ("!", "~") and part.joined_by == "^":
+            base, _ = self._powers(part)
             raised = self.text[part.start + len(base) : part.end]
-            raise ConfigError(
-                f"{quote(self.text)} negates a power, which ROOT reads differently; write "
-                f"{quote(f'({token.text}{base}){raised}')} or {quote(f'{token.text}({whole})')}"
+            raise self._refused(
+                " negates a power, which ROOT reads differently; write "
+                f"{quote(f'({token.text}{base}){raised}')} or "
+                f"{quote(f'{token.text}({self._cut(part)})')}"
             )
-        self.steps.append(Step("apply", f"unary {_SAME.get(token.text, token.text)}", n_args=1))
-        if part.joined_by in _POWERS:  # a ** -b ** c chains powers too
-            return _Part(token.start, part.end, part.joined_by, part.middle)
+        self._apply(f"unary {token.symbol}", 1)
+        if part.joined_by == "^":  # a ** -b ** c chains powers too
+            return part._replace(start=token.start)
         return _Part(token.start, part.end)
 
     def _exact(self, text: str) -> float:
         value = float(text)
         if not np.isfinite(value):
-            raise ConfigError(f"{quote(self.text)}: {text[:40]} is too large for a float64")
+            raise self._refused(f": {text[:40]} is too large for a float64")
         # Without its zeros in front, an integer of finite value has at most 309 digits.
         if text.isdigit() and int(value) != int(text.lstrip("0") or "0"):
-            raise ConfigError(
-                f"{quote(self.text)}: {text[:40]} is beyond 2**53 and cannot be compared exactly"
-            )
+            raise self._refused(f": {text[:40]} is beyond 2**53 and cannot be compared exactly")
         return value
 
     def _name(self, token: _Token) -> _Part:
-        if self._next("("):
-            return self._call(token)
         if "::" in token.text:
-            raise ConfigError(
-                f"{quote(self.text)}: '{token.text[:40]}' is not a branch; functions need (...)"
-            )
+            raise self._refused(f": '{token.text[:40]}' is not a branch; functions need (...)")
         if token.text in _CONSTANTS:
-            self.steps.append(Step("number", token.text, _CONSTANTS[token.text]))
-            return _Part(token.start, token.end)
+            return self._number(token, _CONSTANTS[token.text])
+        part = _Part(token.start, token.end)
         index = []
         while self._next("["):
             number = self._now
@@ -472,74 +425,72 @@ class _Parser:
                 raise self._unexpected()
             self.at += 1
             index.append(int(number.text))
-            if not self._next("]"):
-                raise self._unexpected()
+            part = self._up_to("]", token)
         self.steps.append(Step("column", token.text, element=tuple(index)))
-        return _Part(token.start, self.tokens[self.at - 1].end)
+        return part
 
     def _call(self, token: _Token) -> _Part:
         space, _, plain = token.text.rpartition("::")
         name = plain.lower() if space == "TMath" else plain
         name = _SPELLINGS.get(name, name)
         if name not in FUNCTIONS or space not in ("", "std", "TMath"):
-            raise ConfigError(
-                f"{quote(self.text)}: there is no function '{token.text[:40]}'; "
-                f"{nearest(name, FUNCTIONS)}"
+            raise self._refused(
+                f": there is no function '{token.text[:40]}'; {nearest(name, FUNCTIONS)}"
             )
         n_args = 0
-        if not self._next(")"):
-            while True:
+        if self._now.text != ")":
+            self._expression(1)
+            n_args = 1
+            while self._next(","):
                 self._expression(1)
                 n_args += 1
-                if self._next(")"):
-                    break
-                if not self._next(","):
-                    raise self._unexpected()
+        part = self._up_to(")", token)
         least, most, _ = FUNCTIONS[name]
         if not least <= n_args <= most:
             wanted = str(least) if least == most else f"at least {least}"
-            raise ConfigError(
-                f"{quote(self.text)}: {name} takes {wanted} argument{'s' * (least != 1)}, "
-                f"not {n_args}"
-            )
-        self.steps.append(Step("apply", name, n_args=n_args))
-        return _Part(token.start, self.tokens[self.at - 1].end)
+            plural = "s" * (least != 1)
+            raise self._refused(f": {name} takes {wanted} argument{plural}, not {n_args}")
+        self._apply(name, n_args)
+        return part
 
     def _check_mixture(self, symbol: str, left: _Part, right: _Part) -> None:
         """Refuse what readers of C, Python and mathematics read in different ways."""
+        a, b = self._cut(left), self._cut(right)
         compared = [part for part in (left, right) if part.joined_by in _COMPARISONS]
         if symbol in ("&", "|"):
-            for part in (left, right):
-                if part.joined_by in _ARITHMETIC or _NUMBER.fullmatch(self._cut(part)):
-                    a, b = self._cut(left), self._cut(right)
-                    raise ConfigError(
-                        f"{quote(self.text)} would test bits in ROOT and C; {symbol} joins truth "
-                        f"values here: write {quote(f'({a} != 0) {symbol} ({b} != 0)')} for those, "
-                        "or for bit n of a branch 'int(branch / 2**n) % 2 == 1'"
-                    )
+            if {left.joined_by, right.joined_by} & {*_ARITHMETIC} or any(
+                map(_NUMBER.fullmatch, (a, b))
+            ):
+                raise self._refused(
+                    f" would test bits in ROOT and C; {symbol} joins truth values here: write "
+                    f"{quote(f'({a} != 0) {symbol} ({b} != 0)')} for those, or for bit n of a "
+                    "branch 'int(branch / 2**n) % 2 == 1'"
+                )
             self.needs_parentheses += compared
         elif symbol in _COMPARISONS and compared:
-            a, b = self._cut(left), self._cut(right)
             mended = f"({a}) {symbol} {b}" if compared[0] is left else f"{a} {symbol} ({b})"
             if compared[0] is left and "=" not in (symbol[0], left.joined_by[0]):
                 mended = f"({a}) && ({self.text[left.middle : left.end]} {symbol} {b})"
-            raise ConfigError(
-                f"{quote(self.text)} chains comparisons, which C and Python read differently; "
-                f"write {quote(mended)}"
+            raise self._refused(
+                f" chains comparisons, which C and Python read differently; write {quote(mended)}"
             )
         elif symbol in ("*", "/", "%") and left.joined_by == "%":
-            raise ConfigError(
-                f"{quote(self.text)} goes on after %, which ROOT and C read differently; "
-                f"write {quote(f'({self._cut(left)}) {symbol} {self._cut(right)}')}"
+            raise self._refused(
+                " goes on after %, which ROOT and C read differently; "
+                f"write {quote(f'({a}) {symbol} {b}')}"
             )
-        elif symbol in ("^", "**") and right.joined_by in ("^", "**"):
-            a, c = self._cut(left), self.text[right.middle : right.end]
-            b = self.text[right.start : right.middle].rstrip(" *^")
-            raise ConfigError(
-                f"{quote(self.text)} chains powers, which ROOT and Python read differently; "
+        elif symbol in ("^", "**") and right.joined_by == "^":
+            b, c = self._powers(right)
+            raise self._refused(
+                " chains powers, which ROOT and Python read differently; "
                 f"write {quote(f'({a}{symbol}{b}){symbol}{c}')} or "
                 f"{quote(f'{a}{symbol}({b}{symbol}{c})')}"
             )
+
+    def _powers(self, part: _Part) -> tuple[str, str]:
+        """Return base and exponent of a part that is a power."""
+        base = self.text[part.start : part.middle].rstrip(" *^")
+        return base, self.text[part.middle : part.end]
 
     def _cut(self, part: _Part) -> str:
         return self.text[part.start : part.end]

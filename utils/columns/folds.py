@@ -156,10 +156,6 @@ class Balance:
     def refused(self) -> bool:
         return self.relative_std > MAX_RELATIVE_STD and self.pull > MAX_PULL
 
-    @property
-    def empty(self) -> tuple[int, ...]:
-        return tuple(i for i, size in enumerate(self.sizes) if size == 0)
-
 
 def balance(fold: Array, n_splits: int) -> Balance:
     """Return how evenly events are spread over the folds; `fold` is `(n,)`."""
@@ -171,13 +167,13 @@ def balance(fold: Array, n_splits: int) -> Balance:
     return Balance(tuple(map(int, sizes)), spread, pull)
 
 
-def check_balance(fold: Array, n_splits: int, rule: FoldRule | None = None) -> Balance:
+def check_balance(fold: Array, rule: FoldRule) -> Balance:
     """Return the balance of the folds. Raises InputError with the numbers if they are uneven."""
-    found = balance(fold, n_splits)
+    found = balance(fold, rule.n_splits)
     if found.refused:
-        source = f"'{', '.join(rule.columns) or 'entry number'}'" if rule else "the rule"
+        source = ", ".join(rule.columns) or "entry number"
         raise InputError(
-            f"folds by {source} have {', '.join(map(str, found.sizes))} events: their standard "
+            f"folds by '{source}' have {', '.join(map(str, found.sizes))} events: their standard "
             f"deviation is {found.relative_std:.1%} of the mean (allowed {MAX_RELATIVE_STD:.0%}) "
             f"and {found.pull:.1f} standard deviations beyond chance (allowed {MAX_PULL:.0f}): use "
             "fold_rule: hash or another xtrain_split_feature"
@@ -215,16 +211,15 @@ class Independence:
 
 
 def independence(
-    fold: Array, group: Array, n_splits: int, names: Sequence[str] = (), what: str = "process"
+    fold: Array, group: Array, n_splits: int, names: Sequence[str], what: str
 ) -> Independence:
     """Test whether folds are independent of `group`, codes 0 .. len(names)-1, `(n,)`.
 
     Groups with fewer than five expected events per fold are left out, as the chi-square
     approximation asks.
     """
-    n_groups = max(len(names), int(group.max(initial=-1)) + 1)
     codes = group.astype(np.int64) * n_splits + fold
-    table = np.bincount(codes, minlength=n_groups * n_splits).reshape(n_groups, n_splits)
+    table = np.bincount(codes, minlength=len(names) * n_splits).reshape(len(names), n_splits)
     kept = np.flatnonzero(table.sum(axis=1) >= 5 * n_splits)
     used = table[kept].astype(np.float64)
     used = used[:, used.sum(axis=0) > 0]
@@ -235,8 +230,8 @@ def independence(
     parts = ((used - expected) ** 2 / expected).sum(axis=1)
     chi2 = float(parts.sum())
     worst = int(kept[np.argmax(parts)])
-    name = str(names[worst]) if worst < len(names) else str(worst)
-    return Independence(what, chi2, dof, gaussian_z(chi2, dof), name, tuple(map(int, table[worst])))
+    sizes = tuple(map(int, table[worst]))
+    return Independence(what, chi2, dof, gaussian_z(chi2, dof), names[worst], sizes)
 
 
 def gaussian_z(chi2: float, dof: int) -> float:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from utils.columns.arrays import Array
 from utils.schema import ConfigError, InputError, PcaConfig, ScalerConfig, nearest
@@ -40,7 +39,7 @@ class FeaturePipeline:
     components: tuple[tuple[float, ...], ...] | None = None
     pca_scale: tuple[float, ...] | None = None
 
-    def transform(self, matrix: Array) -> npt.NDArray[np.float32]:
+    def transform(self, matrix: Array) -> Array:
         """Return the transformed features, float32 (n, n_outputs), of `matrix` (n, n_inputs).
 
         Computed in float64. A row's result does not depend on the other rows. Missing values (NaN)
@@ -68,11 +67,7 @@ class FeaturePipeline:
     def _transform_block(self, block: Array) -> Array:
         if self.mean is None and self.scale is None and self.components is None:
             return block
-        values = block.astype(np.float64)
-        if self.mean is not None:
-            values -= self.mean
-        if self.scale is not None:
-            values /= self.scale
+        values = self._scale(block.astype(np.float64))
         if self.components is None or self.pca_mean is None:
             return values
         if np.isnan(values).any():
@@ -86,6 +81,14 @@ class FeaturePipeline:
         if self.pca_scale is not None:
             result /= self.pca_scale
         return result
+
+    def _scale(self, values: Array) -> Array:
+        """Return `values`, scaled in place."""
+        if self.mean is not None:
+            values -= self.mean
+        if self.scale is not None:
+            values /= self.scale
+        return values
 
     def to_json(self) -> dict[str, Any]:
         """Return the pipeline as containers of plain numbers, for JSON, with its fingerprint."""
@@ -108,9 +111,7 @@ class FeaturePipeline:
                 mean=_floats(raw["mean"]),
                 scale=_floats(raw["scale"]),
                 pca_mean=_floats(raw["pca_mean"]),
-                components=None
-                if raw["components"] is None
-                else tuple(tuple(map(float, row)) for row in raw["components"]),
+                components=_rows(raw["components"]),
                 pca_scale=_floats(raw["pca_scale"]),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -129,16 +130,7 @@ class FeaturePipeline:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _numbers(self) -> dict[str, Any]:
-        return {
-            "format": _FORMAT,
-            "inputs": self.inputs,
-            "outputs": self.outputs,
-            "mean": self.mean,
-            "scale": self.scale,
-            "pca_mean": self.pca_mean,
-            "components": self.components,
-            "pca_scale": self.pca_scale,
-        }
+        return {"format": _FORMAT, **vars(self)}
 
 
 def fit_pipeline(
@@ -199,15 +191,10 @@ def _fit_pca(matrix: Array, scaled: FeaturePipeline, pca: PcaConfig, seed: int) 
     """Return `scaled` with a PCA added that is fitted to what it makes of `matrix`."""
     from sklearn.decomposition import PCA
 
-    values = matrix.astype(np.float64, order="C")
-    if scaled.mean is not None:
-        values -= scaled.mean
-    if scaled.scale is not None:
-        values /= scaled.scale
+    values = scaled._scale(matrix.astype(np.float64, order="C"))
+    unfitted = PCA(n_components=pca.n_components, whiten=pca.whiten, random_state=seed)
     try:
-        fitted = PCA(n_components=pca.n_components, whiten=pca.whiten, random_state=seed).fit(
-            values
-        )
+        fitted = unfitted.fit(values)
     except ValueError as error:
         raise ConfigError(f"pca: {' '.join(str(error).split())}") from None
     whitening = None
@@ -219,7 +206,7 @@ def _fit_pca(matrix: Array, scaled: FeaturePipeline, pca: PcaConfig, seed: int) 
         scaled,
         outputs=tuple(f"pca_{i}" for i in range(len(fitted.components_))),
         pca_mean=_floats(fitted.mean_),
-        components=tuple(tuple(map(float, row)) for row in fitted.components_),
+        components=_rows(fitted.components_),
         pca_scale=whitening,
     )
 
@@ -253,7 +240,11 @@ def feature_matrix(
 
 
 def _floats(numbers: Any) -> tuple[float, ...] | None:
-    return None if numbers is None else tuple(float(x) for x in numbers)
+    return None if numbers is None else tuple(map(float, numbers))
+
+
+def _rows(matrix: Any) -> tuple[tuple[float, ...], ...] | None:
+    return None if matrix is None else tuple(tuple(map(float, row)) for row in matrix)
 
 
 def _refuse_missing(matrix: Array, names: Sequence[str]) -> None:

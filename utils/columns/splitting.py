@@ -7,11 +7,10 @@ import math
 import numpy as np
 
 from utils.columns.arrays import Array, Integers
-from utils.schema import ConfigError
 
 
 def train_test_rows(
-    target: Array, train_size: float, seed: int, process: Array | None = None
+    target: Array, train_size: float, seed: int, process: Array
 ) -> tuple[Integers, Integers]:
     """Return (train indices, test indices): every row once, each part in a seeded random order.
 
@@ -20,8 +19,6 @@ def train_test_rows(
     at least one in each part, a single row goes to the train part. `target` and `process` (n,) are
     small integer codes. Seed and sizes give the same answer on every platform.
     """
-    if not 0 < train_size < 1:
-        raise ConfigError(f"train_size is {train_size}: a share between 0 and 1 is needed")
     n = len(target)
     if not n:
         return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -51,12 +48,10 @@ def _random_order(n: int, seed: int) -> Integers:
     return (keys & low).astype(np.int64)
 
 
-def _strata(target: Array, process: Array | None) -> Array:
+def _strata(target: Array, process: Array) -> Array:
     """Return one small code per combination of class and process."""
-    code = np.asarray(target, np.int64) - np.min(target)
-    if process is not None:
-        process = np.asarray(process, np.int64) - np.min(process)
-        code = code * (int(process.max()) + 1) + process
+    target, process = (np.asarray(c, np.int64) - np.min(c) for c in (target, process))
+    code = target * (int(process.max()) + 1) + process
     # numpy sorts 16-bit integers by radix, in linear time.
     return code.astype(np.uint16) if int(code.max()) < 2**16 else np.unique_inverse(code)[1]
 

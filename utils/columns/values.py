@@ -7,19 +7,19 @@ arguments. `where` is the file (and part of it) that error texts name.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import DTypeLike
 
-from utils.columns.arrays import Array
+from utils.columns.arrays import Array, Mask
 from utils.schema import ConfigError, InputError, Missing, nearest
 
 # --- missing values and the finite check ---------------------------------------------------------
 
 
-def missing_dtype(dtype: npt.DTypeLike, missing: Missing | None) -> np.dtype[Any]:
+def missing_dtype(dtype: DTypeLike, missing: Missing | None) -> np.dtype[Any]:
     """Return the type a column has after `apply_missing`: integers that may become NaN are floats.
 
     The answer depends on the declaration only, so that all chunks of a column agree.
@@ -48,10 +48,11 @@ def apply_missing(
         is_missing = holds_missing(column, declared)
         counts[name] = int(np.count_nonzero(is_missing))
         if declared.refuse and counts[name]:
+            values = " or ".join(f"{v:g}" for v in declared.values)
             raise InputError(
                 f"{where or 'input'}: {counts[name]} of {len(column)} values of '{name}' are the "
-                f"missing value {_numbers(declared.values)}, which `missing` refuses: cut these "
-                "events away or say what they become"
+                f"missing value {values}, which `missing` refuses: cut these events away or say "
+                "what they become"
             )
         dtype = missing_dtype(column.dtype, declared)
         value = _replacement(name, declared, dtype)
@@ -64,13 +65,12 @@ def apply_missing(
 def count_not_finite(
     columns: Mapping[str, Array],
     names: Collection[str],
-    allow_nan_in: Collection[str] = (),
     missing: Mapping[str, Missing] | None = None,
+    allow_nan: bool = False,
 ) -> dict[str, tuple[int, int]]:
     """Return {name: (NaN, infinite)} of those `names` that hold any undeclared such value.
 
-    NaN is allowed in the columns of `allow_nan_in`. With `missing`, given raw columns, the cells
-    declared there do not count.
+    With `missing`, given raw columns, the cells declared there do not count.
     """
     found = {}
     for name in names:
@@ -80,10 +80,9 @@ def count_not_finite(
         undeclared = ~np.isfinite(column)
         if missing and name in missing:
             undeclared &= ~holds_missing(column, missing[name])
-        n_nan = int(np.count_nonzero(undeclared & np.isnan(column)))
-        n_inf = int(np.count_nonzero(undeclared)) - n_nan
-        if name in allow_nan_in:
-            n_nan = 0
+        is_nan = np.isnan(column)
+        n_nan = 0 if allow_nan else int(np.count_nonzero(undeclared & is_nan))
+        n_inf = int(np.count_nonzero(undeclared & ~is_nan))
         if n_nan or n_inf:
             found[name] = (n_nan, n_inf)
     return found
@@ -107,21 +106,17 @@ def refuse_not_finite(found: Mapping[str, tuple[int, int]], where: str) -> None:
 
 
 def check_finite(
-    columns: Mapping[str, Array],
-    names: Collection[str],
-    where: str,
-    allow_nan_in: Collection[str] = (),
-    missing: Mapping[str, Missing] | None = None,
+    columns: Mapping[str, Array], names: Collection[str], where: str, allow_nan: bool = False
 ) -> None:
-    """Raise InputError where one of `names` holds an undeclared NaN or infinity.
+    """Raise InputError where one of `names` holds an infinity, or a NaN that is not allowed.
 
-    Best asked before `apply_missing`, with `missing`: afterwards a NaN of the input cannot be told
-    from a declared value (then name such columns in `allow_nan_in`).
+    After `apply_missing` a NaN of the input cannot be told from a declared value: ask
+    `count_not_finite` before it.
     """
-    refuse_not_finite(count_not_finite(columns, names, allow_nan_in, missing), where)
+    refuse_not_finite(count_not_finite(columns, names, allow_nan=allow_nan), where)
 
 
-def holds_missing(column: Array, declared: Missing) -> npt.NDArray[np.bool_]:
+def holds_missing(column: Array, declared: Missing) -> Mask:
     """Return for each row, `(n,)`, whether it holds one of the declared missing values."""
     found = np.zeros(len(column), np.bool_)
     for value in declared.values:
@@ -143,9 +138,7 @@ def _replacement(name: str, declared: Missing, dtype: np.dtype[Any]) -> float | 
         return declared.replace
     value = declared.replace
     lowest, highest = _limits(dtype)
-    if not (value.is_integer() if isinstance(value, float) else True) or not (
-        lowest <= value <= highest
-    ):
+    if not (float(value).is_integer() and lowest <= value <= highest):
         raise InputError(
             f"missing: '{name}' is {dtype} and cannot hold {value:g}: choose a whole number "
             f"from {lowest} to {highest}, or nan"
@@ -160,10 +153,6 @@ def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
     if dtype.kind == "f":
         return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
     return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return " or ".join(f"{v:g}" for v in values)
 
 
 # --- clipping ------------------------------------------------------------------------------------
@@ -186,20 +175,17 @@ def clip_columns(
 
 
 def _clipped(name: str, column: Array, low: float | None, high: float | None) -> Array:
-    kind = column.dtype.type
-    lower, upper = -math.inf if low is None else low, math.inf if high is None else high
     lowest, highest = _limits(column.dtype)
-    if not (lower <= upper and lower <= highest and upper >= lowest):
+    lower = lowest if low is None else max(low, lowest)
+    upper = highest if high is None else min(high, highest)
+    if column.dtype.kind != "f" and lower <= upper:
+        lower, upper = math.ceil(lower), math.floor(upper)
+    if not lower <= upper:
         raise ConfigError(f"clip: no {column.dtype} value of '{name}' lies in [{low}, {high}]")
-    if column.dtype.kind == "f":
-        return np.clip(
-            column,
-            None if math.isinf(lower) else kind(max(lower, lowest)),
-            None if math.isinf(upper) else kind(min(upper, highest)),
-        )
-    lower, upper = math.ceil(max(lower, lowest)), math.floor(min(upper, highest))
-    if lower > upper:
-        raise ConfigError(f"clip: no {column.dtype} value of '{name}' lies in [{low}, {high}]")
-    if column.dtype.kind == "b":
-        return np.clip(column.view(np.uint8), lower, upper).astype(np.bool_)
-    return np.clip(column, kind(lower), kind(upper))
+    kind, is_float = column.dtype.type, column.dtype.kind == "f"
+    limits = [  # an open side lets infinities of its sign pass
+        None if is_float and (given is None or math.isinf(given)) else kind(limit)
+        for given, limit in ((low, lower), (high, upper))
+    ]
+    clipped: Array = np.clip(column, *limits)
+    return clipped

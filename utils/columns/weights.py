@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from utils.columns.arrays import Array, Floats, Mask
+from utils.columns.arrays import Array, Columns, Floats, Groups, Integers, Mask
 from utils.columns.expressions import parse
 from utils.schema import ConfigError, InputError, nearest
 
@@ -28,56 +27,56 @@ def class_imbalance(target: Array) -> Floats:
     Every class present then has the same sum of weights, N. Compute it for each output (train,
     test) by itself.
     """
-    counts = _count(target)
-    return _per_event(len(target) / np.maximum(counts, 1), target)
+    return _per_event(len(target), _count(target), target)
 
 
-def class_imbalance_by_weight(
-    weight: Array, target: Array, names: Sequence[str] | None = None
-) -> Floats:
+def class_imbalance_by_weight(weight: Array, target: Array, names: Sequence[str] = ()) -> Floats:
     """Return W / W_c for each event (n,): W the sum of all weights, W_c that of its class.
 
     Multiplied with the weights themselves it gives every class the same sum, W; sums are signed.
     Raises InputError where a class sum is not positive.
     """
     sums = _positive_sums(weight, target, names, "class balance by weight")
-    return _per_event(_over(sums.sum(), sums), target)
+    return _per_event(sums.sum(), sums, target)
 
 
-def cp_weights(weight: Array, target: Array, names: Sequence[str] | None = None) -> Floats:
+def cp_weights(weight: Array, target: Array, names: Sequence[str] = ()) -> Floats:
     """Return the CP weight |w| * W / W_c of each event (n,), with W and W_c as signed sums.
 
     `weight` and `target` are those of all selected events, before they are split. Raises
     InputError where a class sum is not positive.
     """
     sums = _positive_sums(weight, target, names, "w_cp")
-    return np.abs(np.asarray(weight, np.float64)) * _per_event(_over(sums.sum(), sums), target)
+    return np.abs(np.asarray(weight, np.float64)) * _per_event(sums.sum(), sums, target)
+
+
+_WEIGHABLE = ("identity", "misc_features", "weights")
+"""Groups of a skim whose columns a training weight may name."""
 
 
 @dataclass(frozen=True)
 class TrainingWeight:
     """What events weigh in a training: an expression of columns, and what negative ones become.
 
-    The one place where a training weight is computed, for models that learn and for tables that
-    tell afterwards what they learnt from.
+    Computed here alone, for the models that learn and for the tables that are judged by it.
     """
 
     expression: str
     policy: str
 
-    @property
-    def columns(self) -> frozenset[str]:
-        """The names of the columns that the weight is made from."""
-        return parse(self.expression).names
+    def lacks(self, groups: Mapping[str, Iterable[str]]) -> list[str]:
+        """Return what the weight is made from and a skim's `groups` of columns do not hold."""
+        known = {name for group in _WEIGHABLE for name in groups[group]}
+        return sorted(parse(self.expression).names - known)
 
-    def raw(self, columns: Mapping[str, Array], n_rows: int) -> Floats:
-        """Return the values `(n_rows,)` of the expression, before the policy."""
+    def raw(self, groups: Groups) -> Floats:
+        """Return the values `(n,)` of the expression, before the policy, of a skim's rows."""
+        columns: Columns = {n: c for group in _WEIGHABLE for n, c in groups[group].items()}
+        n_rows = len(next(iter(groups["targets"].values())))
         return np.asarray(parse(self.expression).evaluate(columns, n_rows), np.float64)
 
-    def learnt(
-        self, raw: Array, target: Array, names: Sequence[str] | None = None
-    ) -> tuple[Floats, Mask]:
-        """Return (weights `(n,)`, mask `(n,)` of the events to learn from) after the policy.
+    def learnt(self, raw: Array, target: Array, names: Sequence[str]) -> tuple[Floats, Mask]:
+        """Return (weights `(n,)`, mask `(n,)` of the events that are learnt from).
 
         Raises InputError where the policy refuses these weights.
         """
@@ -85,7 +84,7 @@ class TrainingWeight:
 
 
 def apply_negative_policy(
-    weight: Array, target: Array, policy: str, names: Sequence[str] | None = None
+    weight: Array, target: Array, policy: str, names: Sequence[str] = ()
 ) -> tuple[Floats, Mask]:
     """Return (weights (n,), mask (n,) of the events to keep) under a policy on negative weights.
 
@@ -115,16 +114,11 @@ def apply_negative_policy(
     if policy == "absolute":
         return size, keep
     sums = _positive_sums(weight, target, names, "negative_weights=rescale")
-    return size * _per_event(_over(sums, _sum(size, target)), target), keep
+    return size * _per_event(sums, _sum(size, target), target), keep
 
 
-def check_weights(
-    weight: Array,
-    where: str,
-    target: Array | None = None,
-    names: Sequence[str] | None = None,
-) -> None:
-    """Refuse weights that are NaN or infinite, or zero for all events (of a class, with `target`).
+def check_weights(weight: Array, where: str, target: Array, names: Sequence[str] = ()) -> None:
+    """Refuse weights that are NaN or infinite, or zero for all events or all of a class.
 
     Raises InputError naming `where` and the counts.
     """
@@ -136,18 +130,15 @@ def check_weights(
             f"{where}: {n_nan} weights are NaN and {n_inf} infinite, of {len(weight)}: "
             "mend the weight's expression or cut these events away"
         )
-    if not len(weight):
-        return
-    if not weight.any():
+    if len(weight) and not weight.any():
         raise InputError(f"{where}: all {len(weight)} weights are zero: nothing could be learnt")
-    if target is not None:
-        counts = _count(target)
-        used = np.bincount(np.asarray(target)[weight != 0], minlength=len(counts))
-        for c in np.flatnonzero((counts > 0) & (used == 0)):
-            raise InputError(
-                f"{where}: all {int(counts[c])} weights of class {_name(c, names)} are zero: "
-                "nothing could be learnt of it"
-            )
+    counts = _count(target)
+    used = np.bincount(target[weight != 0], minlength=len(counts))
+    for c in np.flatnonzero((counts > 0) & (used == 0)).tolist():
+        raise InputError(
+            f"{where}: all {int(counts[c])} weights of class {_name(c, names)} are zero: "
+            "nothing could be learnt of it"
+        )
 
 
 @dataclass(frozen=True)
@@ -167,25 +158,26 @@ class WeightRow:
 
 
 def weight_summary(
-    weight: Array, target: Array, fold: Array | None, names: Sequence[str]
+    weight: Array, target: Array, fold: Array, names: Sequence[str]
 ) -> tuple[WeightRow, ...]:
     """Return a row for each class over all folds, each followed by one for each of its folds.
 
-    `fold` (n,) counts from 0; None gives the rows over all folds only. Classes without events are
-    in the summary too.
+    `fold` (n,) counts from 0. Classes without events are in the summary too.
     """
-    n_folds = int(fold.max()) + 1 if fold is not None and len(fold) else 0
     rows = []
-    totals = _sums(weight, target, len(names))
-    cells = (
-        _sums(weight, target.astype(np.int64) * n_folds + fold, len(names) * n_folds)
-        if fold is not None and n_folds
-        else ()
-    )
-    for c, name in enumerate(names):
-        rows.append(_row(str(name), None, *totals[c]))
-        rows += [_row(str(name), k, *cells[c * n_folds + k]) for k in range(n_folds)]
+    for class_id, name in enumerate(names):
+        of_class = np.flatnonzero(target == class_id)
+        rows.append(_row(name, None, weight[of_class]))
+        of_folds = [of_class[fold[of_class] == k] for k in range(int(fold.max(initial=-1)) + 1)]
+        rows += [_row(name, k, weight[events]) for k, events in enumerate(of_folds)]
     return tuple(rows)
+
+
+def _row(name: str, fold: int | None, weight: Array) -> WeightRow:
+    weight = weight.astype(np.float64)
+    n, total, squares = len(weight), float(weight.sum()), float((weight**2).sum())
+    negative = np.count_nonzero(weight < 0) / n if n else 0.0
+    return WeightRow(name, fold, n, total, negative, total**2 / squares if squares else 0.0)
 
 
 def summary_table(rows: Iterable[WeightRow]) -> str:
@@ -202,20 +194,16 @@ def summary_table(rows: Iterable[WeightRow]) -> str:
         )
         for row in rows
     ]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    first, *others = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
+        "  ".join([name.ljust(first), *map(str.rjust, cells, others)]) for name, *cells in lines
     )
 
 
 # --- sums by class -------------------------------------------------------------------------------
 
 
-def _count(target: Array) -> npt.NDArray[np.int64]:
+def _count(target: Array) -> Integers:
     target = np.asarray(target)
     if target.size and target.min() < 0:
         raise InputError(
@@ -230,10 +218,10 @@ def _sum(weight: Array, target: Array) -> Floats:
     return np.bincount(target, weights=np.asarray(weight, np.float64)).astype(np.float64)
 
 
-def _positive_sums(weight: Array, target: Array, names: Sequence[str] | None, what: str) -> Floats:
+def _positive_sums(weight: Array, target: Array, names: Sequence[str], what: str) -> Floats:
     """Return the signed sum of weights per class id, 0 where a class has no events."""
     counts, sums = _count(target), _sum(weight, target)
-    for c in np.flatnonzero((counts > 0) & ~(sums > 0)):
+    for c in np.flatnonzero((counts > 0) & ~(sums > 0)).tolist():
         raise InputError(
             f"{what}: the weights of class {_name(c, names)} sum to {sums[c]:.6g} over "
             f"{int(counts[c])} events, which must be above 0"
@@ -241,35 +229,12 @@ def _positive_sums(weight: Array, target: Array, names: Sequence[str] | None, wh
     return sums
 
 
-def _over(numerator: Any, denominator: Floats) -> Floats:
-    """Return the quotient where the denominator is positive, 1 elsewhere (classes not present)."""
-    quotient = np.ones(len(denominator))
-    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
-    return quotient
+def _per_event(numerator: Any, by_class: Array, target: Array) -> Floats:
+    """Return numerator / by_class for each event; 1 where its class has nothing above 0."""
+    quotient = np.ones(len(by_class))
+    np.divide(numerator, by_class, out=quotient, where=by_class > 0)
+    return quotient[target]
 
 
-def _per_event(by_class: Floats, target: Array) -> Floats:
-    return by_class[target] if len(target) else np.empty(0)
-
-
-def _sums(weight: Array, cell: Array, n_cells: int) -> list[tuple[int, int, float, float]]:
-    """Return for each cell: events, events with negative weight, sum w and sum w^2."""
-    weight = np.asarray(weight, np.float64)
-    n = np.bincount(cell, minlength=n_cells)
-    negative = np.bincount(cell[weight < 0], minlength=n_cells)
-    first = np.bincount(cell, weights=weight, minlength=n_cells)
-    second = np.bincount(cell, weights=weight * weight, minlength=n_cells)
-    return list(zip(n.tolist(), negative.tolist(), first.tolist(), second.tolist(), strict=True))
-
-
-def _row(
-    name: str, fold: int | None, n: int, negative: int, first: float, second: float
-) -> WeightRow:
-    return WeightRow(
-        name, fold, n, first, negative / n if n else 0.0, first**2 / second if second else 0.0
-    )
-
-
-def _name(class_id: int | np.integer[Any], names: Sequence[str] | None) -> str:
-    index = int(class_id)
-    return f"'{names[index]}'" if names and index < len(names) else str(index)
+def _name(class_id: int, names: Sequence[str]) -> str:
+    return f"'{names[class_id]}'" if class_id < len(names) else str(class_id)

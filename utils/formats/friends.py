@@ -72,13 +72,15 @@ def stated_names(metadata: Mapping[str, Any]) -> BranchNames:
 def friend_stems(sample: str, files: Sequence[Path]) -> list[str]:
     """Return what `{sample_name}` stands for in the name of the friend tree of each file.
 
-    That of a sample's only file is the sample's name. Of several it is the file's name, behind as
-    much of its folder as no other file of the sample shares, and behind the sample's name unless it
-    starts so: it depends on nothing but the sample.
+    That of a sample's only file is the sample's name. Of several it is the file's name; where files
+    in different folders have the same, it stands behind the sample's name (unless it starts so)
+    and as much of the folder as tells them apart.
     """
     if len(files) == 1:
         return [sample]
     stems = [path.stem for path in files]
+    if len(set(stems)) == len(stems):
+        return stems
     for depth in range(2, max(len(path.parts) for path in files)):
         if len(set(stems)) == len(stems):
             break

@@ -16,7 +16,7 @@ def save_pipeline(pipeline: FeaturePipeline, path: str | Path) -> Path:
     text = json.dumps(pipeline.to_json(), indent=1, allow_nan=False) + "\n"
     try:
         with complete(path) as partial:
-            partial.write_text(text)
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
     return path
@@ -32,8 +32,8 @@ def load_pipeline(path: str | Path) -> FeaturePipeline:
     pickled = next((p for p in (path, named) if p.is_file() and _is_pickle(p)), None)
     if path.is_file() and pickled != path:
         try:
-            raw = json.loads(path.read_text())
-        except ValueError as error:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is damaged ({error}): make it anew: {REMAKE}") from None
         return FeaturePipeline.from_json(raw, str(path))
     pickled = pickled or next((p for p in [path.with_suffix(".pkl")] if p.is_file()), None)

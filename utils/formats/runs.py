@@ -114,10 +114,11 @@ def client() -> MlflowClient:
 
     Raises RunError where the store can't be opened or does not answer.
     """
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
     import mlflow
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Errors are raised as well: its own log would add their tracebacks to our one line.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     uri = store_uri()
     mlflow.set_tracking_uri(uri)
     # A new sqlite store puts its artifacts below the working directory: make that the project's.
@@ -180,12 +181,16 @@ class NewRun:
     ) -> None:
         """Log model texts as MLflow's models `model_0`, ... with signature and input example.
 
+        The signature names the features and takes numbers of any type, as LightGBM does: what
+        pandas reads from a CSV file is float64 and int64.
+
         Only what MLflow stores as text is logged so, a pickle never: the flavor is lightgbm.
         """
         if flavor != "lightgbm":
             raise ValueError(f"models of the flavor {flavor} are not logged")
         import mlflow
         import pandas
+        from mlflow.types.schema import AnyType, ColSpec, Schema
 
         from utils.system.libraries.boosters import lightgbm
 
@@ -193,7 +198,10 @@ class NewRun:
         requirements = [f"lightgbm=={lightgbm.__version__}"]
         for index, text in enumerate(models):
             booster = lightgbm.Booster(model_str=text)
-            signature = mlflow.models.infer_signature(frame, booster.predict(example))
+            signature = mlflow.models.ModelSignature(
+                inputs=Schema([ColSpec(AnyType(), name) for name in features]),
+                outputs=mlflow.models.infer_signature(frame, booster.predict(example)).outputs,
+            )
             with warnings.catch_warnings(), _quiet(), _answering("take the models"):
                 warnings.simplefilter("ignore")  # advice for model servers, which this is not
                 mlflow.lightgbm.log_model(
@@ -265,9 +273,11 @@ def remember(run_id: str, experiment_id: str, places: Sequence[str]) -> None:
     """
     named = sorted({os.path.normpath(project_path(place)) for place in places if place})
     with complete(PLACES / f"{run_id}.json") as path:
-        path.write_text(json.dumps({"project": str(PROJECT), "places": named}))
+        path.write_text(json.dumps({"project": str(PROJECT), "places": named}), encoding="utf-8")
     with complete(LAST_RUN) as path:
-        path.write_text(json.dumps({"run_id": run_id, "experiment_id": experiment_id}))
+        path.write_text(
+            json.dumps({"run_id": run_id, "experiment_id": experiment_id}), encoding="utf-8"
+        )
 
 
 # --- prediction and evaluation: an existing run --------------------------------------------------
@@ -310,7 +320,7 @@ class Run:
 
     def _read_recipe(self, path: Path) -> Recipe:
         try:
-            recipe = Recipe.from_json(path.read_text())
+            recipe = Recipe.from_json(path.read_text(encoding="utf-8"))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"the recipe of run {self.run_id} can't be read: {error}") from None
         if recipe.format != Recipe.format:
@@ -339,7 +349,7 @@ class Run:
         read = self.artifact if checked else self.unchecked
         path = read((paths or [f"recipe/model_{index}"])[0], f"model {index}")
         try:
-            return path.read_text()
+            return path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise RunError(f"{path} of run {self.run_id} is damaged: it is no text") from None
 
@@ -374,7 +384,9 @@ class Run:
         if path not in self.artifacts(str(Path(path).parent)):
             return None
         try:
-            return Manifest.from_json(self.unchecked(path, "manifest").read_text(), path)
+            return Manifest.from_json(
+                self.unchecked(path, "manifest").read_text(encoding="utf-8"), path
+            )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(
                 f"{path} of run {self.run_id} can't be read ({error}): remove it"
@@ -443,7 +455,7 @@ class Run:
         kept = {p: f"{under}/{Path(p).relative_to(folder).as_posix()}" for p in files}
         with scratch() as temporary:
             text = Manifest(summed(files, kept), said).to_json()
-            (temporary / Path(place).name).write_text(text)
+            (temporary / Path(place).name).write_text(text, encoding="utf-8")
             every = {**files, place: temporary / Path(place).name}
             if remote:
                 with _answering("take the files"):
@@ -495,7 +507,7 @@ class Run:
     @cached_property
     def _own_places(self) -> tuple[Path, ...]:
         try:
-            said = json.loads((PLACES / f"{self.run_id}.json").read_text())
+            said = json.loads((PLACES / f"{self.run_id}.json").read_text(encoding="utf-8"))
             project, places = said["project"], [Path(place) for place in said["places"]]
         except (OSError, ValueError, KeyError, TypeError):
             return ()
@@ -658,7 +670,9 @@ def _quiet() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # SQLAlchemy begins with advice for programmers.
+    return next((line for line in lines if not line.startswith("(raised as a result")), lines[0])
 
 
 # --- a moved project -----------------------------------------------------------------------------

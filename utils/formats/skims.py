@@ -352,13 +352,22 @@ def origin(metadata: Mapping[str, Any]) -> str:
     The train and the test skim of one preprocessing have the same; where things are, how they are
     drawn and what is trained on them does not matter.
     """
-    made = {k: v for k, v in metadata["config"].items() if k not in _NOT_IN_ROWS}
-    made["class_to_info"] = {i: c["name"] for i, c in made["class_to_info"].items()}
-    declared = {n: f["missing"] for n, f in made["feature_info"].items()}
-    made["feature_info"] = {n: missing for n, missing in declared.items() if missing is not None}
+    made = row_keys(metadata["config"])
     files = [{k: v for k, v in f.items() if k not in _NOT_OF_FILES} for f in metadata["files"]]
     text = json.dumps([files, made], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def row_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a configuration, as a skim stores it, the rows of a training skim follow from.
+
+    Of classes that is the name, of `feature_info` the missing values.
+    """
+    made = {k: v for k, v in config.items() if k not in _NOT_IN_ROWS}
+    made["class_to_info"] = {i: c["name"] for i, c in made["class_to_info"].items()}
+    declared = {n: f["missing"] for n, f in made["feature_info"].items()}
+    made["feature_info"] = {n: missing for n, missing in declared.items() if missing is not None}
+    return made
 
 
 _NOT_OF_FILES = ("path", "types", "group")

@@ -25,6 +25,10 @@ METADATA = b"htt-ml"
 FEATURE_PREFIX = "feature/"
 INFOLD_PREFIX = "infold_class_"
 WEIGHT_PREFIX = "weights/"
+TRAINING_WEIGHT = "training_weight"
+"""What events weighed in the training, after its policy on negative weights."""
+SCALED_WEIGHT = "scaled_weight"
+"""The physics weight times (all / evaluated) of its process, as in the physics view."""
 
 
 class TableWriter:
@@ -99,6 +103,13 @@ def _as_arrow(values: Any) -> Any:
     plain = np.ascontiguousarray(values)
     kind = pa.from_numpy_dtype(plain.dtype)
     return pa.Array.from_buffers(kind, len(plain), [None, pa.py_buffer(plain)])
+
+
+def bound_threads(n_threads: int) -> None:
+    """Let tables be read in at most `n_threads` threads of this process."""
+    import pyarrow as pa
+
+    pa.set_cpu_count(n_threads)
 
 
 def read(path: Path) -> tuple[Any, dict[str, Any]]:

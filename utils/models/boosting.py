@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,21 +15,32 @@ from numpy.typing import NDArray
 
 from utils.columns.arrays import Floats, Mask
 from utils.models import rounds
+from utils.models.boosting_parameters import metrics_of, settings
 from utils.models.forest import Forest, compile_forest
-from utils.models.interface import Curves, FoldResult, FoldTask, Settings, whole
+from utils.models.interface import Curves, FoldResult, FoldTask
 from utils.models.metrics import Values
-from utils.schema import ConfigError, nearest
+from utils.schema import ConfigError, InputError
 
 log = logging.getLogger(__name__)
+
+__all__ = [
+    "FLAVOR",
+    "PACKAGES",
+    "STEPS",
+    "SUFFIX",
+    "TITLE",
+    "check_features",
+    "contributions",
+    "open_model",
+    "settings",
+    "train_fold",
+]
 
 TITLE = "LightGBM"
 SUFFIX = ".txt"
 STEPS = "trees"
 PACKAGES: tuple[str, ...] = ("lightgbm",)
 FLAVOR: str | None = "lightgbm"
-
-_WITHOUT_EFFECT = ("verbosity", "metric_freq", "is_provide_training_metric")
-"""Parameters of LightGBM's command line: the training logs and evaluates in its own way."""
 
 
 def check_features(features: Sequence[str]) -> None:
@@ -54,97 +65,11 @@ _NOT_IN_NAMES = '[]{}":,'
 """What LightGBM refuses in the name of a feature, beside what ends a line."""
 
 
-def settings(model_param: Mapping[str, Any], n_classes: int, seed: int) -> Settings:
-    """Return what LightGBM is told, from the configured `model_param` and the number of classes.
-
-    Raises ConfigError for an objective that gives no class probabilities.
-    """
-    given = _by_main_name({k: value for k, value in model_param.items() if value is not None})
-    objective = str(given.setdefault("objective", "binary" if n_classes == 2 else "multiclass"))
-    # The scores of multiclassova do not sum to 1, so they are no probabilities of classes.
-    allowed = ("binary", "multiclass")
-    if objective not in allowed:
-        raise ConfigError(
-            f"model_param.objective '{objective}' gives no class probabilities; "
-            f"{nearest(objective, allowed)}"
-        )
-    if objective == "binary" and n_classes != 2:
-        raise ConfigError(f"model_param.objective is binary, but there are {n_classes} classes")
-    declared = given.pop("num_class", None)
-    if declared not in (None, n_classes, 1 if objective == "binary" else n_classes):
-        raise ConfigError(
-            f"model_param.num_class is {declared}, but there are {n_classes} classes: leave it out"
-        )
-    if objective != "binary":
-        given["num_class"] = n_classes
-        given.setdefault("metric", "multi_logloss")
-    else:
-        given["metric"] = _binary_metrics(given.get("metric", []))
-    given.setdefault("seed", seed)
-    # Neither the number of threads nor the turns they take may change a model.
-    given.setdefault("deterministic", True)
-    if not given.get("force_row_wise"):
-        # Left alone, LightGBM times both ways and takes the faster: not the same model every time.
-        given.setdefault("force_col_wise", True)
-    if not [m for m in _listed(given.get("metric")) if m.lower() not in ("", "none", "null", "na")]:
-        raise ConfigError("model_param.metric names none: early stopping and curves need one")
-    return Settings(
-        objective=objective,
-        num_iterations=whole(given.pop("num_iterations", 100), "num_iterations", 1),
-        early_stopping_round=whole(given.pop("early_stopping_round", 0), "early_stopping_round", 0),
-        first_metric_only=bool(given.pop("first_metric_only", False)),
-        own={**given, "verbosity": -1},
-    )
-
-
-def _listed(value: Any) -> list[str]:
-    return ",".join([value] if isinstance(value, str) else map(str, value or [])).split(",")
-
-
-def metrics_of(settings: Settings) -> list[str]:
-    """Return the metrics in order, each once."""
-    return list(dict.fromkeys(_listed(settings.own["metric"])))
-
-
-def _by_main_name(model_param: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters by LightGBM's main names; most have others, such as eta.
-
-    Raises ConfigError for what LightGBM would silently ignore: a parameter it does not have, and
-    one that is given twice, under two names.
-    """
-    from utils.system.libraries.boosters import parameter_names
-
-    main_name = parameter_names()
-    given: dict[str, Any] = {}
-    told: dict[str, str] = {}
-    for key, value in model_param.items():
-        if key not in main_name:
-            raise ConfigError(
-                f"LightGBM has no parameter model_param.{key}; {nearest(key, main_name)}"
-            )
-        main = main_name[key]
-        if main in given:
-            raise ConfigError(
-                f"model_param.{told[main]} and model_param.{key} are one parameter of LightGBM: "
-                f"give it once, as model_param.{main}"
-            )
-        given[main], told[main] = value, key
-    idle = [told[name] for name in _WITHOUT_EFFECT if given.pop(name, None) is not None]
-    if idle:
-        log.info("Without effect here: %s", ", ".join(f"model_param.{name}" for name in idle))
-    return given
-
-
-def _binary_metrics(metric: Any) -> list[str]:
-    """Return the metrics of a two-class training; the shared defaults name the multiclass ones."""
-    names = [metric] if isinstance(metric, str) else list(metric)
-    return [str(n).replace("multi_", "binary_") for n in names] or ["binary_logloss"]
-
-
 def train_fold(task: FoldTask) -> FoldResult:
     """Train one booster. Same data and settings give the same text for any number of threads.
 
-    Raises InputError where the fold has no events to learn or to validate from.
+    Raises InputError where the fold has no events to learn or to validate from, and where no tree
+    could split them.
     """
     from utils.system.libraries.boosters import lightgbm
 
@@ -163,9 +88,11 @@ def train_fold(task: FoldTask) -> FoldResult:
         message = " ".join(str(error).split())
         raise ConfigError(f"LightGBM refuses model_param: {message}") from error
     best = booster.best_iteration if booster.best_iteration > 0 else booster.current_iteration()
+    text = booster.model_to_string(num_iteration=best)
+    _check_splits(task, text)
     return FoldResult(
         index=task.index,
-        model=booster.model_to_string(num_iteration=best),
+        model=text,
         best_iteration=best,
         curves=curves,
         importances={
@@ -176,6 +103,30 @@ def train_fold(task: FoldTask) -> FoldResult:
         n_validation=n_validation,
         seconds=time.perf_counter() - begin,
     )
+
+
+def _check_splits(task: FoldTask, text: str) -> None:
+    """Raise InputError where all trees are constant; tell where some are."""
+    leaves = [int(n) for n in re.findall(r"^num_leaves=(\d+)$", text, re.MULTILINE)]
+    constant = leaves.count(1)
+    if 0 < constant < len(leaves):
+        log.warning(
+            "Warning: %d of %d trees of model %d have no split: nothing was left to learn there",
+            *(constant, len(leaves), task.index),
+        )
+    if constant < len(leaves):
+        return
+    weight, own = task.weight[task.split.train], task.settings.own
+    cause = (
+        f"its {len(weight)} training events weigh {weight.sum():.3g} in all, and a leaf needs "
+        f"min_sum_hessian_in_leaf {own.get('min_sum_hessian_in_leaf', 1e-3)}, min_data_in_leaf "
+        f"{own.get('min_data_in_leaf', 20)} and a split min_gain_to_split "
+        f"{own.get('min_gain_to_split', 0)}: scale the weights, or lower these in model_param"
+    )
+    matrix = task.load()[task.split.train]
+    if (matrix == matrix[0]).all():
+        cause = "every feature has one value in all training events: choose other features"
+    raise InputError(f"model {task.index} learnt nothing, none of its trees has a split: {cause}")
 
 
 def open_model(text: str) -> Forest:

@@ -8,7 +8,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from utils.schema.basics import COMPUTED_COLUMNS, NOT_IN_BRANCHES, ConfigError, nearest
+from utils.schema.basics import (
+    COMPUTED_COLUMNS,
+    NOT_IN_BRANCHES,
+    ConfigError,
+    nearest,
+    refuse_repeated,
+)
 from utils.schema.exchange import FoldRule, Missing
 from utils.schema.parts import (
     ClassInfo,
@@ -63,7 +69,7 @@ class AnalysisConfig(Closed):
     identity: list[str] = ["run", "evt"]
     fold_rule: Literal["modulo", "hash", "entry"] = "modulo"
     xtrain_split_feature: str = "evt"
-    n_splits: int = Field(2, ge=1)
+    n_splits: int = Field(2, ge=1, le=1000)
     duplicates: Literal["error", "keep_same_fold", "drop_later"] = "keep_same_fold"
     weight: str | None = None
     weight_name: str | None = None
@@ -103,12 +109,8 @@ class AnalysisConfig(Closed):
 
     @property
     def fold(self) -> FoldRule:
-        columns = {
-            "modulo": (self.xtrain_split_feature,),
-            "hash": tuple(self.identity),
-            "entry": (),
-        }[self.fold_rule]
-        return FoldRule(self.fold_rule, columns, self.n_splits)
+        columns = {"modulo": [self.xtrain_split_feature], "hash": self.identity, "entry": []}
+        return FoldRule(self.fold_rule, tuple(columns[self.fold_rule]), self.n_splits)
 
     @property
     def identity_columns(self) -> tuple[str, ...]:
@@ -119,18 +121,14 @@ class AnalysisConfig(Closed):
         """Return the declared missing values of those features among `names` that have any."""
         found = {}
         for name in names:
-            info = self.feature_info.get(name)
-            declared = info.missing if info and info.missing is not None else self.missing
-            if declared is None:
-                continue
-            if not isinstance(declared, MissingConfig):
-                declared = MissingConfig(values=[declared])
-            to = declared.to
-            found[name] = Missing(
-                tuple(declared.values),
-                replace=to if isinstance(to, float | int) else float("nan"),
-                refuse=to == "refuse",
-            )
+            own = self.feature_info.get(name, FeatureInfo()).missing
+            declared = self.missing if own is None else own
+            if isinstance(declared, float):
+                found[name] = Missing((declared,))
+            elif declared is not None:
+                to = declared.to
+                replace = to if isinstance(to, float) else float("nan")
+                found[name] = Missing(tuple(declared.values), replace, refuse=to == "refuse")
         return found
 
     def feature_label(self, name: str) -> str:
@@ -142,10 +140,7 @@ class AnalysisConfig(Closed):
 
 def _check_features(config: AnalysisConfig) -> None:
     for role in ("cont_features", "cat_features", "misc_features", "training_features"):
-        names = getattr(config, role)
-        doubled = sorted({n for n in names if names.count(n) > 1})
-        if doubled:
-            raise ConfigError(f"{role} names {', '.join(doubled)} twice: name each once")
+        refuse_repeated(getattr(config, role), role)
     both = sorted(set(config.cont_features) & set(config.cat_features))
     if both:
         raise ConfigError(
@@ -181,9 +176,7 @@ def _check_classes(config: AnalysisConfig) -> None:
     if ids and ids != list(range(len(ids))):
         raise ConfigError(f"class_to_info has the ids {ids}: number the classes 0 to n-1")
     names = [info.name for info in config.classes.values()]
-    doubled = sorted({n for n in names if names.count(n) > 1})
-    if doubled:
-        raise ConfigError(f"class_to_info names {', '.join(doubled)} twice: name each class once")
+    refuse_repeated(names, "class_to_info", "each class")
     for signal in config.signal_classes:
         if signal not in names:
             raise ConfigError(f"signal class '{signal}' is not a class; {nearest(signal, names)}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable
+from itertools import chain, count
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -62,6 +64,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return "known: " + ", ".join(names[:12]) + (" ..." if len(names) > 12 else "")
 
 
+def refuse_repeated(names: Iterable[str], where: str, each: str = "each") -> None:
+    """Raise ConfigError where a list that a user wrote names something more than once."""
+    doubled = sorted(name for name, n in Counter(names).items() if n > 1)
+    if doubled:
+        raise ConfigError(f"{where} names {', '.join(doubled)} twice: name {each} once")
+
+
 def project_path(path: str | Path) -> Path:
     """Return `path` as an absolute path; a relative one starts at the project folder."""
     return PROJECT / Path(path).expanduser()
@@ -101,14 +110,8 @@ def slug(name: str) -> str:
 
 def unique_slugs(names: Iterable[str]) -> list[str]:
     """Return a slug for each name; where two collide the later ones get `_2`, `_3`, ..."""
-    taken: set[str] = set()
-    slugs = []
-    for name in names:
-        base = candidate = slug(name)
-        count = 1
-        while candidate in taken:
-            count += 1
-            candidate = f"{base}_{count}"
-        taken.add(candidate)
-        slugs.append(candidate)
+    slugs: list[str] = []
+    for base in map(slug, names):
+        candidates = chain([base], (f"{base}_{i}" for i in count(2)))
+        slugs.append(next(name for name in candidates if name not in slugs))
     return slugs

@@ -10,7 +10,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from utils.schema.analysis import AnalysisConfig
-from utils.schema.basics import FILLER_CLASS, ConfigError, nearest, project_path
+from utils.schema.basics import (
+    FILLER_CLASS,
+    ConfigError,
+    nearest,
+    project_path,
+    refuse_repeated,
+)
 from utils.schema.exchange import Process, Sample
 from utils.schema.loading import one_line
 from utils.schema.parts import ProcessConfig, SampleEntry
@@ -27,9 +33,7 @@ def samples_to_read(
         raise ConfigError("input_samples is empty: name at least one sample")
     samples = tuple(_sample_of(config, item, for_training) for item in listed)
     names = [s.name for s in samples]
-    doubled = sorted({n for n in names if names.count(n) > 1})
-    if doubled:
-        raise ConfigError(f"input_samples names {', '.join(doubled)} twice: name each once")
+    refuse_repeated(names, "input_samples")
     if for_training:
         _refuse_trained_never_trained(config, samples)
     unknown = sorted(set(config.samples) - set(names) - set(_groups(config)))
@@ -73,22 +77,16 @@ def _groups(config: AnalysisConfig) -> dict[str, str]:
 def _sample_of(config: AnalysisConfig, item: Any, for_training: bool) -> Sample:
     entry = _entry_of(config, item)
     where = f"input_samples.{entry.sample}"
-    if for_training:
-        if not entry.processes:
-            raise ConfigError(f"{where} names no process: give 'process: {{cut: ..., class: 0}}'")
-        processes = tuple(
-            _process(config, f"{where}.{name}", str(name), raw)
-            for name, raw in entry.processes.items()
-        )
-    else:
-        if entry.processes:
-            raise ConfigError(
-                f"{where} has processes, but for_training is false: "
-                "prediction takes a list of sample names"
-            )
-        processes = (Process(entry.sample, None, FILLER_CLASS),)
+    if for_training and not entry.processes:
+        raise ConfigError(f"{where} names no process: give 'process: {{cut: ..., class: 0}}'")
     if for_training and entry.never_trained:
         raise ConfigError(f"{where} is declared never_trained: it can't be a training sample")
+    if entry.processes and not for_training:
+        raise ConfigError(
+            f"{where} has processes, but for_training is false: "
+            "prediction takes a list of sample names"
+        )
+    processes = [_process(config, where, name, raw) for name, raw in entry.processes.items()]
     files = entry.files
     if files is None:
         files = config.input_filename_template.format(sample_name=entry.sample)
@@ -99,7 +97,7 @@ def _sample_of(config: AnalysisConfig, item: Any, for_training: bool) -> Sample:
         name=entry.sample,
         files=tuple(str(project_path(config.input_path) / Path(f).expanduser()) for f in files),
         tree=entry.tree or config.tree_name,
-        processes=processes,
+        processes=tuple(processes) or (Process(entry.sample, None, FILLER_CLASS),),
         factor=_number(entry.factor, f"{where}.factor"),
         weight=entry.weight or config.weight,
         group=entry.group or entry.sample,
@@ -148,6 +146,7 @@ def _number(value: float | str, where: str) -> float:
 
 
 def _process(config: AnalysisConfig, where: str, name: str, raw: Any) -> Process:
+    where = f"{where}.{name}"
     try:
         parsed = ProcessConfig.model_validate(raw)
     except ValidationError as error:

@@ -191,3 +191,10 @@ class EvaluateConfig(RunStageConfig):
     sections: list[Text] | None = None
     n_bootstrap: int = Field(200, ge=2)
     seed: int = 1357
+    engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _computed_here(self) -> Self:
+        if self.engine.kind == "dask":
+            raise ConfigError("evaluate.py computes in its own process: leave engine=dask out")
+        return self

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from utils.schema import PROJECT, ConfigError, EngineConfig, PipelineError
@@ -48,21 +49,14 @@ class Engine:
     def shares_memory(self) -> bool:
         return self.kind != "dask"
 
-    def map(
-        self,
-        function: Callable[[T], R],
-        tasks: Sequence[T],
-        *,
-        describe: Callable[[T], str] = str,
-        threads: bool = False,
-    ) -> Iterator[R]:
+    def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
         """Yield `function(task)` for each task, in the order of the tasks, as they complete.
 
-        `threads` keeps the work in this process on the local engine, for functions that release
-        the interpreter lock. An error of a worker is raised here: a PipelineError as it is, any
-        other as a RuntimeError that names the task by `describe`.
+        The local engine's workers are threads of this process, for functions that release the
+        interpreter lock. An error of a worker is raised here: a PipelineError as it is, any other
+        as a RuntimeError that names the task as its `str` does.
         """
-        run = _Described(function, describe)
+        run = partial(_described, function)
         n_jobs = min(self.n_workers, len(tasks))
         if self.kind == "serial" or (n_jobs <= 1 and self.kind == "local"):
             yield from map(run, tasks)
@@ -70,28 +64,29 @@ class Engine:
         if self.kind == "dask":
             yield from _map_on_dask(run, tasks, n_jobs)
         else:
-            yield from _parallel(run, tasks, n_jobs, "threading" if threads else "loky")
+            yield from _parallel(run, tasks, n_jobs, "threading")
 
 
-@dataclass(frozen=True)
-class _Described:
-    """A unit of work whose unexpected errors say which task they belong to."""
+def _described(function: Callable[[T], R], task: T) -> R:
+    """Return `function(task)`; an unexpected error says which task it belongs to."""
+    try:
+        return function(task)
+    except PipelineError:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise RuntimeError(f"{task}: {error}") from error
+        raise PipelineError(f"{task}: {system_message(error)}") from error
+    except Exception as error:
+        raise RuntimeError(f"{task}: {type(error).__name__}: {error}") from error
 
-    function: Callable[[Any], Any]
-    describe: Callable[[Any], str]
 
-    def __call__(self, task: Any) -> Any:
-        try:
-            return self.function(task)
-        except PipelineError:
-            raise
-        except OSError as error:
-            if error.errno is None:
-                raise RuntimeError(f"{self.describe(task)}: {error}") from error
-            raise PipelineError(f"{self.describe(task)}: {system_message(error)}") from error
-        except Exception as error:
-            name = type(error).__name__
-            raise RuntimeError(f"{self.describe(task)}: {name}: {error}") from error
+def _settled(run: Callable[[T], R], task: T) -> tuple[R | None, Exception | None]:
+    """Return (result, error) of `run(task)` instead of raising the error."""
+    try:
+        return run(task), None
+    except Exception as error:
+        return None, error
 
 
 def _parallel(
@@ -105,18 +100,17 @@ def _parallel(
         yield from parallel(delayed(run)(task) for task in tasks)
 
 
-def _map_on_dask(run: _Described, tasks: Sequence[Any], n_jobs: int) -> Iterator[Any]:
+def _map_on_dask(run: Callable[[Any], Any], tasks: Sequence[Any], n_jobs: int) -> Iterator[Any]:
     """Yield the results of all tasks; after an error nothing new is sent.
 
     What is under way then ends first: Dask's client, closed while it fetches a result, would write
     a traceback of its own beside the one line that explains the failure.
     """
     stopped = False
-    outcomes = _parallel(
-        _Settled(run), itertools.takewhile(lambda _: not stopped, tasks), n_jobs, "dask"
-    )
+    until_stopped = itertools.takewhile(lambda _: not stopped, tasks)
+    outcomes = _parallel(partial(_settled, run), until_stopped, n_jobs, "dask")
     try:
-        for result, error in outcomes:
+        for result, error in _as_they_arrive(outcomes):
             if error is not None:
                 raise error
             yield result
@@ -125,17 +119,18 @@ def _map_on_dask(run: _Described, tasks: Sequence[Any], n_jobs: int) -> Iterator
         collections.deque(outcomes, maxlen=0)
 
 
-@dataclass(frozen=True)
-class _Settled:
-    """A unit of work that returns its error, as (result, error), instead of raising it."""
+def _as_they_arrive(outcomes: Iterator[Any]) -> Iterator[Any]:
+    """Yield what a cluster gives back: errors of tasks are among it, so others are the cluster's.
 
-    run: _Described
-
-    def __call__(self, task: Any) -> tuple[Any, Exception | None]:
-        try:
-            return self.run(task), None
-        except Exception as error:
-            return None, error
+    Raises PipelineError where the scheduler or a task's workers are gone.
+    """
+    try:
+        yield from outcomes
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise PipelineError(
+            f"the Dask cluster is gone or lost a task ({said[-200:]}): run the command again"
+        ) from error
 
 
 def available_cores() -> int:
@@ -164,10 +159,13 @@ def start(config: EngineConfig) -> Iterator[Engine]:
         return
     with _dask_client(config) as client:
         prepare = _prepare_worker(str(PROJECT))
-        # The scheduler unpacks tasks too, and waits for ever when it can't import the project.
-        client.run_on_scheduler(prepare)
-        client.register_worker_callbacks(prepare)  # also workers that join later
-        workers = client.scheduler_info(n_workers=-1)["workers"]
+        try:
+            # The scheduler unpacks tasks too, and waits for ever when it can't import the project.
+            client.run_on_scheduler(prepare)
+            client.register_worker_callbacks(prepare)  # also workers that join later
+            workers = client.scheduler_info(n_workers=-1)["workers"]
+        except Exception as error:  # Dask tells a lost connection in many ways
+            raise ConfigError(f"the Dask cluster does not answer any more: {error}") from error
         n_workers = config.n_workers or sum(w["nthreads"] for w in workers.values())
         log.info("Dask cluster at %s: %d workers", client.scheduler.address, len(workers))
         yield Engine("dask", max(1, n_workers))
@@ -175,11 +173,14 @@ def start(config: EngineConfig) -> Iterator[Engine]:
 
 @contextmanager
 def _dask_client(config: EngineConfig) -> Iterator[Any]:
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
+    # What they say of a lost connection, in tracebacks, is told in the one line of the error.
+    for name in ("distributed", "distributed.client", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if config.address:
         try:
-            client = _untyped(Client)(config.address)  # waits as Dask's own settings say
+            client = Client(config.address)  # waits as Dask's own settings say
         except (OSError, ValueError, TimeoutError) as error:
             raise ConfigError(
                 f"no Dask scheduler answers at engine.address={config.address}: "
@@ -190,34 +191,43 @@ def _dask_client(config: EngineConfig) -> Iterator[Any]:
             client.wait_for_workers(1)
             yield client
         return
-    options = dict(config.cluster_options)
     n_workers = config.n_workers or available_cores()
-    if config.cluster == "local":
-        options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", **options}
-        logging.getLogger("distributed.nanny").addFilter(_tells_more_than_a_slow_end)
-        cluster = _untyped(LocalCluster)(n_workers=n_workers, processes=True, **options)
-    else:
-        import dask_jobqueue
-
-        kinds = {
-            "htcondor": ("HTCondorCluster", "condor_submit"),
-            "slurm": ("SLURMCluster", "sbatch"),
-        }
-        kind, command = kinds[config.cluster]
-        if shutil.which(command) is None:
-            raise ConfigError(
-                f"engine.cluster={config.cluster} submits jobs with {command}, which is not on "
-                "this machine: run on a submit node, or give the address of a running scheduler"
-            )
-        try:
-            cluster = getattr(dask_jobqueue, kind)(**options)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"engine.cluster_options for {config.cluster}: {error}") from None
-        cluster.scale(n_workers)
-    with cluster, _untyped(Client)(cluster) as client:
+    cluster = _cluster(config, n_workers)
+    with cluster, Client(cluster) as client:
         log.info("Waiting for the first of %d workers", n_workers)
         client.wait_for_workers(1)
         yield client
+
+
+def _cluster(config: EngineConfig, n_workers: int) -> Any:
+    """Return a cluster that was started: on this machine, or on the batch system's nodes."""
+    if config.cluster == "local":
+        from distributed import LocalCluster
+
+        defaults = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+        logging.getLogger("distributed.nanny").addFilter(_tells_more_than_a_slow_end)
+        options = {**defaults, **config.cluster_options}
+        try:
+            return LocalCluster(n_workers=n_workers, processes=True, **options)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"engine.cluster_options for a local cluster: {error}") from None
+    import dask_jobqueue
+
+    kind, command = {
+        "htcondor": ("HTCondorCluster", "condor_submit"),
+        "slurm": ("SLURMCluster", "sbatch"),
+    }[config.cluster]
+    if shutil.which(command) is None:
+        raise ConfigError(
+            f"engine.cluster={config.cluster} submits jobs with {command}, which is not on "
+            "this machine: run on a submit node, or give the address of a running scheduler"
+        )
+    try:
+        cluster = getattr(dask_jobqueue, kind)(**config.cluster_options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"engine.cluster_options for {config.cluster}: {error}") from None
+    cluster.scale(n_workers)
+    return cluster
 
 
 def _tells_more_than_a_slow_end(record: logging.LogRecord) -> bool:
@@ -226,11 +236,6 @@ def _tells_more_than_a_slow_end(record: logging.LogRecord) -> bool:
     The results are there by then, and users can't mend it.
     """
     return "still alive after" not in record.getMessage()
-
-
-def _untyped(make: Any) -> Any:
-    """Return `make` as something mypy knows nothing of: Dask ships no types."""
-    return make
 
 
 def _prepare_worker(project: str) -> Callable[[], None]:

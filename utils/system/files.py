@@ -78,6 +78,7 @@ def exchanged(files: Mapping[Path, Path]) -> None:
                     target.unlink(missing_ok=True)
                 elif kept.exists():
                     kept.replace(target)
+                    kept.unlink(missing_ok=True)  # a second name of an untouched file stays
             raise
         for kept in before.values():
             if kept is not None:
@@ -106,7 +107,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 def locked(path: Path) -> Iterator[None]:
     """Let one process at a time in. Where the file system has no locks, all are let in."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:

@@ -3,17 +3,21 @@
 What users may type goes beyond plain Hydra in three ways. Any `key=value` can be given on any
 configuration file, also where the file does not name the key (an undeclared key is still refused,
 by the schema). The groups `analysis` and `engine` are found from every primary file. An analysis
-may be named by the path of its file: `analysis=/home/me/my_channel.yaml`.
+may be named by the path of its file: `analysis=/home/me/my_channel.yaml`; such a file may come from
+anyone, and only describes (`configuration_files.py`). `key={}` empties a mapping, where any other
+mapping is merged into what is there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +41,12 @@ from utils.schema import (
     nearest,
     project_path,
     undeclared_keys,
+)
+from utils.system.configuration_files import (
+    check_growth,
+    interpolated,
+    read_analysis,
+    read_yaml,
 )
 from utils.system.files import system_message
 from utils.system.libraries.imports import spare_collections
@@ -76,10 +86,38 @@ def run(
         return 0
     # Batch systems end jobs by SIGTERM: what is under way then cleans up as after Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
-    with _one_line_errors():
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever the locale, what is said can be written
+            stream.reconfigure(errors="backslashreplace")
+    with _one_line_errors(), _composing(sys.argv[1:]):
         sys.argv[1:] = command_line(sys.argv[1:], CONFIGS / primaries, default)
         main()
     return 0
+
+
+@contextlib.contextmanager
+def _composing(typed_in: list[str]) -> Iterator[None]:
+    """Turn what Hydra can't compose of a command into a ConfigError that names the command.
+
+    Hydra tells some mistakes by errors of Python's own. Errors of a stage pass.
+    """
+    try:
+        yield
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+        RecursionError,
+    ) as error:
+        frames = {frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)}
+        if call.__code__ in frames:
+            raise
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ConfigError(
+            f"no configuration can be composed of '{' '.join(typed_in)}': {said[0]}"
+        ) from None
 
 
 def _interrupt(number: int, _: object) -> None:
@@ -134,6 +172,8 @@ def _one_line_errors() -> Iterator[None]:
         if error.errno is None:
             raise
         status = fail(system_message(error))
+    except MemoryError as error:
+        status = fail(f"the memory of this machine does not suffice: {error}")
     except KeyboardInterrupt as interrupt:
         number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
         status = fail("interrupted; no incomplete output was left", status=128 + number)
@@ -144,7 +184,8 @@ def _one_line_errors() -> Iterator[None]:
 
 def fail(message: str, status: int = 1) -> int:
     """Write `message` as the one line that explains a failure, and return the exit status."""
-    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    line = " ".join(message.split())
+    sys.stderr.write(f"error: {line[:2000]}{' ...' if len(line) > 2000 else ''}\n")
     sys.stderr.flush()
     return status
 
@@ -159,14 +200,29 @@ def typed(cfg: DictConfig, model: type[C]) -> C:
     if not isinstance(raw, dict) or not raw:
         raise ConfigError("no configuration is named: add --config-name NAME.yaml")
     plain = {str(key): value for key, value in raw.items()}
-    referred = set(_interpolated(raw))
+    referred = set(interpolated(raw))
     undeclared_keys(model, plain, referred)
     for key, value in plain.items():
         if value == "???":
             raise ConfigError(f"{key} is not set: add {key}=... to the command")
-    resolved = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(resolved, dict)
+    try:
+        check_growth(plain)
+        resolved = _emptied(OmegaConf.to_container(cfg, resolve=True))
+    except RecursionError:
+        raise ConfigError("the configuration refers from key to key too many times") from None
     return load(model, {str(k): v for k, v in resolved.items()}, referred)
+
+
+_EMPTY = "<empty>"
+"""Stands for `{}` while Hydra composes, which would merge it into what is there."""
+
+
+def _emptied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _emptied(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_emptied(item) for item in value]
+    return {} if isinstance(value, str) and value == _EMPTY else value
 
 
 def command_line(arguments: list[str], primaries: Path, default: str | None) -> list[str]:
@@ -190,7 +246,8 @@ def command_line(arguments: list[str], primaries: Path, default: str | None) -> 
         raise ConfigError(f"'{empty[0]}' has no value: leave it out, or write {empty[0]}null")
     # `key=` is how MLproject says "not given": what is configured stands.
     arguments = [a for a in arguments if a not in empty]
-    rewritten = [_override(a, groups, declared) for a in arguments]
+    options, arguments = _options(arguments)
+    rewritten = [*options, *(_override(a, groups, declared) for a in arguments)]
     given = {a.split("=", 1)[0] for a in arguments}
     stamp = "${now:%Y-%m-%d_%H-%M-%S}" + f"_{os.getpid()}"
     defaults = {
@@ -211,9 +268,13 @@ def _override(argument: str, groups: set[str], declared: set[str]) -> str:
         value = _register_analysis(Path(value))
         argument = f"{key}={value}"
     if key in groups:
+        if re.fullmatch(r"[\w.+-]+", value):
+            argument = f"{key}='{value}'"  # a choice is a text, also one named 2018 or null
         return argument if key in declared else f"+{argument}"
     if not re.fullmatch(r"[\w.$/@-]+", key):
         return argument
+    if re.fullmatch(r"\{\s*\}", value):
+        return f"++{key}='{_EMPTY}'"
     if key in ("run_id", "experiment_id") and re.fullmatch(r"\w+", value):
         # Hydra would make a number of digits around one 'e', and drop zeros.
         return f"++{key}='{value}'"
@@ -225,15 +286,13 @@ def _register_analysis(path: Path) -> str:
     path = project_path(path)
     if not path.is_file():
         raise ConfigError(f"there is no analysis file {path}")
-    name = path.stem
-    own = CONFIGS / "analysis" / f"{name}.yaml"
-    if own.is_file():
-        if own.samefile(path):
-            return name
-        name = f"{name}_external"  # the file was named by its path, so it is the one meant
-    ConfigStore.instance().store(
-        group="analysis", name=name, node=OmegaConf.load(path), package="_global_"
-    )
+    own = {p.stem: p for p in (CONFIGS / "analysis").glob("*.yaml")}
+    if path.stem in own and own[path.stem].samefile(path):
+        return path.stem
+    content = read_analysis(path, own)
+    # A name that Hydra takes for nothing else, whatever that of the file.
+    name = "given_" + re.sub(r"\W", "_", path.stem, flags=re.ASCII)
+    ConfigStore.instance().store(group="analysis", name=name, node=content, package="_global_")
     return name
 
 
@@ -245,6 +304,40 @@ def _primary_file(arguments: list[str], primaries: Path, name: str | None) -> Pa
         return None
     path = primaries / (name if name.endswith(".yaml") else f"{name}.yaml")
     return path if path.is_file() else None
+
+
+_OPTIONS = {
+    **dict.fromkeys(("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd"), 1),
+    **dict.fromkeys(("--cfg", "-c", "--package", "-p", "--experimental-rerun"), 1),
+    **dict.fromkeys(
+        ("--hydra-help", "--version", "--resolve", "-r", "--run", "--multirun", "-m"), 0
+    ),
+    **dict.fromkeys(("--info", "-i", "--shell-completion", "-sc"), 0),
+}
+"""Hydra's options, and how many values each takes."""
+
+
+def _options(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return options with their values, and the overrides, which Hydra takes behind them only.
+
+    Raises ConfigError for an option that Hydra does not have or that lacks its value.
+    """
+    options, others = [], []
+    left = iter(arguments)
+    for argument in left:
+        name, equals, _ = argument.partition("=")
+        if not name.startswith("-"):
+            others.append(argument)
+            continue
+        if name not in _OPTIONS:
+            raise ConfigError(f"there is no option {name}; {nearest(name, _OPTIONS)}")
+        options.append(argument)
+        if _OPTIONS[name] and not equals:
+            value = next(left, None)
+            if value is None:
+                raise ConfigError(f"the option {name} has no value")
+            options.append(value)
+    return options, others
 
 
 def _option(arguments: list[str], *names: str) -> str | None:
@@ -261,27 +354,13 @@ def _groups_in_defaults(primary: Path | None) -> set[str]:
     """Return the groups that a primary file's defaults list names."""
     if primary is None:
         return set()
-    content = OmegaConf.load(primary)
-    defaults = content.get("defaults") if isinstance(content, DictConfig) else None
-    entries: Iterable[Any] = defaults or []
+    entries: Iterable[Any] = read_yaml(primary).get("defaults") or []
     return {
         re.sub(r"^(optional |override )?/?", "", str(key)).split("@")[0]
         for entry in entries
         if isinstance(entry, DictConfig)
         for key in entry
     }
-
-
-def _interpolated(value: Any) -> Iterable[str]:
-    """Yield the top-level names that `${...}` refers to anywhere inside `value`."""
-    if isinstance(value, dict):
-        for item in value.values():
-            yield from _interpolated(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _interpolated(item)
-    elif isinstance(value, str):
-        yield from re.findall(r"\$\{\s*(?:oc\.select:\s*)?([A-Za-z_]\w*)", value)
 
 
 def _missing_config(error: MissingConfigException) -> str:

@@ -22,6 +22,9 @@ __all__ = ["write_ntuples"]
 DISTINCT = 50_000
 """Events of a file generated in full; a larger file repeats them with their energies varied."""
 
+BASKETS = 4
+"""Baskets of each branch, at least."""
+
 # First and last run of a year or period; a period that is not listed is a quarter of its year.
 RUNS = {
     "2016": (272007, 284044),
@@ -41,17 +44,16 @@ def write_ntuples(
     seed: int = 1,
     channel: Channel = "tt",
     tree: str = "TauCheck",
-    n_baskets: int = 4,
-    n_branches: int | None = None,
+    n_branches: int = 0,
     n_workers: int = 1,
 ) -> dict[str, Path]:
     """Write `{sample}.root` for each of `samples` into `folder` and return the files by sample.
 
     `n_events` is divided among the samples in proportion to the values of `samples`, where it is a
-    mapping, else to the toys' own shares. Each branch gets at least `n_baskets` baskets. Branches
-    `spare_0`, ... fill up to `n_branches`. A file's content follows from `seed`, its name and its
-    number of events alone. `n_workers` processes share the files. Raises ConfigError, before
-    anything is written, where there is no toy for a sample's name.
+    mapping, else to the toys' own shares. Branches `spare_0`, ... fill up to `n_branches`. A file's
+    content follows from `seed`, its name and its number of events alone. `n_workers` processes
+    share the files. Raises ConfigError, before anything is written, where there is no toy for a
+    sample's name.
     """
     toys = {name: toy_of(name) for name in samples}
     shares = {n: samples[n] if isinstance(samples, Mapping) else t.share for n, t in toys.items()}
@@ -62,9 +64,7 @@ def write_ntuples(
         (folder / f"{name}.root", toy, max(1, round(n_events * shares[name] / total)))
         for name, toy in toys.items()
     ]
-    write = partial(
-        _write, seed=seed, channel=channel, tree=tree, n_baskets=n_baskets, n_branches=n_branches
-    )
+    write = partial(_write, seed=seed, channel=channel, tree=tree, n_branches=n_branches)
     if n_workers == 1:
         return {path.stem: write((path, toy, n)) for path, toy, n in files}
     # uproot declares a tree of 100 branches in a quarter of a second: processes, not threads.
@@ -75,24 +75,18 @@ def write_ntuples(
 
 
 def _write(
-    file: tuple[Path, Toy, int],
-    *,
-    seed: int,
-    channel: Channel,
-    tree: str,
-    n_baskets: int,
-    n_branches: int | None,
+    file: tuple[Path, Toy, int], *, seed: int, channel: Channel, tree: str, n_branches: int
 ) -> Path:
     """Write one file; it has its name only when it is complete."""
     from utils.system.libraries.rootfiles import uproot
 
     path, toy, n = file
-    size = max(1, min(DISTINCT, -(-n // n_baskets)))
+    # Not `complete`: a ROOT file holds the name it is written under, and no chance belongs there.
     incomplete = path.with_suffix(".root.tmp")
     try:
         with uproot.recreate(incomplete, compression=uproot.ZLIB(1)) as root_file:
             output = None
-            for columns in blocks(path.stem, toy, n, size, seed, channel, n_branches):
+            for columns in _blocks(path.stem, toy, n, seed, channel, n_branches):
                 if output is None:
                     output = root_file.mktree(tree, {k: v.dtype for k, v in columns.items()})
                 output.extend(columns)
@@ -102,22 +96,17 @@ def _write(
     return path
 
 
-def blocks(
-    name: str,
-    toy: Toy,
-    n: int,
-    size: int,
-    seed: int,
-    channel: Channel = "tt",
-    n_branches: int | None = None,
+def _blocks(
+    name: str, toy: Toy, n: int, seed: int, channel: Channel, n_branches: int
 ) -> Iterator[Columns]:
-    """Yield the columns of a sample's `n` events, `size` at a time."""
+    """Yield the columns of a sample's `n` events, a basket of each at a time."""
+    size = max(1, min(DISTINCT, -(-n // BASKETS)))
     rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
     distinct = events(rng, toy, min(n, DISTINCT), channel)
     if toy.origin != "data":
         distinct["weight"] *= toy.expected / max(float(distinct["weight"].sum()), 1e-9)
         distinct["weight"] *= min(n, DISTINCT) / n
-    for k in range((n_branches or 0) - len(distinct) - 3):
+    for k in range(n_branches - len(distinct) - 3):
         distinct[f"spare_{k}"] = rng.standard_normal(min(n, DISTINCT), dtype=np.float32)
     last_event = 0
     for start in range(0, n, size):

@@ -117,9 +117,9 @@ def events(rng: np.random.Generator, toy: Toy, n: int, channel: Channel) -> Colu
     while sum(len(k["of"]) for k in kept) < n:
         of = rng.choice(len(processes), CANDIDATES, p=fractions / fractions.sum())
         decays = _decays(rng, processes, of, channel)
-        accepted = _preselected(decays, channel)
-        kept.append({name: values[accepted] for name, values in decays.items()})
-    decays = {name: np.concatenate([k[name] for k in kept])[:n] for name in kept[0]}
+        accepted = _preselected(decays["legs"], channel)
+        kept.append({name: values[..., accepted] for name, values in decays.items()})
+    decays = {name: np.concatenate([k[name] for k in kept], axis=-1)[..., :n] for name in kept[0]}
     columns = _pair(rng, decays, channel)
     columns |= _jets(rng, processes, decays)
     columns |= _flags(rng, processes, decays, columns, channel)
@@ -135,7 +135,11 @@ def _each(processes: Sequence[Physics], of: Array, value: str) -> Array:
 def _decays(
     rng: np.random.Generator, processes: Sequence[Physics], of: Array, channel: Channel
 ) -> Columns:
-    """Return both legs (visible px py pz), the pair and the missing momentum of each candidate."""
+    """Return what became of each candidate, events along the last axis.
+
+    `legs` (2, 3, n) are the visible px, py, pz of both, `genuine` (2, n) whether they are what they
+    are identified as, `pair` (3, n) and `missing` (2, n) the momenta of the pair and of neutrinos.
+    """
     n = len(of)
     mass_mean, mass_width = _each(processes, of, "mass").T
     mass = np.maximum(rng.normal(mass_mean, mass_width), 40.0)
@@ -158,76 +162,77 @@ def _decays(
     softer = np.where(genuine & (channel == "em"), 0.62, 1.0)
     fraction = rng.beta(visible[:, 0], visible[:, 1], (2, n)) * softer
     response = rng.normal(1.0, 0.03, (2, n))
-    missing = ((1 - fraction) * genuine)[0] * first[:2] + ((1 - fraction) * genuine)[1] * second[:2]
+    lost = (1 - fraction) * genuine
     return {
         "of": of,
         "mass": mass,
-        "genuine_1": genuine[0],
-        "genuine_2": genuine[1],
-        **_named("leg1_{}", first * fraction[0] * response[0]),
-        **_named("leg2_{}", second * fraction[1] * response[1]),
-        **_named("pair_{}", pair),
-        **_named("missing_{}", missing),
+        "genuine": genuine,
+        "legs": np.stack([first, second]) * fraction[:, None] * response[:, None],
+        "pair": pair,
+        "missing": lost[0] * first[:2] + lost[1] * second[:2],
     }
 
 
-def _named(template: str, vector: Array) -> Columns:
-    return {template.format(axis): part for axis, part in zip("xyz", vector, strict=False)}
-
-
-def _preselected(decays: Columns, channel: Channel) -> Array:
-    pt_1, pt_2 = (np.hypot(decays[f"leg{i}_x"], decays[f"leg{i}_y"]) for i in (1, 2))
-    eta_1, eta_2 = (np.arcsinh(decays[f"leg{i}_z"] / pt) for i, pt in ((1, pt_1), (2, pt_2)))
-    low, high, eta = (30.0, 30.0, 2.1) if channel == "tt" else (13.0, 22.0, 2.4)
-    hard = (np.minimum(pt_1, pt_2) > low) & (np.maximum(pt_1, pt_2) > high)
-    accepted: Array = hard & (abs(eta_1) < eta) & (abs(eta_2) < eta)
+def _preselected(legs: Array, channel: Channel) -> Array:
+    pt = np.hypot(legs[:, 0], legs[:, 1])
+    eta = np.arcsinh(legs[:, 2] / pt)
+    low, high, widest = (30.0, 30.0, 2.1) if channel == "tt" else (13.0, 22.0, 2.4)
+    hard = (pt.min(axis=0) > low) & (pt.max(axis=0) > high)
+    accepted: Array = hard & (abs(eta) < widest).all(axis=0)
     return accepted
+
+
+def _numbered(quantities: Columns) -> Columns:
+    """Return the first two rows of each quantity as columns that end in _1 and _2."""
+    return {f"{name}_{i}": rows[i - 1] for i in (1, 2) for name, rows in quantities.items()}
 
 
 def _pair(rng: np.random.Generator, decays: Columns, channel: Channel) -> Columns:
     """Return the legs, missing momentum, and the masses and angles made of them."""
     n = len(decays["of"])
-    legs = [np.stack([decays[f"leg{i}_{a}"] for a in "xyz"]) for i in (1, 2)]
-    genuine = np.stack([decays["genuine_1"], decays["genuine_2"]])
+    legs, genuine = decays["legs"], decays["genuine"]
     if channel == "tt":  # the taus are ordered by transverse momentum; e and mu are what they are
-        swap = np.hypot(*legs[0][:2]) < np.hypot(*legs[1][:2])
-        legs = [np.where(swap, legs[1], legs[0]), np.where(swap, legs[0], legs[1])]
-        genuine = np.where(swap, genuine[::-1], genuine)
+        swap = np.less(*np.hypot(legs[:, 0], legs[:, 1]))
+        legs, genuine = np.where(swap, legs[::-1], legs), np.where(swap, genuine[::-1], genuine)
+    pt = np.hypot(legs[:, 0], legs[:, 1])
+    eta, phi = np.arcsinh(legs[:, 2] / pt), np.arctan2(legs[:, 1], legs[:, 0])
     both = legs[0] + legs[1]
-    energy = np.linalg.norm(legs[0], axis=0) + np.linalg.norm(legs[1], axis=0)
+    energy = np.linalg.norm(legs, axis=1).sum(axis=0)
     m_vis = np.sqrt(np.maximum(energy**2 - (both**2).sum(axis=0), 0.0))
-    missing = np.stack([decays["missing_x"], decays["missing_y"]])
-    puppi = missing + rng.normal(0.0, 10.0, (2, n))
-    pf = missing + rng.normal(0.0, 15.0, (2, n))
+    puppi = decays["missing"] + rng.normal(0.0, 10.0, (2, n))
+    pf = decays["missing"] + rng.normal(0.0, 15.0, (2, n))
     # The mass estimate sees the true mass only where there are neutrinos to reconstruct.
     estimate = np.where(genuine.all(axis=0), decays["mass"], 1.35 * m_vis)
     m_sv = estimate * np.exp(rng.normal(0.0, 0.14, n))
-    columns: Columns = {}
-    for i, leg in enumerate(legs, start=1):
-        columns[f"pt_{i}"] = np.hypot(leg[0], leg[1])
-        columns[f"eta_{i}"] = np.arcsinh(leg[2] / columns[f"pt_{i}"])
-        columns[f"phi_{i}"] = np.arctan2(leg[1], leg[0])
-        columns[f"genuine_{i}"] = genuine[i - 1]
-    columns["puppimet"], columns["puppimetphi"] = np.hypot(*puppi), np.arctan2(puppi[1], puppi[0])
-    columns["met"], columns["metphi"] = np.hypot(*pf), np.arctan2(pf[1], pf[0])
-    for i, leg in enumerate(legs, start=1):
-        columns[f"puppimt_{i}"] = _transverse_mass(leg, puppi)
-        columns[f"mt_{i}"] = _transverse_mass(leg, pf)
+    puppimt = np.array([_transverse_mass(leg, puppi) for leg in legs])
+    mt = np.array([_transverse_mass(leg, pf) for leg in legs])
     mt_pair = _transverse_mass(legs[0], legs[1])
-    columns["mt_tot"] = np.sqrt(columns["mt_1"] ** 2 + columns["mt_2"] ** 2 + mt_pair**2)
     # D_zeta = p_zeta(miss) - 0.85 p_zeta(vis), along the bisector of the legs' directions.
-    unit_1, unit_2 = (leg[:2] / np.hypot(leg[0], leg[1]) for leg in legs)
-    bisector = (unit_1 + unit_2) / np.maximum(np.hypot(*(unit_1 + unit_2)), 1e-6)
-    columns["pzetavis"] = (both[:2] * bisector).sum(axis=0)
-    columns["pzeta"] = (puppi * bisector).sum(axis=0) - 0.85 * columns["pzetavis"]
-    columns["m_vis"], columns["m_sv"] = m_vis, m_sv
-    columns["pt_vis"] = np.hypot(both[0], both[1])
-    columns["pt_tt"] = np.hypot(*(both[:2] + puppi))
-    columns["pt_sv"] = columns["pt_tt"] * np.exp(rng.normal(0.0, 0.05, n))
-    columns["mt_sv"] = np.hypot(m_sv, columns["pt_sv"])
-    columns["dphi_tt"] = abs(_wrapped(columns["phi_1"] - columns["phi_2"]))
-    columns["dr_tt"] = np.hypot(columns["eta_1"] - columns["eta_2"], columns["dphi_tt"])
-    return columns
+    bisector = (legs[:, :2] / pt[:, None]).sum(axis=0)
+    bisector /= np.maximum(np.hypot(*bisector), 1e-6)
+    pzetavis = (both[:2] * bisector).sum(axis=0)
+    pt_tt = np.hypot(*(both[:2] + puppi))
+    pt_sv = pt_tt * np.exp(rng.normal(0.0, 0.05, n))
+    dphi_tt = abs(_wrapped(phi[0] - phi[1]))
+    return {
+        **_numbered({"pt": pt, "eta": eta, "phi": phi, "genuine": genuine}),
+        "puppimet": np.hypot(*puppi),
+        "puppimetphi": np.arctan2(puppi[1], puppi[0]),
+        "met": np.hypot(*pf),
+        "metphi": np.arctan2(pf[1], pf[0]),
+        **_numbered({"puppimt": puppimt, "mt": mt}),
+        "mt_tot": np.sqrt(mt[0] ** 2 + mt[1] ** 2 + mt_pair**2),
+        "pzetavis": pzetavis,
+        "pzeta": (puppi * bisector).sum(axis=0) - 0.85 * pzetavis,
+        "m_vis": m_vis,
+        "m_sv": m_sv,
+        "pt_vis": np.hypot(both[0], both[1]),
+        "pt_tt": pt_tt,
+        "pt_sv": pt_sv,
+        "mt_sv": np.hypot(m_sv, pt_sv),
+        "dphi_tt": dphi_tt,
+        "dr_tt": np.hypot(eta[0] - eta[1], dphi_tt),
+    }
 
 
 def _transverse_mass(one: Array, other: Array) -> Array:
@@ -244,7 +249,7 @@ def _wrapped(angle: Array) -> Array:
 
 def _jets(rng: np.random.Generator, processes: Sequence[Physics], decays: Columns) -> Columns:
     """Return the jets, b jets and dijet quantities; the leading jet recoils against the pair."""
-    of = decays["of"]
+    of, pair = decays["of"], decays["pair"]
     n = len(of)
     n_b = np.minimum(rng.poisson(_each(processes, of, "bjets")), 3)
     forward = rng.random(n) < _each(processes, of, "forward")
@@ -253,10 +258,10 @@ def _jets(rng: np.random.Generator, processes: Sequence[Physics], decays: Column
     present = slot < np.minimum(n_b + n_light, MAX_JETS)[:, None]
     is_b = slot < n_b[:, None]
     pt = 20 + rng.exponential(np.where(is_b, 38.0, 32.0) + 12.0 * forward[:, None])
-    pt[:, 0] += 0.5 * np.hypot(decays["pair_x"], decays["pair_y"]) * rng.random(n)
+    pt[:, 0] += 0.5 * np.hypot(pair[0], pair[1]) * rng.random(n)
     eta = np.clip(rng.normal(0.0, np.where(is_b, 1.1, 1.7)), -4.7, 4.7)
     phi = rng.uniform(-np.pi, np.pi, (n, MAX_JETS))
-    phi[:, 0] = _wrapped(np.arctan2(-decays["pair_y"], -decays["pair_x"]) + rng.normal(0, 0.6, n))
+    phi[:, 0] = _wrapped(np.arctan2(-pair[1], -pair[0]) + rng.normal(0, 0.6, n))
     side = rng.choice([-1.0, 1.0], n)
     for jet, sign in ((0, side), (1, -side)):
         tagging = sign * abs(rng.normal(2.4, 0.8, n))
@@ -267,31 +272,24 @@ def _jets(rng: np.random.Generator, processes: Sequence[Physics], decays: Column
         np.take_along_axis(values, order, axis=1) for values in (pt, eta, phi, csv, present)
     )
     tagged = present & (csv > 0.42) & (abs(eta) < 2.5)
-    columns: Columns = {
+    jets = {"pt": pt, "eta": eta, "phi": phi, "csv": csv}
+    b_order = np.argsort(~tagged, axis=1, kind="stable")[:, :2]
+    b_there = np.take_along_axis(tagged, b_order, axis=1)
+    b_jets = {name: np.take_along_axis(v, b_order, axis=1) for name, v in jets.items()}
+    dijet = _two_jets({name: v[:, :2] for name, v in jets.items()})
+    bb = _two_jets(b_jets)
+    two, two_b = present[:, 1], b_there[:, 1]
+    return {
         "njets": (present & (pt > 30)).sum(axis=1),
         "njetspt20": present.sum(axis=1),
         "nbtag": tagged.sum(axis=1),
         "gen_nbjets": n_b,
+        **_numbered({f"j{name}": np.where(present, v, ABSENT).T for name, v in jets.items()}),
+        **_numbered({f"b{name}": np.where(b_there, v, ABSENT).T for name, v in b_jets.items()}),
+        **{n: np.where(two, dijet[n], ABSENT) for n in ("mjj", "jdeta", "dijetpt", "dijeteta")},
+        "mbb": np.where(two_b, bb["mjj"], ABSENT),
+        "dRbb": np.where(two_b, bb["dr"], ABSENT),
     }
-    quantities = {"pt": pt, "eta": eta, "phi": phi, "csv": csv}
-    for jet in range(2):
-        for name, values in quantities.items():
-            columns[f"j{name}_{jet + 1}"] = np.where(present[:, jet], values[:, jet], ABSENT)
-    b_order = np.argsort(~tagged, axis=1, kind="stable")[:, :2]
-    b_there = np.take_along_axis(tagged, b_order, axis=1)
-    b_jets = {q: np.take_along_axis(v, b_order, axis=1) for q, v in quantities.items()}
-    for jet in range(2):
-        for name, values in b_jets.items():
-            column = "beta" if name == "eta" else f"b{name}"
-            columns[f"{column}_{jet + 1}"] = np.where(b_there[:, jet], values[:, jet], ABSENT)
-    two, two_b = present[:, 1], b_there[:, 1]
-    dijet = _two_jets({name: values[:, :2] for name, values in quantities.items()})
-    for name in ("mjj", "jdeta", "dijetpt", "dijeteta"):
-        columns[name] = np.where(two, dijet[name], ABSENT)
-    bb = _two_jets(b_jets)
-    columns["mbb"] = np.where(two_b, bb["mjj"], ABSENT)
-    columns["dRbb"] = np.where(two_b, bb["dr"], ABSENT)
-    return columns
 
 
 def _two_jets(jets: Columns) -> Columns:
@@ -400,5 +398,5 @@ def _generator(rng: np.random.Generator, toy: Toy, decays: Columns, columns: Col
         found["weight"] = found["weight"] * found[factor]
     found["gen_nbjets_cut"] = gen_nbjets
     found["genbosonmass"] = decays["mass"]
-    found["genbosonpt"] = np.hypot(decays["pair_x"], decays["pair_y"])
+    found["genbosonpt"] = np.hypot(*decays["pair"][:2])
     return found

@@ -7,16 +7,12 @@ import pytest
 from scipy.stats import norm, poisson
 from scored_tables import two_gaussians
 
-from utils.results.metrics import VIEWS
-from utils.results.metrics.bootstrap import (
-    Term,
-    _multiplicity_table,
-    estimate,
-    limits,
-    poisson_sums,
-)
-from utils.results.metrics.performance import make_curves, rank_classes
-from utils.results.metrics.scores import make_confusion, make_scores, score_terms
+from utils.results.estimates import estimate, limits
+from utils.results.events import VIEWS
+from utils.results.metrics.bootstrap import Term, _multiplicity_table, poisson_sums
+from utils.results.metrics.confusion import make_confusion
+from utils.results.metrics.one_versus_rest import make_curves, rank_classes
+from utils.results.metrics.scores import make_scores, score_terms
 
 
 def test_multiplicities_are_poisson():
@@ -158,5 +154,5 @@ def test_intervals_are_not_too_wide(toys):
 
 def test_confusion_intervals_cover_the_truth(toys):
     truth = norm.cdf(0.5)
-    inside = [m.norm_true_low[0, 0] <= truth <= m.norm_true_high[0, 0] for _, m in toys]
+    inside = [m.norm_true.low[0, 0] <= truth <= m.norm_true.high[0, 0] for _, m in toys]
     assert np.mean(inside) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / N_TOYS)

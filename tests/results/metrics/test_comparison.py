@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from scored_tables import TWO_CLASSES, two_gaussians
 
-from utils.results.metrics import EvaluationOptions, EvaluationTable, compare, evaluate
+from utils.results.evaluation import evaluate
+from utils.results.events import EvaluationTable
+from utils.results.metrics.comparison import compare
+from utils.results.options import EvaluationOptions
 from utils.schema import ClassInfo, InputError
 
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.results.metrics import (
-    gain_importance,
-    permutation_importance,
-    shap_summary,
-)
+from utils.results.metrics.importance import gain_importance, permutation_importance, shap_summary
 from utils.schema import InputError
 
 

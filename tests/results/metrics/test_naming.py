@@ -7,11 +7,8 @@ import math
 
 from scored_tables import FAST, scored_table
 
-from utils.results.metrics import (
-    class_slugs,
-    evaluate,
-    flat_metrics,
-)
+from utils.results.evaluation import evaluate
+from utils.results.metrics.naming import class_slugs, flat_metrics
 from utils.schema import ClassInfo
 
 
@@ -27,7 +24,7 @@ def test_metric_names_are_safe_and_do_not_collide():
         assert math.isfinite(value)
     assert flat["my_data_1/roc_auc_macro"] == found.view("balanced").roc_auc_macro.value
     assert flat["my_data_1/roc_auc_macro_2"] == found.view("balanced").roc_auc[2].value
-    assert flat["my_data_1/cm_normtrue_h_jets/h_jets_2"] == found.confusion[0].norm_true[0, 1]
+    assert flat["my_data_1/cm_normtrue_h_jets/h_jets_2"] == found.confusion[0].norm_true.value[0, 1]
     assert flat["my_data_1/physics/log_loss"] == found.view("physics").log_loss.value
     assert flat["my_data_1/low/roc_auc_macro"] < flat["my_data_1/high/roc_auc_macro"]
     assert flat["my_data_1/significance/category/macro_2"] > 0

@@ -10,8 +10,10 @@ from scipy import stats
 from scored_tables import remembering
 from sklearn.metrics import log_loss, roc_auc_score
 
-from utils.results.metrics import EvaluationOptions, evaluate
-from utils.results.metrics.overtraining import ks_distance, make_over_training
+from utils.results.evaluation import evaluate
+from utils.results.metrics.kolmogorov import ks_distance
+from utils.results.metrics.overtraining import make_over_training
+from utils.results.options import EvaluationOptions
 
 FAST = EvaluationOptions(n_bootstrap=100, n_permutations=99)
 
@@ -162,12 +164,31 @@ def test_p_values_are_uniform_where_nothing_differs():
         assert np.mean(values <= 0.2) < 0.2 + 3 * np.sqrt(0.16 / 40), second
 
 
-def test_rows_are_limited():
+def test_rows_are_limited_within_each_class_and_distances_are_of_all():
     options = dataclasses.replace(FAST, max_permuted_rows=500, n_permutations=9)
-    found = make_over_training(
-        remembering(19, n=2000), remembering(20, n=1000, dataset="test"), options
-    )
-    paired = [t for t in found.ks if t.second == "out-of-fold" and t.class_id == 0]
-    assert sum(t.n[0] for t in paired) == 500
-    other = [t for t in found.ks if t.second == "test" and t.class_id == 0]
-    assert sum(sum(t.n) for t in other) == 500
+    sets = remembering(19, n=2000), remembering(20, n=1000, dataset="test")
+    found = make_over_training(*sets, options)
+    own = [t for t in found.ks if t.of == "class"]
+    assert [t.n for t in own if t.second == "out-of-fold"] == [(500, 500)] * 3
+    assert [sum(t.n) for t in own if t.second == "test"] == [500] * 3
+    every = make_over_training(*sets, dataclasses.replace(options, max_permuted_rows=10**6))
+    assert [t.distance for t in found.ks] == [t.distance for t in every.ks]
+
+
+def test_a_rare_class_keeps_all_its_rows():
+    """Thinned with all others together, 60 of 30,000 events would be one or none of 500."""
+    rare = np.r_[np.full(60, 2), np.arange(29_940) % 2]
+    train = remembering(21, n=30_000, target=rare)
+    test = remembering(22, n=30_000, target=rare, dataset="test")
+    options = dataclasses.replace(FAST, max_permuted_rows=500, n_permutations=9)
+    tests = [t for t in make_over_training(train, test, options).ks if t.of == "class"]
+    assert {sum(t.n) for t in tests if t.class_id == 2} == {120}
+
+
+def test_a_p_value_at_the_floor_is_known_to_be_one():
+    found = make_over_training(remembering(1, memory=0.2), remembering(2, dataset="test"), FAST)
+    for t in found.ks:
+        assert t.n_arrangements == FAST.n_permutations + 1
+        assert t.at_floor == (t.p_value == 1 / t.n_arrangements)
+    assert any(t.at_floor for t in found.ks)
+    assert not all(t.at_floor for t in found.ks)

@@ -10,11 +10,9 @@ import pytest
 from scored_tables import FAST, scored_table
 from sklearn import metrics as sk
 
-from utils.results.metrics import (
-    VIEWS,
-    EvaluationOptions,
-    evaluate,
-)
+from utils.results.evaluation import evaluate
+from utils.results.events import VIEWS
+from utils.results.options import EvaluationOptions
 
 
 def test_numbers_equal_scikit_learn_in_every_view():
@@ -55,9 +53,11 @@ def test_numbers_equal_scikit_learn_in_every_view():
         matrix = next(m for m in found.confusion if m.view == view)
         for name, how in (("norm_true", "true"), ("norm_pred", "pred")):
             expected = sk.confusion_matrix(table.target, predicted, sample_weight=w, normalize=how)
-            np.testing.assert_allclose(getattr(matrix, name), expected, rtol=1e-9)
+            np.testing.assert_allclose(getattr(matrix, name).value, expected, rtol=1e-9)
         np.testing.assert_allclose(
-            matrix.yields, sk.confusion_matrix(table.target, predicted, sample_weight=w), rtol=1e-9
+            matrix.yields.value,
+            sk.confusion_matrix(table.target, predicted, sample_weight=w),
+            rtol=1e-9,
         )
 
 
@@ -87,11 +87,11 @@ def test_values_per_fold_are_those_of_the_fold_alone():
                 assert found.view(view).average_precision[c].folds[fold] == pytest.approx(
                     alone.view(view).average_precision[c].value, abs=2e-3
                 )
-        shares.append([(m.norm_true, m.norm_pred) for m in alone.confusion])
+        shares.append([(m.norm_true.value, m.norm_pred.value) for m in alone.confusion])
     for matrix, *folds in zip(found.confusion, *shares, strict=True):
         true, predicted = np.std(folds, axis=0, ddof=1)
-        np.testing.assert_allclose(matrix.norm_true_spread, true, atol=1e-6)
-        np.testing.assert_allclose(matrix.norm_pred_spread, predicted, atol=1e-6)
+        np.testing.assert_allclose(matrix.norm_true.spread, true, atol=1e-6)
+        np.testing.assert_allclose(matrix.norm_pred.spread, predicted, atol=1e-6)
 
 
 def test_signed_weights_stay_signed():
@@ -111,8 +111,8 @@ def test_signed_weights_stay_signed():
     assert np.isfinite(found.view("balanced").average_precision[0].value)
     matrix = next(m for m in found.confusion if m.view == "physics")
     cell = (table.target == 1) & (table.proba.argmax(axis=1) == 2)
-    assert matrix.yields[1, 2] == pytest.approx(w[cell].sum())
-    assert matrix.yields_error[1, 2] == pytest.approx(np.sqrt((w[cell] ** 2).sum()))
+    assert matrix.yields.value[1, 2] == pytest.approx(w[cell].sum())
+    assert matrix.yields.error[1, 2] == pytest.approx(np.sqrt((w[cell] ** 2).sum()))
     counts = found.class_counts[1]
     mine = w[table.target == 1]
     assert counts.negative_fraction == pytest.approx((mine < 0).mean())
@@ -124,8 +124,8 @@ def test_yields_have_intervals_and_a_spread_over_folds():
     table = scored_table(n=20_000, weight="signed", features=False)
     found = evaluate(table, EvaluationOptions(seed=1, n_bootstrap=400, sections=("confusion",)))
     matrix = next(m for m in found.confusion if m.view == "physics")
-    for end, sign in ((matrix.yields_low, -1), (matrix.yields_high, 1)):
-        pull = (end - matrix.yields) / (sign * matrix.yields_error)
+    for end, sign in ((matrix.yields.low, -1), (matrix.yields.high, 1)):
+        pull = (end - matrix.yields.value) / (sign * matrix.yields.error)
         np.testing.assert_allclose(pull, 1.96, atol=0.45)
         assert pull.mean() == pytest.approx(1.96, abs=0.15)
     n_folds = table.n_folds
@@ -134,9 +134,9 @@ def test_yields_have_intervals_and_a_spread_over_folds():
         n_folds * np.bincount(cell[mine], table.weight[mine], minlength=9).reshape(3, 3)
         for mine in (table.fold == i for i in range(n_folds))
     ]
-    np.testing.assert_allclose(matrix.yields_spread, np.std(folds, axis=0, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(matrix.yields.spread, np.std(folds, axis=0, ddof=1), rtol=1e-4)
     few = evaluate(scored_table(n=12, features=False), FAST).confusion[0]
-    assert np.isnan(few.yields_low[few.counts < 5]).all()
+    assert np.isnan(few.yields.low[few.counts < 5]).all()
 
 
 def test_yields_are_divided_by_the_evaluated_fraction():
@@ -144,9 +144,9 @@ def test_yields_are_divided_by_the_evaluated_fraction():
     tenth = evaluate(scored_table(features=False, fraction=0.1), FAST)
     for a, b in zip(whole.confusion, tenth.confusion, strict=True):
         factor = 10 if a.view == "physics" else 1
-        np.testing.assert_allclose(b.yields, factor * a.yields)
-        np.testing.assert_allclose(b.yields_error, factor * a.yields_error)
-        np.testing.assert_allclose(b.norm_true, a.norm_true)
+        np.testing.assert_allclose(b.yields.value, factor * a.yields.value)
+        np.testing.assert_allclose(b.yields.error, factor * a.yields.error)
+        np.testing.assert_allclose(b.norm_true.value, a.norm_true.value)
     for a, b in zip(whole.densities, tenth.densities, strict=True):
         factor = 10 if a.view == "physics" else 1
         np.testing.assert_allclose(b.yields, factor * a.yields)

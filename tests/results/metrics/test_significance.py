@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 from scored_tables import remembering
 
-from utils.results.metrics import EvaluationOptions, evaluate
+from utils.results.evaluation import evaluate
 from utils.results.metrics.significance import asimov, asimov_uncertain
+from utils.results.options import EvaluationOptions
 
 FAST = EvaluationOptions(n_bootstrap=100, n_permutations=99)
 

@@ -9,11 +9,8 @@ import plotly.graph_objects as go
 from evaluations import make_evaluation, make_table
 from shown import trace
 
-from utils.results.containers import (
-    Evaluation,
-    EvaluationOptions,
-)
-from utils.results.metrics.sections import evaluate
+from utils.results.evaluation import Evaluation, evaluate
+from utils.results.options import EvaluationOptions
 from utils.results.plotting import Style, figures
 
 

@@ -7,9 +7,7 @@ import re
 import numpy as np
 import plotly.graph_objects as go
 
-from utils.results.containers import (
-    Evaluation,
-)
+from utils.results.evaluation import Evaluation
 from utils.results.plotting.matrices import BLUE_WHITE_RED, between
 from utils.results.plotting.style import parse_color
 
@@ -18,7 +16,7 @@ def test_confusion_matrix_shows_percent(
     evaluation: Evaluation, drawn: dict[str, go.Figure]
 ) -> None:
     cells = drawn["failures/by_true_balanced"].data[0]
-    shares = 100 * evaluation.confusion[0].norm_true
+    shares = 100 * evaluation.confusion[0].norm_true.value
     np.testing.assert_allclose(cells.marker.color, shares.ravel(), rtol=1e-5)
     assert cells.text[1].startswith(f"{shares[0, 1]:.1f}")
     assert (cells.x[1], cells.y[1]) == (1, 0)  # across: categories, down: true classes

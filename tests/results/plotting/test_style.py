@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from utils.results.plotting import Style
-from utils.results.plotting.style import PALETTE_6, conditions, parse_color, step_points
+from utils.results.plotting.style import PALETTE_6, conditions, parse_color
+from utils.results.plotting.traces import step_points
 from utils.schema import ClassInfo, ConfigError
 
 

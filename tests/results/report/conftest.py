@@ -9,8 +9,9 @@ import plotly.graph_objects as go
 import pytest
 from reports import NAMES, make_report
 
-from utils.results.containers import Evaluation, EvaluationOptions, EvaluationTable
-from utils.results.metrics.sections import evaluate
+from utils.results.evaluation import Evaluation, evaluate
+from utils.results.events import EvaluationTable
+from utils.results.options import EvaluationOptions
 from utils.results.plotting import Style, figures
 from utils.schema import ClassInfo
 

@@ -16,7 +16,7 @@ from scored_files import recipe, selected, weighted_recipe, write_scored
 
 from utils.columns.pipeline import FeaturePipeline
 from utils.formats.runs import Run
-from utils.results.metrics import EvaluationTable
+from utils.results.events import EvaluationTable
 from utils.schema import (
     TARGET,
     ClassInfo,
@@ -25,13 +25,9 @@ from utils.schema import (
     Recipe,
     RunError,
 )
-from utils.stages.evaluation.numbers import (
-    evaluate_dataset,
-    models_and_matrix,
-    with_trained_weights,
-)
+from utils.stages.evaluation.numbers import evaluate_dataset, models_and_matrix
+from utils.stages.evaluation.scored_events import with_trained_view
 
-WEIGHT = np.array([2.0, -1.0, 1.0, 1.0, -2.0, 5.0, -9.0])
 TRUE = np.array([0, 0, 0, 1, 1, 1, -1])
 
 
@@ -42,28 +38,58 @@ def table(weight: Any) -> EvaluationTable:
 
 
 @pytest.mark.parametrize(
-    ("policy", "expected"),
+    ("weight", "physics", "view"),
     [
-        ("keep", [2, -1, 1, 1, -2, 5, -9]),
-        ("absolute", [2, 1, 1, 1, 2, 5, -9]),
-        ("drop", [2, 0, 1, 1, 0, 5, -9]),
-        # Class sums stay 2 and 4, of 4 and 8 without signs.
-        ("rescale", [1, 0.5, 0.5, 0.5, 1, 2.5, -9]),
+        (np.array([2.0, 2, 2, 3, 3, 3, 1]), None, None),
+        (np.array([3.0, 1, 1, 1, 2, 2, 1]), np.array([6.0, 2, 2, 2, 4, 4, 9]), "physics"),
+        (np.ones(7), np.array([6.0, 2, 2, 2, 4, 4, 9]), "unweighted"),
     ],
 )
-def test_calibration_sees_the_weights_after_the_policy(policy: str, expected: list[float]) -> None:
-    found, gaps = with_trained_weights(table(WEIGHT), {}, recipe(policy))
-    assert gaps == {}
-    np.testing.assert_allclose(found.train_weight, expected)
-    assert WEIGHT[1] == -1  # the table read is left as it was
+def test_the_view_trained_with_is_that_of_the_training_weight(
+    weight: Any, physics: Any, view: str | None
+) -> None:
+    uneven = replace(table(weight), weight=physics, target=np.array([0, 0, 0, 0, 1, 1, -1]))
+    found, _ = with_trained_view(uneven, {}, recipe("error"), "")
+    assert found.trained_view == view
 
 
-def test_a_policy_that_cannot_be_followed_is_a_gap() -> None:
-    weight = np.where(TRUE == 1, -np.abs(WEIGHT), WEIGHT)
-    found, gaps = with_trained_weights(table(weight), {"x": "y"}, recipe("rescale"))
-    assert "class 'b' sum to -8" in gaps["calibration"]
-    assert gaps["x"] == "y"
-    assert found.train_weight is weight
+def test_no_view_is_the_one_trained_with_where_its_weight_is_not_known() -> None:
+    found, gaps = with_trained_view(table(None), {}, recipe("error"), "")
+    assert found.trained_view is None
+    assert "the table has no weight" in gaps["calibration"]
+    balanced = replace(recipe("error"), weight="w_class_imbalance")
+    assert with_trained_view(table(None), {}, balanced, "")[0].trained_view == "balanced"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("curves.json", "{"),
+        ("curves.json", '{"0": {}}'),
+        ("curves.json", "[1]"),
+        ("curves.json", "[" * 100_000),
+        ("importances.csv", "fold,feature,gain\n7,m,1\n"),
+        ("importances.csv", "fold,feature,gain\n0,unknown,1\n"),
+        ("importances.csv", "fold,feature,gain\n0,m\n"),
+    ],
+)
+def test_a_damaged_record_of_the_training_is_named(tmp_path: Path, name: str, text: str) -> None:
+    for folder in ("pred", "recipe"):
+        (tmp_path / folder).mkdir()
+    groups = selected(np.random.default_rng(1))
+    write_scored(tmp_path / "pred" / "test.parquet", groups, fraction=1.0)
+    made = replace(
+        weighted_recipe(),
+        features=("m",),
+        models=({"index": 0, "fingerprint": "x", "best_iteration": 1},),
+    )
+    run = run_of(tmp_path, made)
+    (tmp_path / "recipe" / name).write_text(text, encoding="utf-8")
+    run.seal([f"recipe/{name}"], {})
+    section = {"curves.json": "learning_curves", "importances.csv": "importances"}[name]
+    config = EvaluateConfig(run_id="run", dataset="test", sections=[section])
+    with pytest.raises(RunError, match=rf"recipe/{name} of run run is damaged"):
+        evaluate_dataset(run, config)
 
 
 def run_of(folder: Path, recipe: Recipe) -> Run:

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from utils.formats.runs import Run
-from utils.results.metrics import EvaluationOptions, EvaluationTable, compare, evaluate
+from utils.results.evaluation import evaluate
+from utils.results.events import EvaluationTable
+from utils.results.metrics.comparison import compare
+from utils.results.options import EvaluationOptions
 from utils.results.report import PdfWriter
 from utils.schema import AnalysisConfig, ClassInfo, EvaluateConfig, FoldRule, Recipe, RunError, load
 from utils.stages.evaluation.numbers import Evaluated

@@ -10,7 +10,6 @@ import lightgbm
 import numpy as np
 import pytest
 from predictions import CLASSES, MODULO, PIPELINE, friend_of, friend_task, make_skim, scorer_of
-from small_analysis import config
 
 from utils.columns.pipeline import FeaturePipeline
 from utils.formats import ntuples
@@ -20,41 +19,10 @@ from utils.schema import (
     PreprocessConfig,
     load,
 )
-from utils.stages.prediction.checks import _check_meanings
 from utils.stages.prediction.outputs import write
 from utils.stages.prediction.scorer import Scorer
 from utils.stages.preprocessing import reading
 from utils.stages.preprocessing.prediction_skims import PredictionTask, write_prediction_skim
-
-
-class MadeSkim:
-    """What the comparison of definitions looks at."""
-
-    path = Path("S.h5")
-
-    def __init__(self, made: PreprocessConfig) -> None:
-        self.metadata = {"config": made.model_dump(mode="json", by_alias=True)}
-
-
-class MadeRun:
-    run_id = "r"
-
-    def __init__(self, made: PreprocessConfig) -> None:
-        self.analysis = made
-
-
-def test_features_are_compared_by_their_meaning(tmp_path: Path) -> None:
-    def made(text: str, cut: str) -> PreprocessConfig:
-        derived = {"a": text, "unused": cut}
-        return config(
-            tmp_path, cont_features=["a"], derived_features=derived, cuts={"boosted": cut}
-        )
-
-    run = MadeRun(made("boosted * x", "x > 2"))
-    _check_meanings(MadeSkim(made("(x>2)*x", "x > 50")), run, ())
-    for other in (made("boosted * x", "x > 3"), made("boosted * jpt_1", "x > 2")):
-        with pytest.raises(InputError, match=r"another 'a' than .*its definition"):
-            _check_meanings(MadeSkim(other), run, ())
 
 
 @pytest.mark.parametrize(
@@ -112,7 +80,7 @@ def test_a_named_cut_inside_a_feature_must_be_the_run_s(
     make_skim(tmp_path, made, None, 100)
     friend_of(tmp_path, made, {})
     run = scorer_of(tmp_path, boosters, MODULO, cuts={"central": "abs(x) < 1"}, **keys)
-    with pytest.raises(InputError, match=r"another 'q' than .*its definition"):
+    with pytest.raises(InputError, match=r"another 'q' \(its definition"):
         friend_of(tmp_path, run, {})
     unused = {"central": "abs(x) < 2", "tight": "x > 1"}
     friend_of(tmp_path, scorer_of(tmp_path, boosters, MODULO, cuts=unused, **keys), {})

@@ -89,7 +89,7 @@ def test_a_column_is_the_same_in_every_path(
     for kind, chunk in itertools.product(("serial", "local"), (1, 7, N, 200)):
         task = friend_task(tmp_path, scorer, {**config, "chunk_size": chunk})
         with engine.start(EngineConfig(kind=kind, n_workers=2)) as workers:
-            [(outcomes, _)] = workers.map(write, [task], threads=True)
+            [(outcomes, _)] = workers.map(write, [task])
         [path] = outcomes[0].files.values()
         with uproot.open(path) as file:
             friend = file["pred"].arrays(library="np")
@@ -178,3 +178,20 @@ def test_skims_of_another_meaning_are_refused(
         return
     with pytest.raises(InputError, match=f"was made with another {message}"):
         friend_task(tmp_path, run, {})
+
+
+@pytest.mark.parametrize("source", ["skims", "ntuples"])
+def test_a_sample_without_entries_gives_an_empty_friend(
+    tmp_path: Path,
+    columns: dict[str, Any],
+    boosters: tuple[lightgbm.Booster, ...],
+    source: str,
+) -> None:
+    scorer = scorer_of(tmp_path, boosters, MODULO, **KEYS)
+    [whole] = friend_paths(friend_task(tmp_path, scorer, {"source": "ntuples"}))
+    types = open_friend(whole).branches
+    write_tree(tmp_path, {n: c[:0] for n, c in columns.items()}, 10)
+    make_skim(tmp_path, scorer, None, 20)
+    [empty] = friend_paths(friend_task(tmp_path, scorer, {"source": source}))
+    assert open_friend(empty).n_entries == 0
+    assert open_friend(empty).branches == types

@@ -56,6 +56,23 @@ def test_two_samples_of_the_same_events_are_refused(tmp_path: Path, copied: bool
     assert len(reading.plan(config, config.read_samples).units) == 2
 
 
+@pytest.mark.parametrize("for_training", [True, False])
+def test_a_copied_file_in_a_sample_is_refused(tmp_path: Path, for_training: bool) -> None:
+    ntuple(tmp_path / "A1.root")
+    shutil.copy(tmp_path / "A1.root", tmp_path / "A2.root")
+    ntuple(tmp_path / "A3.root")  # the same events, written anew: nothing tells
+    of = sample("A", 0) if for_training else {"sample": "A"}
+    for files, refused in (("A?.root", True), (["A1.root", "A3.root"], False)):
+        config = config_of(tmp_path, {**of, "files": files}, for_training=for_training)
+        if refused:
+            with pytest.raises(
+                InputError, match=r"A1\.root and .*A2\.root of sample 'A' hold the same"
+            ):
+                reading.plan(config, config.read_samples)
+        else:
+            assert len(reading.plan(config, config.read_samples).units) == 2
+
+
 def test_a_sample_without_files_is_refused(tmp_path: Path) -> None:
     config = config_of(tmp_path, {"sample": "A", "files": []}, for_training=False)
     with pytest.raises(InputError, match="files of sample 'A' is an empty list"):

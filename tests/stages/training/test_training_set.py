@@ -14,6 +14,7 @@ from utils.formats.skims import open_skim, origin
 from utils.schema import ConfigError, InputError, PreprocessConfig, TrainConfig, load
 from utils.stages.training.training_set import load_training_set, open_training_skim
 
+SAMPLES = [{"S": {"s": {"class": 0}}}, {"B": {"b": {"class": 1}}}]
 CLASSES = {0: {"name": "signal"}, 1: {"name": "background"}}
 
 
@@ -39,7 +40,7 @@ def skims(ntuples: Path, folder: Path, **keys: Any) -> Path:
         "input_tree_name": "T",
         "input_path": str(ntuples),
         "skim_path": str(folder),
-        "training_samples": [{"S": {"s": {"class": 0}}}, {"B": {"b": {"class": 1}}}],
+        "training_samples": SAMPLES,
         "class_to_info": CLASSES,
         "cont_features": ["x"],
         "scaler": {},
@@ -82,6 +83,9 @@ def test_a_test_skim_of_its_own_must_fit_the_models(ntuples: Path, tmp_path: Pat
     other = skims(ntuples, tmp_path / "d", class_to_info=named).with_name("test.h5")
     with pytest.raises(InputError, match=r"another list of classes \(signal, fakes\)"):
         opened(train, test_file=str(other))
+    other = skims(ntuples, tmp_path / "e", missing={"values": [-999], "to": 0}).with_name("test.h5")
+    with pytest.raises(InputError, match=r"another 'x' \(missing: .*to?.*preprocess both alike"):
+        opened(train, test_file=str(other))
 
 
 def test_the_training_weight_is_the_class_balance_unless_said(
@@ -94,3 +98,50 @@ def test_the_training_weight_is_the_class_balance_unless_said(
     assert by_class[0] == pytest.approx(by_class[1], rel=0.1)
     with pytest.raises(ConfigError, match=r"needs 'w_cq'.*nearest: 'w_cp'"):
         load_training_set(*opened(train, weight_name="w_cq"))
+
+
+GIVEN = {
+    "common_cut": ("x > -1", "x > 0"),
+    "missing": (-999, -99),
+    "clip": ({"x": [-2, 2]}, {"x": [-2, 3]}),
+    "feature_info": ({"x": {"missing": -5}}, {"x": {"missing": -6}}),
+    "class_balance": ("count", "weight"),
+    "train_size": (0.8, 0.7),
+    "weight": ("weight", "2 * weight"),
+    "scaler": ({}, None),
+    "compute_w_CP": (False, True),
+    "derived_features": ({"z": "x + 1"}, {"z": "x + 2"}),
+    "training_samples": (
+        SAMPLES,
+        [{"S": {"s": {"class": 0}}}, {"B": {"b": {"class": 1, "cut": "x > 0"}}}],
+    ),
+    "identity": (["run", "evt"], ["evt"]),
+}
+
+
+@pytest.fixture(scope="module")
+def made_with_all(ntuples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    keys = {key: value for key, (value, _) in GIVEN.items()}
+    return skims(ntuples, tmp_path_factory.mktemp("all"), misc_features=["evt"], **keys)
+
+
+@pytest.mark.parametrize("key", GIVEN)
+def test_a_key_of_preprocessing_is_the_skim_s_or_refused(made_with_all: Path, key: str) -> None:
+    same, other = GIVEN[key]
+    opened(made_with_all, **{key: same})
+    with pytest.raises(ConfigError, match=f"{key}.* is .*, but .*train.h5 was made with"):
+        opened(made_with_all, **{key: other})
+
+
+def test_what_a_training_may_choose_is_not_compared(made_with_all: Path) -> None:
+    _, skim = opened(made_with_all)
+    everything = {**skim.metadata["config"], "n_splits": 5, "seed": 3, "fold_rule": "hash"}
+    for key in everything.keys() - TrainConfig.model_fields.keys():
+        del everything[key]
+    opened(made_with_all, **everything)  # a channel file composes all
+    opened(made_with_all, n_splits=1, train_size=0.5)  # then it is the share that is learnt from
+    opened(
+        made_with_all, cuts={"unused": "x > 3"}, feature_info={"x": {"missing": -5, "unit": "m"}}
+    )
+    with pytest.raises(ConfigError, match="misc_features: 'y' is not in"):
+        opened(made_with_all, misc_features=["evt", "y"])

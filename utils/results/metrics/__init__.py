@@ -1,88 +1,25 @@
-"""Scores in, named results out: the numbers and figure data of an evaluation.
+"""Scores in, named results out: a module a metric, its result beside what computes it.
 
-`results` says what goes in and comes out; every other module computes one part of it.
+`utils.results.evaluation` makes all of them of one dataset; their names in a run are in `naming`.
 """
 
-from __future__ import annotations
-
-from utils.results.containers import (
-    NOT_ASKED,
-    SECTIONS,
-    UNLABELLED,
-    VIEW_LABELS,
-    VIEWS,
-    Calibration,
-    ClassCounts,
-    ComparedMetric,
-    Comparison,
-    ConfusionMatrix,
-    Correlations,
-    Estimate,
-    Evaluation,
-    EvaluationOptions,
-    EvaluationTable,
-    FeatureDistribution,
-    Gap,
+from utils.results.metrics.comparison import compare
+from utils.results.metrics.importance import (
     Importance,
-    KsTest,
     LearningCurve,
     LearningCurves,
-    OverTraining,
-    OverTrainingDensity,
-    PrecisionRecallCurve,
-    RocCurve,
-    ScoreDensities,
-    ScoreProfile,
-    Scores,
     ShapSummary,
-    Significance,
-    SignificanceScan,
-    ThresholdScan,
-    View,
+    gain_importance,
+    permutation_importance,
+    shap_summary,
 )
-from utils.results.metrics.comparison import compare
-from utils.results.metrics.importance import gain_importance, permutation_importance, shap_summary
-from utils.results.metrics.naming import class_slugs, flat_metrics
-from utils.results.metrics.sections import evaluate
 
 __all__ = [
-    "NOT_ASKED",
-    "SECTIONS",
-    "UNLABELLED",
-    "VIEWS",
-    "VIEW_LABELS",
-    "Calibration",
-    "ClassCounts",
-    "ComparedMetric",
-    "Comparison",
-    "ConfusionMatrix",
-    "Correlations",
-    "Estimate",
-    "Evaluation",
-    "EvaluationOptions",
-    "EvaluationTable",
-    "FeatureDistribution",
-    "Gap",
     "Importance",
-    "KsTest",
     "LearningCurve",
     "LearningCurves",
-    "OverTraining",
-    "OverTrainingDensity",
-    "PrecisionRecallCurve",
-    "RocCurve",
-    "ScoreDensities",
-    "ScoreProfile",
-    "Scores",
     "ShapSummary",
-    "Significance",
-    "SignificanceScan",
-    "ThresholdScan",
-    "View",
-    "class_slugs",
     "compare",
-    "evaluate",
-    "flat_metrics",
     "gain_importance",
     "permutation_importance",
     "shap_summary",

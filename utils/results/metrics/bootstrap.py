@@ -14,24 +14,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from utils.columns.arrays import Floats
-from utils.results.containers import Estimate
 from utils.system.threads import each
 
 N_BINS = 4096
 """Most bins of a score's histogram; as many scores have a bin each and are exact."""
-
-MIN_EVENTS = 5
-"""Fewest events of a class from which an interval is derived: below, resampling says nothing."""
-
-INTERVAL = 0.95
-BAND = 0.6827
 
 _BLOCK = 32_768
 _SUB_BLOCK = 2048
@@ -134,69 +126,3 @@ def _replicates(terms: Mapping[str, Term], seed: Sequence[int]) -> dict[str, NDA
             matrix = sparse.csc_array((value, term.row[start:stop], pointer), shape=shape)
             sums[name] += matrix @ block
     return sums
-
-
-def estimate(
-    value: float,
-    columns: NDArray[np.floating],
-    n_folds: int = 0,
-    note: str = "",
-    basic: bool = False,
-    bounds: tuple[float, float] = (-np.inf, np.inf),
-) -> Estimate:
-    """Return `value` with the uncertainty that `columns` (1 + n_folds + R,) of the metric show.
-
-    The interval is the percentile interval of the replicates, moved by the difference of the exact
-    value and that of the binned scores (column 0). With `basic` the deviations are mirrored, which
-    undoes an upward bias. Replicates in which the metric is undefined are left out; where that is
-    more than half of them there is no interval, and the note says so.
-    """
-    columns = np.asarray(columns, dtype=np.float64)
-    folds = tuple(float(v) for v in columns[1 : 1 + n_folds])
-    if not np.isfinite(value):
-        return Estimate(float("nan"), folds=folds, note=note or "undefined")
-    deviation = columns[1 + n_folds :] - columns[0]
-    deviation = deviation[np.isfinite(deviation)]
-    if 2 * len(deviation) < len(columns) - 1 - n_folds or len(deviation) < 2:
-        return Estimate(
-            value, folds=folds, note=note or "too few events for an interval: replicates lack some"
-        )
-    if basic:
-        deviation = -deviation
-    tail = 50 * (1 - INTERVAL)
-    low, high = np.clip(value + np.percentile(deviation, [tail, 100 - tail]), *bounds)
-    if basic:
-        low, high = min(low, value), max(high, value)
-    return Estimate(value, float(deviation.std(ddof=1)), float(low), float(high), folds, note)
-
-
-def limits(columns: NDArray[np.floating], level: float, n_folds: int = 0) -> tuple[Floats, Floats]:
-    """Return low and high ends of the deviations from column 0, last axis reduced.
-
-    NaN replicates are left out; where they are more than half, the ends are NaN.
-    """
-    deviation = np.sort(columns[..., 1 + n_folds :] - columns[..., :1], axis=-1)
-    known = np.isfinite(deviation).sum(axis=-1)
-    ends = []
-    for share in ((1 - level) / 2, (1 + level) / 2):
-        # Linear interpolation as np.nanpercentile does, which takes rows with NaN one by one.
-        position = share * np.maximum(known - 1, 0)
-        below = np.floor(position).astype(np.intp)
-        above = np.minimum(below + 1, np.maximum(known - 1, 0))
-        low, high = (
-            np.take_along_axis(deviation, index[..., None], axis=-1)[..., 0]
-            for index in (below, above)
-        )
-        end = low + (position - below) * (high - low)
-        ends.append(np.where(2 * known >= deviation.shape[-1], end, np.nan))
-    return ends[0], ends[1]
-
-
-def ratio(top: NDArray[Any], bottom: NDArray[Any]) -> Floats:
-    """Return top / bottom, NaN where bottom is not positive."""
-    top, bottom = np.broadcast_arrays(
-        np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64)
-    )
-    result: Floats = np.full(top.shape, np.nan)
-    np.divide(top, bottom, out=result, where=bottom > 0)
-    return result

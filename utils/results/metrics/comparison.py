@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from utils.results.containers import (
-    ComparedMetric,
-    Comparison,
-    Estimate,
-    EvaluationOptions,
-    EvaluationTable,
-    View,
-)
-from utils.results.metrics.bootstrap import Term, estimate, poisson_sums
-from utils.results.metrics.performance import make_curves, rank_classes
+from utils.results.estimates import NO_INTERVAL, Estimate, class_notes
+from utils.results.events import EvaluationTable, View, labelled, made_ready, views_of
+from utils.results.metrics.bootstrap import Term, poisson_sums
+from utils.results.metrics.one_versus_rest import full_areas, rank_classes
 from utils.results.metrics.scores import (
     SIGNED_NOTE,
-    class_note,
-    exact_numbers,
-    numbers,
+    ExactAreas,
+    ViewMetrics,
     score_terms,
+    view_metrics,
 )
-from utils.results.metrics.table import labelled, made_ready, views_of
+from utils.results.options import EvaluationOptions
 from utils.schema import InputError
+
+
+@dataclass(frozen=True)
+class ComparedMetric:
+    """One metric in two runs on the same events; difference is `a` minus `b`.
+
+    higher_is_better: which sign favours `a`. verdict: e.g. 'a is better by 0.012 [0.008, 0.016]'.
+    """
+
+    metric: str
+    view: View
+    class_id: int | None
+    a: float
+    b: float
+    difference: Estimate
+    higher_is_better: bool
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired comparison of two runs: the same bootstrap weights for both.
+
+    a, b: names of the runs. verdict: one sentence on the headline metric.
+    """
+
+    a: str
+    b: str
+    dataset: str
+    n_events: int
+    metrics: tuple[ComparedMetric, ...]
+    verdict: str
+
 
 _HIGHER_IS_BETTER = {
     "roc_auc_macro": True,
@@ -59,50 +85,46 @@ def compare(
     )
     if len(a.target) == 0:
         raise InputError(f"dataset '{a.dataset}': no event of known class is scored by both runs")
-    k = len(a.classes)
-    signed = a.weight is not None and bool(np.any(a.weight < 0))
     terms: dict[str, Term] = {}
-    areas: dict[tuple[str, View], Any] = {}
+    areas: dict[tuple[str, View], ExactAreas] = {}
     for key, table in (("a:", a), ("b:", replace(b, weight=a.weight))):
         ranked = rank_classes(table, options.n_threads)
         codes = [one.codes for one in ranked]
-        terms.update(score_terms(table.proba, table.target, codes, a.weight, key))
+        terms |= score_terms(table.proba, table.target, codes, a.weight, key)
         for view in views_of(a):
-            areas[key, view] = make_curves(ranked, view, signed, options.n_threads)[1]
+            precision = not (view == "physics" and a.signed)
+            areas[key, view] = full_areas([r.curves(view, precision=precision) for r in ranked])
     sums = poisson_sums(
         terms, options.n_bootstrap, [options.seed, 5], a.fold, a.n_folds, options.n_threads
     )
     metrics: list[ComparedMetric] = []
     for view in views_of(a):
-        exact: list[dict[str, NDArray[Any]]] = []
-        columns: list[dict[str, NDArray[Any]]] = []
-        for key in ("a:", "b:"):
-            values = exact_numbers(sums, k, view, key)
-            values["roc_auc"] = areas[key, view].roc_auc
-            values["average_precision"] = areas[key, view].average_precision
-            known = values["roc_auc"][np.isfinite(values["roc_auc"])]
-            values["roc_auc_macro"] = np.array(known.mean() if len(known) else np.nan)
-            exact.append(values)
-            columns.append(numbers(sums.columns, k, view, key))
-        for metric in _HIGHER_IS_BETTER:
-            for c in range(k) if metric in _PER_CLASS else (None,):
-                note = _note(a, c)
-                if metric == "average_precision" and view == "physics" and signed:
-                    note = SIGNED_NOTE
-                at = ... if c is None else c
-                first, second = (float(v[metric][at]) for v in exact)
-                reps = [v[metric][at] for v in columns]
-                difference = estimate(first - second, reps[0] - reps[1], a.n_folds, note)
-                if note.endswith("no interval"):
-                    difference = Estimate(difference.value, folds=difference.folds, note=note)
-                higher = _HIGHER_IS_BETTER[metric]
-                words = _words(difference, higher, names)
-                metrics.append(
-                    ComparedMetric(metric, view, c, first, second, difference, higher, words)
-                )
+        mine, theirs = (
+            view_metrics(sums, len(a.classes), view, areas[key, view], key) for key in ("a:", "b:")
+        )
+        metrics.extend(_compared(a, view, mine, theirs, names))
     headline = metrics[0]
     verdict = f"{headline.verdict} (macro AUC, class-balanced, {len(a.target):,} events)."
     return Comparison(*names, a.dataset, len(a.target), tuple(metrics), verdict)
+
+
+def _compared(
+    table: EvaluationTable,
+    view: View,
+    mine: ViewMetrics,
+    theirs: ViewMetrics,
+    names: tuple[str, str],
+) -> Iterator[ComparedMetric]:
+    notes = class_notes(table.target, table.names)
+    note_of_all = next((note for note in notes if note.endswith(NO_INTERVAL)), "")
+    for metric, higher in _HIGHER_IS_BETTER.items():
+        for c in range(len(notes)) if metric in _PER_CLASS else (None,):
+            note = note_of_all if c is None else notes[c]
+            if metric == "average_precision" and view == "physics" and table.signed:
+                note = SIGNED_NOTE
+            first, second, difference = mine.minus(theirs, metric, c, table.n_folds, note)
+            words = _words(difference, higher, names)
+            yield ComparedMetric(metric, view, c, first, second, difference, higher, words)
 
 
 def _check_same(a: EvaluationTable, b: EvaluationTable) -> None:
@@ -123,19 +145,6 @@ def _check_same(a: EvaluationTable, b: EvaluationTable) -> None:
             f"dataset '{a.dataset}': {different} events have another class in the other run: "
             "predict both from the same skim"
         )
-
-
-def _note(table: EvaluationTable, c: int | None) -> str:
-    """Return why a class's numbers (all classes': c None) are missing or have no interval."""
-    counts = np.bincount(table.target, minlength=len(table.classes))
-    n = len(table.target)
-    if c is not None:
-        return class_note(int(counts[c]), n - int(counts[c]), table.classes[c].name)
-    notes = (
-        class_note(int(m), n - int(m), info.name)
-        for m, info in zip(counts, table.classes, strict=True)
-    )
-    return next((note for note in notes if note.endswith("no interval")), "")
 
 
 def _words(difference: Estimate, higher_is_better: bool, names: tuple[str, str]) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.columns.arrays import Floats
-from utils.results.metrics.bootstrap import N_BINS, ratio
+from utils.results.estimates import ratio
+from utils.results.metrics.bootstrap import N_BINS
 
 TOLERANCE = 1e-3
 """How far a drawn curve may be from the full one, in either coordinate."""

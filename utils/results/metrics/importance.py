@@ -3,19 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.columns.arrays import Floats
-from utils.results.containers import Importance, ShapSummary
-from utils.results.metrics.bootstrap import ratio
+from utils.columns.arrays import Array, Floats
+from utils.results.estimates import deviation, ratio
 from utils.results.metrics.scores import log_loss
 from utils.schema import InputError
 
 Score = Callable[[NDArray[Any], NDArray[Any]], Floats]
 """(matrix (n, F), fold (n,)) -> probabilities (n, K) of the model that left the fold out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Importance:
+    """Importance of each feature in each fold.
+
+    kind: 'gain' (share of the total gain) or 'permutation' (increase of the class-balanced log-loss
+    when the feature is shuffled on the left-out fold). values (n_folds, F), NaN for a fold without
+    events. unit: axis title.
+    """
+
+    kind: Literal["gain", "permutation"]
+    features: tuple[str, ...]
+    values: Floats
+    unit: str
+
+    @property
+    def mean(self) -> Floats:
+        """Mean over folds, (F,)."""
+        known = np.isfinite(self.values)
+        return ratio(np.where(known, self.values, 0.0).sum(axis=0), known.sum(axis=0))
+
+    @property
+    def spread(self) -> Floats:
+        """Standard deviation over folds (ddof 1), (F,); NaN for fewer than two folds."""
+        return deviation(self.values.T)
+
+
+@dataclass(frozen=True, eq=False)
+class ShapSummary:
+    """SHAP values (the models' own contributions, raw-score units) of sampled events.
+
+    values (K, F, s), feature_values (F, s) untransformed or as the model sees them, s events.
+    mean_abs (K, F): mean |value|.
+    """
+
+    features: tuple[str, ...]
+    values: NDArray[Any]
+    feature_values: NDArray[Any]
+    mean_abs: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurve:
+    """One fold's training: iteration, train and validation (p,) values; best: best iteration.
+
+    train is empty where it was not recorded at the validation's iterations: then `train_iteration`
+    says where it was.
+    """
+
+    fold: int
+    iteration: Array
+    validation: Floats
+    train_iteration: Array
+    train: Floats
+    best: int
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurves:
+    """Learning curves of all folds; `metric` is the training's name of the quantity."""
+
+    metric: str
+    curves: tuple[LearningCurve, ...]
 
 
 def gain_importance(features: Sequence[str], gains: NDArray[Any]) -> Importance:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from utils.results.containers import Estimate, Evaluation, Scores
+from utils.results.estimates import Estimate
+from utils.results.evaluation import Evaluation
+from utils.results.metrics.scores import Scores
 from utils.schema import slug, unique_slugs
 
 
@@ -55,10 +57,10 @@ def flat_metrics(results: Evaluation, dataset: str | None = None) -> dict[str, f
         prefix = "" if matrix.view == "balanced" else f"{matrix.view}/"
         for i, true in enumerate(names):
             for j, category in enumerate(names):
-                flat[f"{prefix}cm_normtrue_{true}/{category}"] = float(matrix.norm_true[i, j])
-                flat[f"{prefix}cm_normpred_{true}/{category}"] = float(matrix.norm_pred[i, j])
+                flat[f"{prefix}cm_normtrue_{true}/{category}"] = float(matrix.norm_true.value[i, j])
+                flat[f"{prefix}cm_normpred_{true}/{category}"] = float(matrix.norm_pred.value[i, j])
                 if matrix.view == "physics":
-                    flat[f"{prefix}cm_yield_{true}/{category}"] = float(matrix.yields[i, j])
+                    flat[f"{prefix}cm_yield_{true}/{category}"] = float(matrix.yields.value[i, j])
     if results.significance is not None:
         flat["significance/combined"] = results.significance.combined
         flat["significance/combined_uncertain"] = results.significance.combined_uncertain

@@ -10,53 +10,89 @@ Kolmogorov-Smirnov p-values stand beside it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
 
 from utils.columns.arrays import Floats
-from utils.results.containers import (
+from utils.results.estimates import Estimate, class_note
+from utils.results.events import (
     VIEWS,
-    EvaluationOptions,
     EvaluationTable,
-    Gap,
-    KsTest,
-    OverTraining,
-    OverTrainingDensity,
-    Sample3,
     View,
+    labelled,
+    learnt,
+    made_ready,
+    views_of,
 )
-from utils.results.metrics import curves
-from utils.results.metrics.bootstrap import Sums, estimate, poisson_sums
-from utils.results.metrics.distributions import density, histogram, score_edges
-from utils.results.metrics.scores import class_note, exact_numbers, numbers, score_terms
-from utils.results.metrics.table import labelled, learnt, made_ready, views_of
-from utils.system.threads import each
+from utils.results.histograms import fill
+from utils.results.metrics.bootstrap import Term, poisson_sums
+from utils.results.metrics.densities import score_edges
+from utils.results.metrics.kolmogorov import KsTest, Scored, ScoreSet, ks_tests, paired
+from utils.results.metrics.one_versus_rest import full_areas, rank_classes
+from utils.results.metrics.scores import ExactAreas, ViewMetrics, score_terms, view_metrics
+from utils.results.options import EvaluationOptions
 
-_PERMUTATION_BLOCK = 100
-
-_GRID = 1024
-"""Bins of the scores in which permuted samples are compared."""
-
-_PARTS: tuple[Literal["class", "rest"], ...] = ("class", "rest")
+Density = tuple[Floats, Floats]
+"""Unit-area density and its error, (m,) each."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Set:
-    """One set of scores: exact values and bootstrap columns of the metrics gaps are made of.
+class OverTrainingDensity:
+    """A category's probability for its own true class and for the rest, in up to three samples.
 
-    exact, columns: by view, then by metric.
+    edges (m+1,). of_class, of_rest: {sample name: (density (m,), error (m,))}, unit area, for the
+    events that the sample's scores put into the category. Sample names as in `ScoreSet`.
     """
 
-    name: Sample3
-    proba: Floats
-    target: NDArray[np.integer]
-    exact: dict[View, dict[str, Floats]]
-    columns: dict[View, dict[str, Floats]]
+    category: int
+    edges: Floats
+    of_class: Mapping[str, Density]
+    of_rest: Mapping[str, Density]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A difference of a metric between two samples, `first` minus `second`.
+
+    view: balanced, and physics where both samples have weights. metric: 'roc_auc' (class_id given),
+    'roc_auc_macro' or 'log_loss'. paired: same events in both.
+    """
+
+    view: View
+    metric: str
+    class_id: int | None
+    first: ScoreSet
+    second: ScoreSet
+    paired: bool
+    first_value: float
+    second_value: float
+    difference: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class OverTraining:
+    """In-fold, out-of-fold and test compared; `verdict` is one sentence that says what it means.
+
+    biased: the scores that an analysis uses (out-of-fold) differ from those on the test set beyond
+    the interval of class-balanced macro AUC or log-loss; None where there is no test set.
+    memorised: in-fold is better than out-of-fold (or, with one fold, test) beyond the interval.
+    """
+
+    densities: tuple[OverTrainingDensity, ...]
+    gaps: tuple[Gap, ...]
+    ks: tuple[KsTest, ...]
+    memorised: bool | None
+    biased: bool | None
+    verdict: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Set(Scored):
+    """One set of scores with the metrics that gaps are made of, by view."""
+
+    metrics: Mapping[View, ViewMetrics]
 
 
 def make_over_training(
@@ -68,29 +104,19 @@ def make_over_training(
     test: events that no model trained on. Either may be None, but two sets of scores must remain
     (see `reason_against`).
     """
-    sets = _sets(train, test, options)
+    sets = [*_training_sets(train, options), *_test_sets(test, options)]
     table = train if train is not None else test
     assert table is not None
-    by_name = {s.name: s for s in sets}
     gaps: list[Gap] = []
     tests: list[KsTest] = []
-    for first, second in _pairs(tuple(by_name)):
-        a, b = by_name[first], by_name[second]
-        gaps.extend(
-            gap for v in VIEWS if v in a.exact and v in b.exact for gap in _gaps(a, b, table, v)
-        )
-        tests.extend(_ks_tests(a, b, options))
+    for a, b in itertools.pairwise(sets):
+        for view in (v for v in VIEWS if v in a.metrics and v in b.metrics):
+            gaps.extend(_gaps(a, b, table, view))
+        tests.extend(ks_tests(a, b, options))
+    classes = range(len(table.classes))
+    densities = tuple(_density(sets, table, c, options.density_bin) for c in classes)
     memorised, biased, verdict = _verdict(gaps)
-    return OverTraining(
-        densities=tuple(
-            _density(sets, table, c, options.density_bin) for c in range(len(table.classes))
-        ),
-        gaps=tuple(gaps),
-        ks=tuple(tests),
-        memorised=memorised,
-        biased=biased,
-        verdict=verdict,
-    )
+    return OverTraining(densities, tuple(gaps), tuple(tests), memorised, biased, verdict)
 
 
 def reason_against(train: EvaluationTable | None, test: EvaluationTable | None) -> str:
@@ -106,320 +132,174 @@ def reason_against(train: EvaluationTable | None, test: EvaluationTable | None) 
     return ""
 
 
-def _pairs(names: tuple[Sample3, ...]) -> Iterator[tuple[Sample3, Sample3]]:
-    """Yield in-fold with out-of-fold and out-of-fold with test, or in-fold with test."""
-    yield from itertools.pairwise(names)
+def _training_sets(train: EvaluationTable | None, options: EvaluationOptions) -> list[_Set]:
+    """Return the in-fold and the out-of-fold set; with one fold the scores are in-fold ones."""
+    if train is None:
+        return []
+    train = learnt(labelled(made_ready(train)[0]))
+    scores: dict[ScoreSet, Floats] = {}
+    if train.n_folds == 1:
+        scores["in-fold"] = train.proba
+    else:
+        if train.infold_proba is not None:
+            scores["in-fold"] = np.asarray(train.infold_proba, dtype=np.float64)
+        scores["out-of-fold"] = train.proba
+    return _score_sets(scores, train, [options.seed, 1], options)
 
 
-def _sets(
-    train: EvaluationTable | None, test: EvaluationTable | None, options: EvaluationOptions
-) -> list[_Set]:
-    sets: list[_Set] = []
-    if train is not None:
-        train = learnt(labelled(made_ready(train)[0]))
-        scores: dict[Sample3, Floats] = {}
-        if train.n_folds == 1:
-            scores["in-fold"] = train.proba
-        else:
-            if train.infold_proba is not None:
-                scores["in-fold"] = np.asarray(train.infold_proba, dtype=np.float64)
-            scores["out-of-fold"] = train.proba
-        sets.extend(_score_sets(scores, train, [options.seed, 1], options))
-    if test is not None:
-        test = labelled(made_ready(test)[0])
-        sets.extend(_score_sets({"test": test.proba}, test, [options.seed, 2], options))
-    return sets
+def _test_sets(test: EvaluationTable | None, options: EvaluationOptions) -> list[_Set]:
+    if test is None:
+        return []
+    test = labelled(made_ready(test)[0])
+    return _score_sets({"test": test.proba}, test, [options.seed, 2], options)
 
 
 def _score_sets(
-    scores: dict[Sample3, Floats],
+    scores: Mapping[ScoreSet, Floats],
     table: EvaluationTable,
     seed: list[int],
     options: EvaluationOptions,
 ) -> list[_Set]:
     """Return the sets of one table: bootstrapped together, so that they are paired."""
-    k = len(table.classes)
+    k, n_threads = len(table.classes), options.n_threads
     views = [view for view in views_of(table) if view != "unweighted"]
-    terms = {}
-    aucs: dict[tuple[str, View], Floats] = {}
+    terms: dict[str, Term] = {}
+    areas: dict[tuple[ScoreSet, View], ExactAreas] = {}
     for name, proba in scores.items():
-
-        def ranked(c: int, proba: Floats = proba) -> tuple[NDArray[np.int32], list[float]]:
-            ranking, positive = curves.rank(proba[:, c]), table.target == c
-            passed = [
-                curves.cumulate(ranking, positive, None if view == "balanced" else table.weight)
-                for view in views
-            ]
-            areas = [curves.area(*curves.roc_points(p)) for p in passed]
-            return curves.bin_codes(ranking, passed[0]), areas
-
-        found = each(ranked, range(k), options.n_threads)
-        codes = [of_class[0] for of_class in found]
-        terms.update(score_terms(proba, table.target, codes, table.weight, f"{name}:", brier=False))
-        for v, view in enumerate(views):
-            aucs[name, view] = np.array([areas[v] for _, areas in found])
-    sums: Sums = poisson_sums(terms, options.n_bootstrap, seed, n_threads=options.n_threads)
-    sets = []
-    for name, proba in scores.items():
-        one = _Set(name, proba, table.target, {}, {})
+        ranked = rank_classes(replace(table, proba=proba), n_threads)
+        codes = [one.codes for one in ranked]
+        terms |= score_terms(proba, table.target, codes, table.weight, f"{name}:", brier=False)
         for view in views:
-            exact = exact_numbers(sums, k, view, f"{name}:")
-            exact["roc_auc"] = aucs[name, view]
-            known = aucs[name, view][np.isfinite(aucs[name, view])]
-            exact["roc_auc_macro"] = np.array(known.mean() if len(known) else np.nan)
-            one.exact[view] = exact
-            one.columns[view] = numbers(sums.columns, k, view, f"{name}:", precision=False)
-        sets.append(one)
-    return sets
+            full = [one.curves(view, precision=False) for one in ranked]
+            areas[name, view] = full_areas(full)
+    sums = poisson_sums(terms, options.n_bootstrap, seed, n_threads=n_threads)
+
+    def metrics(name: ScoreSet, view: View) -> ViewMetrics:
+        return view_metrics(sums, k, view, areas[name, view], f"{name}:", precision=False)
+
+    return [
+        _Set(name, proba, table.target, {view: metrics(name, view) for view in views})
+        for name, proba in scores.items()
+    ]
 
 
 def _gaps(a: _Set, b: _Set, table: EvaluationTable, view: View) -> Iterator[Gap]:
-    paired = "test" not in (a.name, b.name)
-    k = a.proba.shape[1]
     notes = []
-    for c in range(k):
-        sizes = [(int((s.target == c).sum()), int((s.target != c).sum())) for s in (a, b)]
-        n, n_rest = (min(pair) for pair in zip(*sizes, strict=True))
-        notes.append(class_note(n, n_rest, table.classes[c].name))
-    all_note = next((n for n in notes if n), "")
-    rows: list[tuple[str, int | None, str]] = [("roc_auc", c, notes[c]) for c in range(k)]
-    rows += [("roc_auc_macro", None, all_note), ("log_loss", None, all_note)]
-    for metric, class_id, note in rows:
-        at = ... if class_id is None else class_id
-        first, second = (s.exact[view][metric][at] for s in (a, b))
-        reps = [s.columns[view][metric][at] for s in (a, b)]
-        difference = estimate(float(first - second), reps[0] - reps[1], note=note)
-        if note.endswith("no interval"):
-            difference = type(difference)(difference.value, note=note)
-        values = (float(first), float(second))
-        yield Gap(view, metric, class_id, a.name, b.name, paired, *values, difference)
+    for class_id, name in enumerate(table.names):
+        own = [int((s.target == class_id).sum()) for s in (a, b)]
+        rest = [len(s.target) - n for s, n in zip((a, b), own, strict=True)]
+        notes.append(class_note(min(own), min(rest), name))
+    note_of_all = next((note for note in notes if note), "")
+    rows: list[tuple[str, int | None, str]] = [("roc_auc", c, note) for c, note in enumerate(notes)]
+    rows += [("roc_auc_macro", None, note_of_all), ("log_loss", None, note_of_all)]
+    for metric, c, note in rows:
+        found = a.metrics[view].minus(b.metrics[view], metric, c, note=note)
+        yield Gap(view, metric, c, a.name, b.name, paired(a.name, b.name), *found)
 
 
 def _density(
     sets: list[_Set], table: EvaluationTable, category: int, default_bin: float
 ) -> OverTrainingDensity:
     edges = score_edges(table, category, default_bin)
-    parts: list[dict[str, tuple[Floats, Floats]]] = [{}, {}]
+    of_class: dict[str, Density] = {}
+    of_rest: dict[str, Density] = {}
     for s in sets:
         inside = s.proba.argmax(axis=1) == category
-        for part, mine in zip(parts, (s.target == category, s.target != category), strict=True):
-            chosen = inside & mine
-            weight = np.ones(int(chosen.sum()))
-            if part is parts[1]:
-                # Every class of the rest counts alike, so that samples of other mixture compare.
-                sizes = np.bincount(s.target, minlength=s.proba.shape[1])
-                weight = 1.0 / np.maximum(sizes, 1)[s.target[chosen]]
-            part[s.name] = density(*histogram(s.proba[chosen, category], edges, weight), edges)
-    return OverTrainingDensity(category, edges, parts[0], parts[1])
-
-
-# --- Kolmogorov-Smirnov --------------------------------------------------------------------------
-
-
-def _ks_tests(a: _Set, b: _Set, options: EvaluationOptions) -> Iterator[KsTest]:
-    """Yield one test per class and of class or rest; the same permutations serve all of them.
-
-    The p-value's statistic is the distance on a grid of pooled quantiles, the same for observed and
-    permuted scores; the distance reported is the full one.
-    """
-    generator = np.random.default_rng([options.seed, 3])
-    paired = "test" not in (a.name, b.name)
-    most = options.max_permuted_rows
-    if paired:
-        rows_a = rows_b = _sample(generator, len(a.target), most)
-    else:
-        share = most * len(a.target) // (len(a.target) + len(b.target))
-        rows_a = _sample(generator, len(a.target), max(share, 1))
-        rows_b = _sample(generator, len(b.target), max(most - share, 1))
-    n_a, k = len(rows_a), a.proba.shape[1]
-    targets = np.concatenate([a.target[rows_a], b.target[rows_b]])
-    pooled = np.concatenate([a.proba[rows_a], b.proba[rows_b]])
-    grids = [_grid(pooled[:, c], targets == c) for c in range(k)]
-    exceeding = np.zeros((k, 2), dtype=np.int64)
-    observed = np.zeros((k, 2))
-    for number, signs in enumerate(_signs(generator, n_a, targets, paired, options)):
-        for c, grid in enumerate(grids):
-            for part, distance in enumerate(_distances(grid, signs, targets == c, n_a)):
-                if number == 0:
-                    observed[c, part] = distance[0]
-                # Rounding must not make an equal distance smaller.
-                exceeding[c, part] += np.sum(distance >= observed[c, part] * (1 - 1e-6))
-    for c in range(k):
-        for part, of in enumerate(_PARTS):
-            chosen = (targets == c) == (of == "class")
-            first, second = pooled[:n_a, c][chosen[:n_a]], pooled[n_a:, c][chosen[n_a:]]
-            if min(len(first), len(second)) == 0:
-                continue
-            # The observed arrangement is one of those counted: p is at least 1/(permutations + 1).
-            p = float(exceeding[c, part]) / (options.n_permutations + 1)
-            sizes = (len(first), len(second))
-            yield KsTest(c, of, a.name, b.name, ks_distance(first, second), p, sizes)
-
-
-def ks_distance(first: Floats, second: Floats) -> float:
-    """Return the largest difference of the two empirical distribution functions."""
-    values = np.concatenate([first, second])
-    below = [
-        np.searchsorted(np.sort(part), values, side="right") / len(part) for part in (first, second)
-    ]
-    return float(np.abs(below[0] - below[1]).max())
-
-
-def _sample(generator: np.random.Generator, n: int, most: int) -> NDArray[np.integer]:
-    if n <= most:
-        return np.arange(n)
-    return np.sort(generator.choice(n, most, replace=False))
-
-
-def _grid(score: Floats, is_class: NDArray[np.bool_]) -> sparse.csr_array:
-    """Return the matrix (2 _GRID, n) that sums over bins of pooled quantiles, class before rest."""
-    code = np.empty(len(score), dtype=np.int64)
-    for part, chosen in enumerate((is_class, ~is_class)):
-        if chosen.any():
-            inner = np.quantile(score[chosen], np.linspace(0, 1, _GRID + 1)[1:-1], method="lower")
-            code[chosen] = np.searchsorted(inner, score[chosen], side="right") + part * _GRID
-    ones = np.ones(len(score), dtype=np.float32)
-    entries = (ones, (code, np.arange(len(score))))
-    return sparse.csr_array(entries, shape=(2 * _GRID, len(score)))
-
-
-def _signs(
-    generator: np.random.Generator,
-    n_a: int,
-    targets: NDArray[np.integer],
-    paired: bool,
-    options: EvaluationOptions,
-) -> Iterator[NDArray[np.float32]]:
-    """Yield blocks (n pooled, permutations) of +1, first set, and -1, second; first as observed.
-
-    Paired scores are swapped within the event; others are permuted within the true class, which
-    keeps the number of events of each class in both sets.
-    """
-    observed = np.ones(len(targets), dtype=np.float32)
-    observed[n_a:] = -1
-    total = options.n_permutations + 1
-    of_class = [np.flatnonzero(targets == c) for c in np.unique(targets)]
-    for start in range(0, total, _PERMUTATION_BLOCK):
-        signs = np.repeat(observed[:, None], min(_PERMUTATION_BLOCK, total - start), axis=1)
-        moved = signs if start else signs[:, 1:]
-        if paired:
-            drawn = generator.integers(0, 2, size=(n_a, moved.shape[1]), dtype=np.int8)
-            moved[:n_a] = 2 * drawn - 1
-            moved[n_a:] = -moved[:n_a]
-        else:
-            for mine in of_class:
-                rows = np.repeat(observed[mine].astype(np.int8)[None], moved.shape[1], axis=0)
-                moved[mine] = generator.permuted(rows, axis=1, out=rows).T
-        yield signs
-
-
-def _distances(
-    grid: sparse.csr_array, signs: NDArray[np.float32], is_class: NDArray[np.bool_], n_a: int
-) -> Iterator[Floats]:
-    """Yield the distances on the grid of the class's scores, then of the rest, (permutations,)."""
-    sums = grid @ signs
-    sizes = np.diff(grid.indptr)
-    for part, chosen in enumerate((is_class, ~is_class)):
-        first, second = int(chosen[:n_a].sum()), int(chosen[n_a:].sum())
-        if min(first, second) == 0:
-            yield np.zeros(signs.shape[1])
-            continue
-        rows = slice(part * _GRID, (part + 1) * _GRID)
-        gap = np.cumsum(sums[rows], axis=0, dtype=np.float64)
-        below = np.cumsum(sizes[rows])[:, None]
-        # With d = (first) - (second) among the lowest n: first = (n + d)/2, second = (n - d)/2.
-        gap = gap * (0.5 / first + 0.5 / second) + below * (0.5 / first - 0.5 / second)
-        yield np.abs(gap).max(axis=0)
+        own, rest = inside & (s.target == category), inside & (s.target != category)
+        of_class[s.name] = fill(s.proba[own, category], edges).density(edges)
+        # Every class of the rest counts alike, so that samples of other mixture compare.
+        sizes = np.maximum(np.bincount(s.target, minlength=s.proba.shape[1]), 1)
+        weight = 1.0 / sizes[s.target[rest]]
+        of_rest[s.name] = fill(s.proba[rest, category], edges, weight).density(edges)
+    return OverTrainingDensity(category, edges, of_class, of_rest)
 
 
 # --- verdict -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Judgement:
+    """How the first of two sets does: better, different (None: unknown), and the numbers."""
+
+    better: bool
+    differs: bool | None
+    text: str
+
+
 def _verdict(gaps: list[Gap]) -> tuple[bool | None, bool | None, str]:
     """Return memorised, biased and the sentence, from the gaps of macro AUC and log-loss."""
-    headline = {
-        (g.first, g.second, g.metric): g
-        for g in gaps
-        if g.view == "balanced" and g.metric in ("roc_auc_macro", "log_loss")
-    }
-    memory = _judge(headline, "in-fold", "out-of-fold")
-    bias = _judge(headline, "out-of-fold", "test")
-    direct = _judge(headline, "in-fold", "test")
-    if direct is not None:
-        better, differs, text = direct
-        if differs is None:
-            return None, None, f"No verdict: {text}."
-        if better:
-            return (
-                True,
-                None,
-                (
-                    f"With one fold the models do better on the events they trained on than on the "
-                    f"test set ({text}): use their scores on events that were not trained on only."
-                ),
-            )
-        if differs:
-            return (
-                False,
-                None,
-                (
-                    f"With one fold the models do worse on the events they trained on than on the "
-                    f"test set ({text}), which is not over-training: find out in what the two "
-                    "sets differ (of ten trainings where they do not, up to one looks like this)."
-                ),
-            )
-        return (
-            False,
-            None,
-            (
-                f"No over-training is seen: scores of trained-on events and of the test set "
-                f"agree within the intervals ({text})."
-            ),
-        )
+    if direct := _judged(gaps, "in-fold", "test"):
+        memorised = None if direct.differs is None else direct.better
+        return memorised, None, _of_one_fold(direct)
     sentences = []
     memorised = biased = None
-    if memory is not None:
-        better, differs, text = memory
-        memorised = None if differs is None else better
-        sentences.append(
-            f"there is no verdict on memory, {text}"
-            if differs is None
-            else f"the models remember their training events ({text})"
-            if better
-            else f"the models show no memory of their training events ({text})"
-        )
-    if bias is not None:
-        better, biased, text = bias
-        sentences.append(
-            f"there is no verdict on bias, {text}"
-            if biased is None
-            else f"out-of-fold scores, those an analysis uses, agree with the test set ({text})"
-            if not biased
-            else "out-of-fold scores, those an analysis uses, are "
-            f"{'better' if better else 'worse'} than on the test set ({text}): find out why (of "
-            "ten trainings without bias up to one looks like this)"
-        )
+    if memory := _judged(gaps, "in-fold", "out-of-fold"):
+        memorised = None if memory.differs is None else memory.better
+        sentences.append(_of_memory(memory))
+    if bias := _judged(gaps, "out-of-fold", "test"):
+        biased = bias.differs
+        sentences.append(_of_bias(bias))
     if not sentences:
         return None, None, "No verdict: nothing to compare."
     joint = "; ".join(sentences)
     return memorised, biased, joint[0].upper() + joint[1:] + "."
 
 
-def _judge(
-    headline: dict[tuple[Sample3, Sample3, str], Gap], first: Sample3, second: Sample3
-) -> tuple[bool, bool | None, str] | None:
-    """Return whether `first` is better, whether they differ at all (None: unknown), and numbers."""
-    auc = headline.get((first, second, "roc_auc_macro"))
-    loss = headline.get((first, second, "log_loss"))
-    if auc is None or loss is None:
-        return None
-    a, b = auc.difference, loss.difference
-    if not (np.isfinite(a.low) and np.isfinite(b.low)):
-        return False, None, a.note or b.note or "the metrics are undefined"
-    text = (
-        f"macro AUC {a.value:+.4f} [{a.low:+.4f}, {a.high:+.4f}], "
-        f"log-loss {b.value:+.4f} [{b.low:+.4f}, {b.high:+.4f}]"
+def _of_one_fold(found: _Judgement) -> str:
+    if found.differs is None:
+        return f"No verdict: {found.text}."
+    if found.better:
+        return (
+            f"With one fold the models do better on the events they trained on than on the "
+            f"test set ({found.text}): use their scores on events that were not trained on only."
+        )
+    if found.differs:
+        return (
+            f"With one fold the models do worse on the events they trained on than on the "
+            f"test set ({found.text}), which is not over-training: find out in what the two "
+            "sets differ (of ten trainings where they do not, up to one looks like this)."
+        )
+    return (
+        f"No over-training is seen: scores of trained-on events and of the test set "
+        f"agree within the intervals ({found.text})."
     )
-    differs = bool(a.low > 0 or a.high < 0 or b.low > 0 or b.high < 0)
-    better = bool(a.low > 0 or b.high < 0)
-    return better, differs, text
+
+
+def _of_memory(found: _Judgement) -> str:
+    if found.differs is None:
+        return f"there is no verdict on memory, {found.text}"
+    what = "remember" if found.better else "show no memory of"
+    return f"the models {what} their training events ({found.text})"
+
+
+def _of_bias(found: _Judgement) -> str:
+    if found.differs is None:
+        return f"there is no verdict on bias, {found.text}"
+    scores = "out-of-fold scores, those an analysis uses,"
+    if not found.differs:
+        return f"{scores} agree with the test set ({found.text})"
+    return (
+        f"{scores} are {'better' if found.better else 'worse'} than on the test set "
+        f"({found.text}): find out why (of ten trainings without bias up to one looks like this)"
+    )
+
+
+def _judged(gaps: list[Gap], first: ScoreSet, second: ScoreSet) -> _Judgement | None:
+    """Return how `first` does against `second`, None where they were not compared."""
+    found = {
+        g.metric: g.difference
+        for g in gaps
+        if (g.view, g.first, g.second) == ("balanced", first, second) and g.class_id is None
+    }
+    if not found:
+        return None
+    auc, loss = found["roc_auc_macro"], found["log_loss"]
+    if not (np.isfinite(auc.low) and np.isfinite(loss.low)):
+        return _Judgement(False, None, auc.note or loss.note or "the metrics are undefined")
+    text = f"macro AUC {_interval(auc)}, log-loss {_interval(loss)}"
+    better = auc.low > 0 or loss.high < 0
+    return _Judgement(better, better or auc.high < 0 or loss.low > 0, text)
+
+
+def _interval(e: Estimate) -> str:
+    return f"{e.value:+.4f} [{e.low:+.4f}, {e.high:+.4f}]"

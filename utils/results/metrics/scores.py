@@ -1,4 +1,4 @@
-"""The numbers of each view: AUC, average precision, log-loss, Brier score, confusion matrices.
+"""The numbers of each view: AUC, average precision, log-loss, Brier score, accuracy.
 
 Two sets of sums over events, without weights and with physics weights, serve all views: the
 class-balanced one divides the unweighted sums of each true class by the class's size.
@@ -14,24 +14,119 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.columns.arrays import Array, Floats
-from utils.results.containers import ConfusionMatrix, Estimate, EvaluationTable, Scores, View
-from utils.results.metrics import curves
-from utils.results.metrics.bootstrap import (
-    INTERVAL,
+from utils.results.estimates import (
     MIN_EVENTS,
-    Sums,
-    Term,
+    NO_INTERVAL,
+    UNBOUNDED,
+    Estimate,
+    class_notes,
     estimate,
-    limits,
     ratio,
 )
+from utils.results.events import EvaluationTable, View
+from utils.results.metrics import curves
+from utils.results.metrics.bootstrap import Sums, Term
 
 SMALLEST = 1e-15
 """Probabilities are raised to this before a logarithm is taken."""
 
 SIGNED_NOTE = "undefined with negative weights"
 
-"""Metric name -> its values, last axis as in `Sums.columns`."""
+
+@dataclass(frozen=True)
+class Scores:
+    """The numbers of one view; per-class tuples have K entries in order of the class ids.
+
+    roc_auc: one class against all others together. roc_auc_macro: mean over the classes that are
+    present on both sides. average_precision: step-wise area under the precision-recall curve.
+    prevalence: its baseline, the weighted share of the class. log_loss: -ln p of the true class,
+    overall and among the events of each class. brier: sum over classes of (p - y)^2, overall and
+    each class's term.
+    """
+
+    view: View
+    roc_auc: tuple[Estimate, ...]
+    roc_auc_macro: Estimate
+    average_precision: tuple[Estimate, ...]
+    prevalence: tuple[float, ...]
+    log_loss: Estimate
+    log_loss_class: tuple[Estimate, ...]
+    brier: Estimate
+    brier_class: tuple[Estimate, ...]
+    accuracy: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class ExactAreas:
+    """Areas of the full curves of each class, (K,); NaN where undefined."""
+
+    roc_auc: Floats
+    average_precision: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class ViewMetrics:
+    """The metrics of one set of scores in one view, by name (see `numbers`).
+
+    exact: of all events. columns: last axis as in `Sums.columns`; areas of binned scores.
+    """
+
+    exact: Mapping[str, NDArray[Any]]
+    columns: Mapping[str, NDArray[Any]]
+
+    def minus(
+        self, other: ViewMetrics, metric: str, c: int | None, n_folds: int = 0, note: str = ""
+    ) -> tuple[float, float, Estimate]:
+        """Return a metric (of class c) of both sets, and the difference with its uncertainty."""
+        at = ... if c is None else c
+        first, second = (float(m.exact[metric][at]) for m in (self, other))
+        columns = self.columns[metric][at] - other.columns[metric][at]
+        return first, second, estimate(first - second, columns, n_folds, note)
+
+
+def make_scores(table: EvaluationTable, view: View, sums: Sums, areas: ExactAreas) -> Scores:
+    """Return the numbers of a view with intervals and fold values; `table` is all labelled."""
+    k, names = len(table.classes), table.names
+    counts = np.bincount(table.target, minlength=k)
+    signed = view == "physics" and table.signed
+    metrics = view_metrics(sums, k, view, areas, precision=not signed)
+    notes = class_notes(table.target, names)
+    lacking = [name for name, area in zip(names, areas.roc_auc, strict=True) if np.isnan(area)]
+    for c, name in enumerate(names):
+        if name in lacking and 0 < counts[c] < len(table.target):
+            notes[c] = f"weights of class {name}, or of the rest, have no positive sum"
+    few = next((note for note in notes if note.endswith(NO_INTERVAL)), "")
+    absent = [name for name, n in zip(names, counts, strict=True) if n == 0]
+    mean_note = few or (f"without {', '.join(absent)}: no events" if absent else "")
+    macro_note = few or (f"mean without {', '.join(lacking)}: undefined there" if lacking else "")
+    # What concerns the events of other classes says nothing of the class's own.
+    own_notes = [note if n < MIN_EVENTS else "" for note, n in zip(notes, counts, strict=True)]
+
+    def one(metric: str, note: str, high: float = np.inf, c: int | None = None) -> Estimate:
+        at = ... if c is None else c
+        value, columns = float(metrics.exact[metric][at]), metrics.columns[metric][at]
+        bounds = UNBOUNDED if signed else (0.0, high)
+        return estimate(value, columns, sums.n_folds, note, bounds=bounds)
+
+    def of_classes(metric: str, notes: list[str], high: float) -> tuple[Estimate, ...]:
+        return tuple(one(metric, note, high, c) for c, note in enumerate(notes))
+
+    return Scores(
+        view=view,
+        roc_auc=of_classes("roc_auc", notes, 1),
+        roc_auc_macro=one("roc_auc_macro", macro_note, 1),
+        average_precision=(Estimate(float("nan"), note=SIGNED_NOTE),) * k
+        if signed
+        else of_classes("average_precision", notes, 1),
+        prevalence=(0.5,) * k
+        if view == "balanced"
+        else tuple(metrics.exact["prevalence"].tolist()),
+        log_loss=one("log_loss", mean_note),
+        log_loss_class=of_classes("log_loss_class", own_notes, np.inf),
+        brier=one("brier", mean_note, 2),
+        brier_class=of_classes("brier_class", [mean_note] * k, 1),
+        accuracy=one("accuracy", mean_note, 1),
+    )
 
 
 def log_loss(proba: Floats, target: NDArray[Any]) -> Floats:
@@ -73,6 +168,17 @@ def score_terms(
             row = codes[c] + np.int32(m) * is_class
             terms[f"{prefix}histogram_{c}/{kind}"] = Term(row, w, 2 * m)
     return terms
+
+
+def view_metrics(
+    sums: Sums, k: int, view: View, areas: ExactAreas, prefix: str = "", *, precision: bool = True
+) -> ViewMetrics:
+    """Return the metrics of the scores whose terms have the `prefix`, with their full areas."""
+    exact = exact_numbers(sums, k, view, prefix, areas=False)
+    exact |= {"roc_auc": areas.roc_auc, "average_precision": areas.average_precision}
+    known = areas.roc_auc[np.isfinite(areas.roc_auc)]
+    exact["roc_auc_macro"] = np.array(known.mean() if len(known) else np.nan)
+    return ViewMetrics(exact, numbers(sums.columns, k, view, prefix, precision=precision))
 
 
 def numbers(
@@ -133,163 +239,15 @@ def numbers(
     if precision:
         result["average_precision"] = np.stack(precisions)
     defined = np.isfinite(result["roc_auc"][:, 0])
-    macro = (
-        result["roc_auc"][defined].mean(axis=0) if defined.any() else np.full(len(total), np.nan)
-    )
-    result["roc_auc_macro"] = macro
-    return result
+    nothing = np.full(len(total), np.nan)
+    macro = result["roc_auc"][defined].mean(axis=0) if defined.any() else nothing
+    return result | {"roc_auc_macro": macro}
 
 
-def exact_numbers(sums: Sums, k: int, view: View, prefix: str = "") -> dict[str, NDArray[Any]]:
+def exact_numbers(
+    sums: Sums, k: int, view: View, prefix: str = "", *, areas: bool = True
+) -> dict[str, NDArray[Any]]:
     """Return `numbers` of all events in float64; the AUC and precision ones are still binned."""
     exact = {name: values[:, None] for name, values in sums.exact.items()}
-    return {name: values[..., 0] for name, values in numbers(exact, k, view, prefix).items()}
-
-
-@dataclass(frozen=True, eq=False)
-class ExactAreas:
-    """Areas of the full curves of each class, (K,); NaN where undefined."""
-
-    roc_auc: Floats
-    average_precision: Floats
-
-
-def class_note(n: int, n_rest: int, name: str) -> str:
-    """Return why a class's one-versus-rest numbers are missing or have no interval, else ''."""
-    if n == 0:
-        return f"no event of class {name}"
-    if n_rest == 0:
-        return f"no event of another class than {name}"
-    if min(n, n_rest) < MIN_EVENTS:
-        few = f"class {name}" if n < MIN_EVENTS else f"classes other than {name}"
-        return f"fewer than {MIN_EVENTS} events of {few}: no interval"
-    return ""
-
-
-def make_scores(
-    table: EvaluationTable, view: View, sums: Sums, areas: ExactAreas, prefix: str = ""
-) -> Scores:
-    """Return the numbers of a view with intervals and fold values; `table` is all labelled."""
-    k = len(table.classes)
-    signed = view == "physics" and table.weight is not None and bool(np.any(table.weight < 0))
-    columns = numbers(sums.columns, k, view, prefix, precision=not signed)
-    exact = exact_numbers(sums, k, view, prefix)
-    counts = np.bincount(table.target, minlength=k)
-    notes = []
-    for c, n in enumerate(counts):
-        note = class_note(int(n), len(table.target) - int(n), table.classes[c].name)
-        if 0 < n < len(table.target) and not np.isfinite(areas.roc_auc[c]):
-            note = f"weights of class {table.classes[c].name}, or of the rest, have no positive sum"
-        notes.append(note)
-
-    def one(
-        value: Any, reps: NDArray[Any], note: str, low: float = 0.0, high: float = np.inf
-    ) -> Estimate:
-        if note.endswith("no interval"):
-            return Estimate(float(value), folds=_folds(reps, sums.n_folds), note=note)
-        bounds = (-np.inf, np.inf) if signed else (low, high)
-        return estimate(float(value), reps, sums.n_folds, note, bounds=bounds)
-
-    lacking = [table.classes[c].name for c in range(k) if not np.isfinite(areas.roc_auc[c])]
-    macro_note = f"mean without {', '.join(lacking)}: undefined there" if lacking else ""
-    few = [n for n in notes if n.endswith("no interval")]
-    defined = areas.roc_auc[np.isfinite(areas.roc_auc)]
-    all_note = few[0] if few else ""
-    absent = [table.classes[c].name for c in range(k) if counts[c] == 0]
-    mean_note = all_note or (f"without {', '.join(absent)}: no events" if absent else "")
-    precisions = [
-        Estimate(float("nan"), note=SIGNED_NOTE)
-        if signed
-        else one(areas.average_precision[c], columns["average_precision"][c], notes[c], 0, 1)
-        for c in range(k)
-    ]
-    return Scores(
-        view=view,
-        roc_auc=tuple(
-            one(areas.roc_auc[c], columns["roc_auc"][c], notes[c], 0, 1) for c in range(k)
-        ),
-        roc_auc_macro=one(
-            float(defined.mean()) if len(defined) else float("nan"),
-            columns["roc_auc_macro"],
-            all_note or macro_note,
-            0,
-            1,
-        ),
-        average_precision=tuple(precisions),
-        prevalence=tuple(
-            [0.5] * k if view == "balanced" else [float(v) for v in exact["prevalence"]]
-        ),
-        log_loss=one(exact["log_loss"], columns["log_loss"], mean_note),
-        log_loss_class=tuple(
-            one(exact["log_loss_class"][c], columns["log_loss_class"][c], _own(notes[c], counts[c]))
-            for c in range(k)
-        ),
-        brier=one(exact["brier"], columns["brier"], mean_note, 0, 2),
-        brier_class=tuple(
-            one(exact["brier_class"][c], columns["brier_class"][c], mean_note, 0, 1)
-            for c in range(k)
-        ),
-        accuracy=one(exact["accuracy"], columns["accuracy"], mean_note, 0, 1),
-    )
-
-
-def _own(note: str, n: int) -> str:
-    """Return the note as far as it concerns numbers of the class's own events."""
-    return note if n < MIN_EVENTS else ""
-
-
-def _folds(columns: NDArray[Any], n_folds: int) -> tuple[float, ...]:
-    return tuple(float(v) for v in columns[1 : 1 + n_folds])
-
-
-def make_confusion(table: EvaluationTable, view: View, sums: Sums) -> ConfusionMatrix:
-    """Return the confusion matrix of a view; `table` is all labelled.
-
-    Balanced yields are sums of N / N_class, physics yields of physics weights.
-    """
-    k = len(table.classes)
-    columns = numbers(sums.columns, k, view, areas=False)
-    exact = exact_numbers(sums, k, view)
-    counts = np.rint(sums.exact["cells/unweighted"]).astype(np.int64).reshape(k, k)
-    per_event = np.ones((k, 1))
-    if view == "balanced":
-        per_event = len(table.target) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    if view == "physics" and table.weight is not None:
-        kind = "physics"
-        cell = table.target * k + table.proba.argmax(axis=1)
-        squares = np.bincount(cell, weights=np.asarray(table.weight) ** 2, minlength=k * k)
-        errors = np.sqrt(squares.reshape(k, k))
-    else:
-        kind = "unweighted"
-        errors = np.sqrt(counts) * per_event
-    yields = sums.exact[f"cells/{kind}"].reshape(k, k) * per_event
-    replicates = sums.columns[f"cells/{kind}"].reshape(k, k, -1) * per_event[..., None]
-    first = 1 + sums.n_folds
-    low, high = limits(replicates, INTERVAL, sums.n_folds)
-    enough = counts >= MIN_EVENTS
-    parts: dict[str, Floats] = {
-        "yields_low": np.where(enough, yields + low, np.nan),
-        "yields_high": np.where(enough, yields + high, np.nan),
-        "yields_spread": _deviation(replicates[..., 1:first]) * sums.n_folds,
-    }
-    for name, axis in (("norm_true", 1), ("norm_pred", 0)):
-        value = exact[name]
-        low, high = limits(columns[name], INTERVAL, sums.n_folds)
-        error = _deviation(columns[name][..., first:])
-        n = counts.sum(axis=axis, keepdims=True)
-        enough = np.isfinite(value) & np.isfinite(low) & (n >= MIN_EVENTS)
-        parts[name] = value
-        parts[f"{name}_error"] = np.where(enough, error, np.nan)
-        parts[f"{name}_low"] = np.where(enough, value + low, np.nan)
-        parts[f"{name}_high"] = np.where(enough, value + high, np.nan)
-        parts[f"{name}_spread"] = _deviation(columns[name][..., 1:first])
-    return ConfusionMatrix(view, counts, yields, errors, **parts)
-
-
-def _deviation(values: NDArray[Any]) -> Floats:
-    """Return the standard deviation (ddof 1) of the defined values, last axis reduced."""
-    known = np.isfinite(values)
-    n = known.sum(axis=-1)
-    mean = ratio(np.where(known, values, 0).sum(axis=-1), n)
-    squares = np.where(known, (values - mean[..., None]) ** 2, 0).sum(axis=-1)
-    return np.sqrt(ratio(squares, n - 1))
+    found = numbers(exact, k, view, prefix, areas=areas)
+    return {name: values[..., 0] for name, values in found.items()}

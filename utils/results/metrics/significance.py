@@ -2,21 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.columns.arrays import Floats
-from utils.results.containers import (
-    EvaluationOptions,
-    EvaluationTable,
-    Significance,
-    SignificanceScan,
-)
-from utils.results.metrics.bootstrap import ratio
+from utils.results.estimates import ratio
+from utils.results.events import EvaluationTable
+from utils.results.histograms import fill
+from utils.results.options import EvaluationOptions
 
 _N_THRESHOLDS = 101
+
+
+@dataclass(frozen=True, eq=False)
+class SignificanceScan:
+    """Asimov significance in one category against a cut on the category's probability.
+
+    All arrays (p,); thresholds ascending, the first keeps the whole category. signal, background:
+    yields in `luminosity`, with statistical errors. z: without background uncertainty,
+    arXiv:1007.1727 eq. 97. z_uncertain: with the background's statistical and relative systematic
+    uncertainty (Cowan, 'Discovery sensitivity for a counting experiment with background
+    uncertainty', eq. 20). NaN where the background is not positive. z_error: statistical, of z.
+    best: index of the highest z_uncertain, None where all are NaN.
+    """
+
+    category: int
+    threshold: Floats
+    signal: Floats
+    signal_error: Floats
+    background: Floats
+    background_error: Floats
+    z: Floats
+    z_error: Floats
+    z_uncertain: Floats
+    best: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Significance:
+    """Expected significance of the signal classes together.
+
+    scans: one per category. z, z_uncertain (K,): each category without a cut. combined,
+    combined_uncertain: quadrature sum over categories, NaN ones left out.
+    """
+
+    signal_classes: tuple[int, ...]
+    luminosity: float | None
+    background_uncertainty: float
+    scans: tuple[SignificanceScan, ...]
+    z: Floats
+    z_uncertain: Floats
+    combined: float
+    combined_uncertain: float
 
 
 def asimov(signal: Floats, background: Floats) -> Floats:
@@ -55,60 +94,68 @@ def asimov_uncertain(signal: Floats, background: Floats, sigma: Floats) -> Float
     return np.where(good, np.where(known, asimov(s, b), z), np.nan)
 
 
+def reason_against(table: EvaluationTable, options: EvaluationOptions) -> str:
+    """Return why there is no significance of a table that is all labelled, '' if there is."""
+    if not options.signal_classes:
+        return "signal_classes names no class"
+    if len(options.signal_classes) == len(table.classes):
+        return "every class is a signal: there is no background"
+    if options.luminosity is None:
+        return "no luminosity is configured"
+    if table.weight is None:
+        return "yields need a physics weight"
+    return "" if len(table.target) else "no event of known class"
+
+
 def make_significance(table: EvaluationTable, options: EvaluationOptions) -> Significance:
     """Return the expected significance per category and against a cut on its probability.
 
     Yields are sums of physics weights; every class that is not a signal is background. `table` is
     all labelled, made ready and has a physics weight.
     """
-    k = len(table.classes)
-    names = [info.name for info in table.classes]
-    signals = tuple(c for c, name in enumerate(names) if name in options.signal_classes)
-    weight = np.asarray(table.weight, dtype=np.float64)
+    signals = tuple(c for c, name in enumerate(table.names) if name in options.signal_classes)
     is_signal = np.isin(table.target, signals)
-    category = table.proba.argmax(axis=1)
-    threshold = np.linspace(1 / k, 1.0, _N_THRESHOLDS)
-    scans = []
-    for c in range(k):
-        mine = category == c
-        score, w, sig = table.proba[mine, c], weight[mine], is_signal[mine]
-        bins = np.searchsorted(threshold, score + 1e-12, side="right") - 1
-        bins = np.clip(bins, 0, _N_THRESHOLDS - 1)
-
-        def above(chosen: NDArray[Any], values: Floats, bins: NDArray[Any] = bins) -> Floats:
-            sums = np.bincount(bins[chosen], weights=values[chosen], minlength=_N_THRESHOLDS)
-            return np.cumsum(sums[::-1], dtype=np.float64)[::-1]
-
-        s, b = above(sig, w), above(~sig, w)
-        s_var, b_var = above(sig, w**2), above(~sig, w**2)
-        z = asimov(s, b)
-        systematic = options.background_uncertainty * b
-        z_uncertain = asimov_uncertain(s, b, np.sqrt(b_var + systematic**2))
-        scans.append(
-            SignificanceScan(
-                category=c,
-                threshold=threshold,
-                signal=s,
-                signal_error=np.sqrt(s_var),
-                background=b,
-                background_error=np.sqrt(b_var),
-                z=z,
-                z_error=_z_error(s, b, s_var, b_var, z),
-                z_uncertain=z_uncertain,
-                best=int(np.nanargmax(z_uncertain)) if np.isfinite(z_uncertain).any() else None,
-            )
-        )
-    z_all = np.array([scan.z[0] for scan in scans])
-    z_uncertain_all = np.array([scan.z_uncertain[0] for scan in scans])
+    scans = tuple(
+        _scan(table, c, is_signal, options.background_uncertainty)
+        for c in range(len(table.classes))
+    )
+    z = np.array([scan.z[0] for scan in scans])
+    z_uncertain = np.array([scan.z_uncertain[0] for scan in scans])
     return Significance(
         signal_classes=signals,
         luminosity=options.luminosity,
         background_uncertainty=options.background_uncertainty,
-        scans=tuple(scans),
-        z=z_all,
-        z_uncertain=z_uncertain_all,
-        combined=_quadrature(z_all),
-        combined_uncertain=_quadrature(z_uncertain_all),
+        scans=scans,
+        z=z,
+        z_uncertain=z_uncertain,
+        combined=_quadrature(z),
+        combined_uncertain=_quadrature(z_uncertain),
+    )
+
+
+def _scan(
+    table: EvaluationTable, category: int, is_signal: NDArray[np.bool_], uncertainty: float
+) -> SignificanceScan:
+    threshold = np.linspace(1 / len(table.classes), 1.0, _N_THRESHOLDS)
+    mine = table.category == category
+    # A score of a threshold's value, but for rounding, passes it.
+    score, weight = table.proba[mine, category] + 1e-12, np.asarray(table.weight, float)[mine]
+    edges = np.append(threshold, np.inf)
+    above = fill(score, edges, weight, (is_signal[mine].astype(np.int32), 2)).above()
+    (b, s), (b_var, s_var) = above.value, above.variance
+    z = asimov(s, b)
+    z_uncertain = asimov_uncertain(s, b, np.sqrt(b_var + (uncertainty * b) ** 2))
+    return SignificanceScan(
+        category=category,
+        threshold=threshold,
+        signal=s,
+        signal_error=np.sqrt(s_var),
+        background=b,
+        background_error=np.sqrt(b_var),
+        z=z,
+        z_error=_z_error(s, b, s_var, b_var, z),
+        z_uncertain=z_uncertain,
+        best=int(np.nanargmax(z_uncertain)) if np.isfinite(z_uncertain).any() else None,
     )
 
 

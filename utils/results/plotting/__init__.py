@@ -6,12 +6,25 @@ name too. Titles and captions (plain text) travel in `figure.layout.meta`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import plotly.graph_objects as go
 
-from utils.results.containers import Evaluation
-from utils.results.plotting import curves, densities, matrices, summary
+from utils.results.evaluation import Evaluation
+from utils.results.plotting import (
+    calibration,
+    confusion,
+    correlations,
+    densities,
+    features,
+    importance,
+    intervals,
+    one_versus_rest,
+    overtraining,
+    significance,
+    thresholds,
+)
+from utils.results.plotting.frames import Named
 from utils.results.plotting.style import Style
 from utils.schema import unique_slugs
 
@@ -42,35 +55,33 @@ def figures(evaluation: Evaluation, style: Style) -> dict[str, go.Figure]:
 def draw(evaluation: Evaluation, style: Style) -> Iterator[tuple[str, go.Figure]]:
     """Yield the figures of `figures` one by one, each made when it is asked for."""
     slugs = unique_slugs(info.name for info in evaluation.classes)
-    ev = evaluation
-    parts: dict[str, list[Iterable[tuple[str, go.Figure]]]] = {
+    both = (evaluation, style)
+    parts: dict[str, list[Named]] = {
         "performance": [
-            curves.roc(ev, style),
-            curves.precision_recall(ev, style),
-            densities.score_densities(ev, style, [f"score_{s}" for s in slugs]),
-            densities.stacked_yields(ev, style, [f"score_{s}" for s in slugs])
-            if style.stacked
-            else (),
-            curves.thresholds(ev, style),
-            curves.significance(ev, style, slugs),
+            one_versus_rest.roc(*both),
+            one_versus_rest.precision_recall(*both),
+            densities.score_densities(*both, slugs),
+            densities.stacked_yields(*both, slugs),
+            thresholds.thresholds(*both),
+            significance.significance(*both, slugs),
         ],
         "certainty": [
-            summary.intervals(ev, style),
-            curves.calibration(ev, style),
-            summary.comparison(ev, style),
+            intervals.intervals(*both),
+            calibration.calibration(*both),
+            intervals.comparison(*both),
         ],
         "over_training": [
-            densities.over_training(ev, style, [f"overlay_{s}" for s in slugs]),
-            summary.gaps(ev, style),
-            curves.learning_curves(ev, style),
+            overtraining.over_training(*both, slugs),
+            overtraining.gaps(*both),
+            importance.learning_curves(*both),
         ],
         "model": [
-            summary.importances(ev, style),
-            summary.shap(ev, style, slugs),
-            matrices.correlations(ev, style),
-            densities.features(ev, style),
+            importance.importances(*both),
+            importance.shap(*both, slugs),
+            correlations.correlations(*both),
+            features.features(*both),
         ],
-        "failures": [matrices.confusion(ev, style), curves.profiles(ev, style)],
+        "failures": [confusion.confusion(*both), features.profiles(*both)],
     }
     for section, makers in parts.items():
         for maker in makers:

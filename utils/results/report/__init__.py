@@ -7,18 +7,14 @@ A file appears under its name only when it is complete.
 
 from __future__ import annotations
 
-from utils.results.report.files import write_html
-from utils.results.report.page import Sheet, sheet
-from utils.results.report.pdf import PdfWriter, write_figures, write_pdf, write_pdfs
-from utils.results.report.summary import write_report
+from utils.results.report.page import write_report
+from utils.results.report.pdf import PdfWriter
+from utils.results.report.skeleton import Sheet, sheet, write_html
 
 __all__ = [
     "PdfWriter",
     "Sheet",
     "sheet",
-    "write_figures",
     "write_html",
-    "write_pdf",
-    "write_pdfs",
     "write_report",
 ]

@@ -1,202 +1,197 @@
-"""The HTML around figures: one skeleton for single figures and for the report."""
+"""The report: one page that answers, question by question, what an evaluation found."""
 
 from __future__ import annotations
 
-import base64
-import gzip
-import html
-import re
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
-from utils.schema import slug
-
-STYLE = """
-:root { --ink: #1a1a1a; --soft: #5c6570; --line: #dfe3e8; --accent: #0f4c8a; --wash: #f6f8fa; }
-* { box-sizing: border-box; print-color-adjust: exact; }
-body { margin: 0; background: white; color: var(--ink);
-  font: 15px/1.5 Arial, Helvetica, "Liberation Sans", sans-serif; }
-main { padding: 28px 20px 80px; max-width: 1460px; }
-.with-contents { display: grid; grid-template-columns: 208px minmax(0, 1fr); }
-nav { position: sticky; top: 0; align-self: start; height: 100vh; overflow-y: auto;
-  padding: 24px 10px; border-right: 1px solid var(--line); background: var(--wash);
-  font-size: 14px; }
-nav a { color: var(--ink); text-decoration: none; display: block; padding: 2px 6px;
-  border-radius: 4px; }
-nav a:hover, nav a:focus { background: #e6ecf2; }
-nav > a { font-weight: bold; margin-top: 10px; }
-nav ul { list-style: none; margin: 2px 0; padding-left: 8px; }
-nav li a { color: var(--soft); font-size: 13px; line-height: 1.35; }
-nav summary { cursor: pointer; color: var(--soft); font-size: 12px; padding: 0 6px; }
-h1 { font-size: 27px; line-height: 1.2; margin: 0 0 4px; }
-h2 { font-size: 21px; margin: 44px 0 12px; padding-top: 14px; border-top: 2px solid var(--ink); }
-h3 { font-size: 16px; margin: 26px 0 8px; }
-p { margin: 6px 0; max-width: 78ch; }
-.soft { color: var(--soft); }
-.cards { display: flex; flex-wrap: wrap; gap: 12px; margin: 18px 0; }
-.card { border: 1px solid var(--line); border-radius: 8px; padding: 10px 16px; min-width: 150px;
-  background: var(--wash); }
-.card b { display: block; font-size: 21px; }
-.card small { color: var(--soft); }
-.verdict { border-left: 4px solid var(--accent); background: #eef4fa; padding: 10px 14px;
-  margin: 12px 0; max-width: 86ch; }
-.gap { border-left: 4px solid #f89c20; background: #fff8ec; padding: 8px 14px; margin: 8px 0;
-  max-width: 86ch; }
-.figures, .pair { display: flex; flex-wrap: wrap; gap: 18px 12px; align-items: flex-start; }
-figure { margin: 0; max-width: 100%; }
-figure .plot { overflow-x: auto; }
-figcaption { color: var(--soft); font-size: 13px; line-height: 1.4; padding: 2px 8px 6px; }
-figcaption b { color: var(--ink); }
-.wide { overflow-x: auto; max-width: 100%; }
-table { border-collapse: collapse; font-size: 14px; margin: 8px 0; }
-caption { text-align: left; font-weight: bold; padding: 4px 0; }
-th, td { padding: 4px 12px 4px 0; text-align: right; vertical-align: top;
-  border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { border-bottom: 1.5px solid var(--ink); font-size: 13px; }
-th:first-child, td:first-child, .words td, .words th { text-align: left; }
-.words td { white-space: normal; overflow-wrap: anywhere; }
-.words td:first-child { white-space: nowrap; color: var(--soft); }
-td small { color: var(--soft); display: block; font-size: 12px; }
-.swatch { display: inline-block; width: 11px; height: 11px; margin-right: 7px;
-  border-radius: 2px; }
-details.data > summary { cursor: pointer; font-weight: bold; padding: 4px 0; }
-@media (max-width: 900px) {
-  .with-contents { display: block; }
-  nav { position: static; height: auto; border-right: 0; border-bottom: 1px solid var(--line); }
-  main { padding: 20px 14px 60px; }
-}
-@media print {
-  @page { size: A4; margin: 14mm 12mm; }
-  body { font-size: 11px; }
-  .with-contents { display: block; }
-  nav { position: static; height: auto; background: none; border: 0; padding: 0; }
-  nav details { display: none; }
-  main { padding: 0; max-width: none; }
-  h2, h3 { break-after: avoid; }
-  figure, tr, .card, .verdict, .gap { break-inside: avoid; }
-  figure { zoom: 0.58; max-width: none; }
-  figure .plot { overflow: visible; }
-  figcaption { font-size: 17px; }
-  .figures, .pair { gap: 8px 6px; }
-  .modebar { display: none !important; }
-  .wide { overflow: visible; }
-  table, th, caption { font-size: 9.5px; }
-  th, td { padding: 2px 7px 2px 0; }
-  td small { font-size: 8px; }
-}
-"""
-
-SCRIPT = """
-(async () => {
-  const byId = (id) => document.getElementById(id);
-  const pause = () => new Promise((done) => setTimeout(done, 0));
-  const unpack = async (text) => {
-    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
-    return new Response(stream).text();
-  };
-  for (const link of document.querySelectorAll('nav a')) {
-    link.addEventListener('click', (event) => {
-      event.preventDefault();
-      byId(link.getAttribute('href').slice(1)).scrollIntoView();
-    });
-  }
-  const plots = [...document.querySelectorAll('.plot')];
-  const fail = (plot, error) => {
-    plot.textContent = 'This figure could not be drawn: ' + error.message;
-    console.error(plot.id, error);
-  };
-  try {
-    const library = document.createElement('script');
-    library.textContent = await unpack(byId('plotly').textContent);
-    document.head.append(library);
-  } catch (error) {
-    plots.forEach((plot) => fail(plot, new Error('a browser of 2023 or later is needed')));
-    return;
-  }
-  const config = {
-    displaylogo: false, typesetMath: false,
-    modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d'],
-  };
-  for (const plot of plots) {
-    const spec = JSON.parse(byId(plot.id + '-data').textContent);
-    const options = { ...config, toImageButtonOptions: { format: 'svg', filename: plot.id } };
-    try {
-      await Plotly.newPlot(plot, spec.data, spec.layout, options);
-    } catch (error) {
-      fail(plot, error);
-    }
-    await pause();
-  }
-  document.body.dataset.drawn = String(plots.length);
-})();
-"""
+from utils.results.evaluation import Evaluation
+from utils.results.options import NOT_ASKED
+from utils.results.plotting import QUESTIONS, Style
+from utils.results.plotting.labels import measured, number
+from utils.results.plotting.style import conditions
+from utils.results.report import numbers
+from utils.results.report.numbers import escape
+from utils.results.report.skeleton import (
+    Sheet,
+    figure_block,
+    identifier,
+    sheet,
+    skeleton,
+    write_page,
+)
 
 
-@cache
-def library() -> str:
-    """Return plotly.js for embedding: 1.9 MB where the source has 4.8."""
-    packed = gzip.compress(get_plotlyjs().encode(), compresslevel=6, mtime=0)
-    return base64.b64encode(packed).decode()
+def write_report(
+    path: str | Path,
+    evaluation: Evaluation,
+    style: Style,
+    figures: Mapping[str, go.Figure | Sheet],
+    *,
+    title: str,
+    recipe: Mapping[str, Any],
+    audit: Any,
+) -> Path:
+    """Write the page of one dataset to `path` and return it.
 
-
-def skeleton(title: str, body: str) -> str:
-    """Return a whole page: `body` (HTML) with plotly.js and what draws the figures in it."""
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n"
-        f'<script type="text/plain" id="plotly">{library()}</script>\n'
-        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
-    )
-
-
-def identifier(name: str) -> str:
-    """Return the id in the page of the figure called `name`."""
-    return "fig-" + re.sub(r"[^A-Za-z0-9_-]", "-", slug(name.replace("/", "-")))
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A figure as text: made once, then part of its page, of the report and of the PDF's order.
-
-    title, caption: plain text, '' where the figure has none. size: of the figure in pixels. data:
-    JSON, without any `<`, so that it can't end a JSON block of a page early.
+    figures: as `plotting.figures` gives them, or their sheets. title: e.g. analysis, channel and
+    year. recipe: what the run was made with, name by name; values may be numbers, texts, lists and
+    mappings. audit: the leak audit in the same forms (for example rows, one mapping per model).
+    Both are shown as tables; None says that there is none.
     """
-
-    title: str
-    caption: str
-    size: tuple[int, int]
-    data: str
+    body = _body(evaluation, style, figures, title, recipe, audit)
+    return write_page(Path(path), skeleton(f"{title}: {evaluation.dataset}", body))
 
 
-def sheet(figure: go.Figure | Sheet) -> Sheet:
-    """Return the text of a figure; one that is text already is returned as it is."""
-    if isinstance(figure, Sheet):
-        return figure
-    layout = figure.layout
-    about = layout.meta or {}
-    return Sheet(
-        about.get("title", ""),
-        about.get("caption", ""),
-        (layout.width, layout.height),
-        figure.to_json(engine="json").replace("<", "\\u003c"),
-    )
-
-
-def figure_block(name: str, figure: go.Figure | Sheet) -> str:
-    """Return the HTML of one figure with its caption; its data stand in a JSON block."""
-    text = sheet(figure)
-    mark = identifier(name)
-    width, height = text.size
+def _body(
+    ev: Evaluation,
+    style: Style,
+    figures: Mapping[str, go.Figure | Sheet],
+    title: str,
+    recipe: Mapping[str, Any],
+    audit: Any,
+) -> str:
+    parts = []
+    contents = ['<a href="#top">Summary</a>']
+    for section, (question, fields) in QUESTIONS.items():
+        own = {k: sheet(f) for k, f in figures.items() if k.split("/", 1)[0] == section}
+        contents.append(f'<a href="#{section}">{escape(question)}</a>')
+        contents.append(_figure_links(own))
+        blocks = _figure_blocks(own)
+        parts.append(
+            f'<section id="{section}"><h2>{escape(question)}</h2>'
+            f"{_numbers(section, ev, style)}{_gaps(ev, fields)}"
+            f'<div class="figures">{blocks}</div></section>'
+        )
+    for mark, heading, value in (
+        ("recipe", "How was it made?", recipe),
+        ("audit", "Is any event trained on and predicted by one model?", audit),
+    ):
+        contents.append(f'<a href="#{mark}">{"Recipe" if mark == "recipe" else "Leak audit"}</a>')
+        shown = numbers.data(value) if value else '<div class="gap">Nothing was recorded.</div>'
+        parts.append(f'<section id="{mark}"><h2>{heading}</h2>{shown}</section>')
     return (
-        f'<figure id="{mark}-figure" style="width:{width}px">'
-        f'<div class="plot" id="{mark}" style="width:{width}px;height:{height}px"></div>'
-        f"<figcaption><b>{html.escape(text.title or name)}.</b> "
-        f"{html.escape(text.caption)}</figcaption>"
-        f'<script type="application/json" id="{mark}-data">{text.data}</script></figure>'
+        f'<div class="with-contents"><nav aria-label="Contents">{"".join(contents)}</nav>'
+        f"<main>{_summary(ev, style, title)}{''.join(parts)}</main></div>"
     )
+
+
+def _figure_blocks(figures: Mapping[str, Sheet]) -> str:
+    """Return the figures' HTML; a linear figure and its logarithmic variant share a row."""
+    blocks = {name: figure_block(name, figure) for name, figure in figures.items()}
+    for name in figures:
+        if f"{name}_log" in blocks:
+            pair = blocks[name] + blocks.pop(f"{name}_log")
+            blocks[name] = f'<div class="pair">{pair}</div>'
+    return "".join(blocks.values())
+
+
+def _figure_links(figures: Mapping[str, Sheet]) -> str:
+    links = "".join(
+        f'<li><a href="#{identifier(name)}-figure">{escape(f.title or name)}</a></li>'
+        for name, f in figures.items()
+    )
+    count = f"{len(figures)} figure{'' if len(figures) == 1 else 's'}"
+    return f"<details><summary>{count}</summary><ul>{links}</ul></details>" if links else ""
+
+
+def _summary(ev: Evaluation, style: Style, title: str) -> str:
+    cards = [("Events", f"{ev.n_events:,}", _events_note(ev))]
+    if ev.scores:
+        main = ev.scores[0]
+        view = ev.label(main.view)
+        for name, e in (("ROC area, macro mean", main.roc_auc_macro), ("Log-loss", main.log_loss)):
+            cards.append((name, measured(e.value, e.error), escape(view)))
+    if ev.significance is not None:
+        z = number(ev.significance.combined_uncertain)
+        systematic = f"{100 * ev.significance.background_uncertainty:g} % on the background"
+        cards.append(("Expected significance", z, f"all categories, {systematic}"))
+    shown = "".join(
+        f'<div class="card">{name}<b>{value}</b><small>{small}</small></div>'
+        for name, value, small in cards
+    )
+    lines = [f"<p>{text}</p>" for text in _facts(ev, style)]
+    verdicts = [part.verdict for part in (ev.over_training, ev.comparison) if part and part.verdict]
+    said = "".join(f'<div class="verdict">{escape(v)}</div>' for v in verdicts)
+    shown_fields = {name for _, fields in QUESTIONS.values() for name in fields}
+    other = {k: v for k, v in ev.gaps.items() if k.split("/")[0] not in shown_fields}
+    return (
+        f'<section id="top"><h1>{escape(title)}</h1><p class="soft">Evaluation of the dataset '
+        f"<b>{escape(ev.dataset)}</b></p>{''.join(lines)}"
+        f'<div class="cards">{shown}</div>{said}{_gap_list(other)}'
+        f"{numbers.counts_table(ev, style) if ev.class_counts else ''}</section>"
+    )
+
+
+def _facts(ev: Evaluation, style: Style) -> list[str]:
+    conditions_text = ", ".join(t for t in (escape(style.experiment_text), conditions(style)) if t)
+    views = ", ".join(ev.label(v) for v in ev.views)
+    folds = f"{ev.n_folds} models" if ev.n_folds > 1 else "one model"
+    text = f"{len(ev.classes)} classes, {folds}; views: {views or 'none'}."
+    if ev.fraction < 1:
+        text += (
+            f" The dataset is {100 * ev.fraction:.4g} % of the sample: yields are scaled to all, "
+            "each process by its own share."
+        )
+    skipped = [_gap_name(name).lower() for name, why in ev.gaps.items() if why == NOT_ASKED]
+    if skipped:
+        text += f" Not asked for: {', '.join(skipped)}."
+    return [t for t in (conditions_text, text) if t] + [
+        "Numbers are ± one standard deviation with 95 % intervals in brackets, from the Poisson "
+        "bootstrap over events; <i>folds</i> is the standard deviation over the folds. Click a "
+        "legend entry to hide it, double-click to see it alone."
+    ]
+
+
+def _events_note(ev: Evaluation) -> str:
+    extra = []
+    if ev.n_unlabelled:
+        extra.append(f"{ev.n_unlabelled:,} unlabelled")
+    if ev.n_dropped:
+        extra.append(f"{ev.n_dropped:,} fillers left out")
+    return ", ".join(extra) or "all labelled"
+
+
+def _numbers(section: str, ev: Evaluation, style: Style) -> str:
+    """Return the tables that a section opens with."""
+    if section == "performance":
+        text = numbers.scores_table(ev, style, ev.scores[0]) if ev.scores else ""
+        return text + (
+            numbers.significance_table(ev, style, ev.significance) if ev.significance else ""
+        )
+    if section == "certainty":
+        text = "".join(numbers.scores_table(ev, style, s) for s in ev.scores[1:])
+        if ev.comparison is not None:
+            text += f'<div class="verdict">{escape(ev.comparison.verdict)}</div>'
+            text += numbers.comparison_table(ev, style, ev.comparison)
+        return text
+    if section == "over_training" and ev.over_training is not None:
+        o = ev.over_training
+        tests = numbers.ks_table(ev, style, o)
+        return (
+            f'<div class="verdict">{escape(o.verdict)}</div>{numbers.gaps_table(ev, style, o)}'
+            + (f'<details class="data"><summary>Kolmogorov-Smirnov tests</summary>{tests}</details>'
+               if tests else "")
+        )  # fmt: skip
+    return ""
+
+
+def _gaps(ev: Evaluation, fields: tuple[str, ...]) -> str:
+    return _gap_list({k: v for k, v in ev.gaps.items() if k.split("/")[0] in fields})
+
+
+def _gap_list(gaps: Mapping[str, str]) -> str:
+    return "".join(
+        f'<div class="gap"><b>{escape(_gap_name(name))}</b>: {escape(reason)}.</div>'
+        for name, reason in gaps.items()
+        if reason != NOT_ASKED
+    )
+
+
+def _gap_name(name: str) -> str:
+    """Return the name of a gap in words: `roc/physics` as 'Roc, physics'."""
+    first, *rest = name.split("/")
+    return ", ".join([first.replace("_", " ").capitalize(), *rest])

@@ -17,16 +17,15 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
 import plotly.graph_objects as go
 import plotly.io
 
-from utils.results.report.files import write_html, write_whole
-from utils.results.report.page import Sheet, sheet
+from utils.results.report.skeleton import Sheet, sheet
 from utils.schema import PROJECT, PipelineError
+from utils.system.files import complete
 
 PATIENCE = 60.0
 """Seconds without an answer after which the child is started anew, with twice the patience.
@@ -91,35 +90,6 @@ class PdfWriter:
             self._given_up.set()
         finally:
             worker.end()
-
-
-def write_pdf(figure: go.Figure, path: str | Path) -> Path:
-    """Write `figure` as a vector PDF of the figure's size; `write_pdfs` is faster for many.
-
-    Raises PipelineError where kaleido can't do it.
-    """
-    return write_pdfs({Path(path): figure}, n_workers=1)[0]
-
-
-def write_pdfs(
-    figures: Mapping[Path, go.Figure | Sheet], n_workers: int = 2, patience: float = PATIENCE
-) -> list[Path]:
-    """Write each figure to its path, on `n_workers` children side by side; return the paths.
-
-    Raises PipelineError where kaleido can't do it; PDFs that exist by then are complete.
-    """
-    with PdfWriter(n_workers, patience) as writer:
-        for path, figure in figures.items():
-            writer.write(figure, path)
-    return list(figures)
-
-
-def write_figures(figures: Mapping[str, go.Figure], folder: str | Path) -> list[Path]:
-    """Write every figure to `folder/<key>.html` and `folder/pdf/<key>.pdf`; return the paths."""
-    folder = Path(folder)
-    sheets = {key: sheet(figure) for key, figure in figures.items()}
-    pages = [write_html(figure, folder / f"{key}.html", key) for key, figure in sheets.items()]
-    return pages + write_pdfs({folder / "pdf" / f"{k}.pdf": f for k, f in sheets.items()})
 
 
 class _Worker:
@@ -216,7 +186,8 @@ def serve() -> None:
         request = json.loads(line)
         try:
             data = plotly.io.to_image(request["figure"], format="pdf", validate=False)
-            write_whole(Path(request["path"]), data)
+            with complete(Path(request["path"])) as partial:
+                partial.write_bytes(data)
             answer = {}
         except (ValueError, RuntimeError, OSError) as error:
             answer = {"error": (str(error).strip() or type(error).__name__).splitlines()[0]}

@@ -5,22 +5,25 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.columns import weights
 from utils.formats.runs import Run
+from utils.formats.tables import bound_threads
 from utils.models import kind
 from utils.results import metrics
-from utils.results.metrics import Evaluation, EvaluationOptions, EvaluationTable
-from utils.schema import AnalysisConfig, EvaluateConfig, InputError, Recipe, RunError, load, nearest
-from utils.stages.evaluation.tables import read_table
-from utils.system.engine import available_cores
+from utils.results.evaluation import Evaluation, evaluate
+from utils.results.events import EvaluationTable
+from utils.results.metrics.comparison import Comparison
+from utils.results.options import SECTIONS, EvaluationOptions
+from utils.schema import AnalysisConfig, EvaluateConfig, Recipe, RunError, load
+from utils.stages.evaluation.scored_events import load_table, other_table
+from utils.system.engine import cores_of
 
 if TYPE_CHECKING:  # models are opened where a table has features only
     from utils.models.scoring import FoldModels
@@ -47,6 +50,7 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
     `year` is not the run's.
     """
     run.check_year(config.year)
+    bound_threads(cores_of(config.engine))
     recipe = _with_class_style(run.recipe, config)
     table, gaps = load_table(run, recipe, config.dataset)
     analysis = _analysis(recipe)
@@ -57,12 +61,13 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
         profile_features=tuple(analysis.profile_features),
         luminosity=analysis.luminosity,
         sections=_sections(config, gaps),
-        n_threads=available_cores(),
+        n_threads=cores_of(config.engine),
     )
     wanted = set(options.sections)
     importances, shap = [], None
     if "importances" in wanted:
-        recorded = _gain(run, recipe)
+        with _readable(run, "recipe/importances.csv"):
+            recorded = _gain(run, recipe)
         if recorded is None:
             gaps["gain importance"] = f"{_kind_of(recipe)} record no gain"
         else:
@@ -83,16 +88,20 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
     if config.against and "comparison" in wanted:
         comparison = _compare(run, config, table, options)
     others = {
-        name: _other(run, recipe, name)
+        name: other_table(run, recipe, name)
         for name in ("train", "test")
         if name != config.dataset and "over_training" in wanted
     }
-    result = metrics.evaluate(
+    curves = None
+    if "learning_curves" in wanted:
+        with _readable(run, "recipe/curves.json"):
+            curves = _learning_curves(run, recipe)
+    result = evaluate(
         table,
         options,
         train=others.get("train"),
         test=others.get("test"),
-        learning_curves=_learning_curves(run, recipe) if "learning_curves" in wanted else None,
+        learning_curves=curves,
         importances=importances,
         shap=shap,
         comparison=comparison,
@@ -100,9 +109,23 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
     return Evaluated(replace(result, gaps={**result.gaps, **gaps}), recipe, analysis)
 
 
+@contextmanager
+def _readable(run: Run, path: str) -> Iterator[None]:
+    """Raise RunError that names a recorded file where reading it fails, whatever is in it."""
+    damage = (ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError)
+    try:
+        yield
+    except (*damage, csv.Error) as error:
+        said = " ".join(f"{type(error).__name__} {error}".split())[:120]
+        raise RunError(
+            f"{path} of run {run.run_id} is damaged ({said}): restore it, train again, or leave "
+            "out its section by sections=[...]"
+        ) from None
+
+
 def _sections(config: EvaluateConfig, gaps: Mapping[str, str]) -> tuple[str, ...]:
     """Return what is asked for, less what the table can't give."""
-    asked = metrics.SECTIONS if config.sections is None else config.sections
+    asked = SECTIONS if config.sections is None else config.sections
     return tuple(name for name in asked if name != "calibration" or name not in gaps)
 
 
@@ -124,68 +147,6 @@ def _with_class_style(recipe: Recipe, config: EvaluateConfig) -> Recipe:
     return replace(recipe, classes=classes)
 
 
-def load_table(run: Run, recipe: Recipe, dataset: str) -> tuple[EvaluationTable, dict[str, str]]:
-    """Return a table that predict.py logged (Parquet, else CSV), and what it lacks.
-
-    Raises RunError naming the nearest table where there is none of that name.
-    """
-    name = dataset.removesuffix(".csv").removesuffix(".parquet")
-    for suffix in (".csv",) if dataset.endswith(".csv") else (".parquet", ".csv"):
-        path = f"pred/{name}{suffix}"
-        if run.lists(path):
-            table, gaps = read_table(run.artifact(path, f"table {name}"), recipe, name)
-            return with_trained_weights(table, gaps, recipe)
-    there = [p for p in run.artifacts("pred") if p.endswith((".parquet", ".csv"))]
-    known = [Path(p).stem for p in there if "/audit_" not in p and run.lists(p)]
-    hint = nearest(name, known)
-    raise RunError(
-        f"run {run.run_id} has no table '{name}'; {hint}: make it with "
-        f"python predict.py --config-name for_evaluation.yaml run_id={run.run_id}"
-    )
-
-
-def with_trained_weights(
-    table: EvaluationTable, gaps: dict[str, str], recipe: Recipe
-) -> tuple[EvaluationTable, dict[str, str]]:
-    """Return the table with weights as the training used them: after its policy on negative ones.
-
-    `drop` becomes a weight of 0, `rescale` keeps this table's own class sums. Where the policy
-    can't be followed, or the table has no such weight and it is not N/N_class, calibration is a
-    gap.
-    """
-    policy = str(recipe.training.get("negative_weights", "error"))
-    weight = table.train_weight
-    if weight is None:
-        by_weight = recipe.analysis.get("class_balance") == "weight"
-        if recipe.weight == "w_class_imbalance" and not by_weight:
-            return table, gaps
-        return table, {
-            **gaps,
-            "calibration": (
-                f"it is judged under the weights trained with, and the table has no {recipe.weight}"
-            ),
-        }
-    if policy == "keep" or not np.any(weight < 0):
-        return table, gaps
-    known = table.target >= 0
-    names = [info.name for info in table.classes]
-    try:
-        changed, kept = weights.apply_negative_policy(
-            weight[known], table.target[known], policy, names
-        )
-    except InputError as error:
-        return table, {**gaps, "calibration": str(error)}
-    weight = weight.copy()
-    weight[known] = np.where(kept, changed, 0.0)
-    return replace(table, train_weight=weight), gaps
-
-
-def _other(run: Run, recipe: Recipe, dataset: str) -> EvaluationTable | None:
-    if not run.lists(f"pred/{dataset}.parquet"):
-        return None
-    return load_table(run, recipe, dataset)[0]
-
-
 def _kind_of(recipe: Recipe) -> str:
     return f"models of this kind ({kind(recipe.model_kind).TITLE})"
 
@@ -193,7 +154,7 @@ def _kind_of(recipe: Recipe) -> str:
 def _gain(run: Run, recipe: Recipe) -> metrics.Importance | None:
     """Return the gain importance, or None for a kind of model that records none."""
     path = run.artifact("recipe/importances.csv", what="importances")
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if rows and "gain" not in rows[0]:
         return None
@@ -206,7 +167,9 @@ def _gain(run: Run, recipe: Recipe) -> metrics.Importance | None:
 
 def _learning_curves(run: Run, recipe: Recipe) -> metrics.LearningCurves | None:
     path = run.artifact("recipe/curves.json", what="learning curves")
-    stored: Mapping[str, Mapping[str, list[list[float]]]] = json.loads(path.read_text())
+    stored: Mapping[str, Mapping[str, list[list[float]]]] = json.loads(
+        path.read_text(encoding="utf-8")
+    )
     metric = next(n.split("/", 1)[1] for n in stored["0"] if n.startswith("validation/"))
     curves = []
     for model in recipe.models:
@@ -300,7 +263,7 @@ def _shap(
 
 def _compare(
     run: Run, config: EvaluateConfig, table: EvaluationTable, options: EvaluationOptions
-) -> metrics.Comparison:
+) -> Comparison:
     from utils.formats.runs import open_run
 
     assert config.against is not None

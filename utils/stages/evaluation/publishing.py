@@ -9,13 +9,14 @@ from typing import Any
 from utils.formats.runs import Run
 from utils.models import kind
 from utils.results import report
-from utils.results.metrics import NOT_ASKED, Estimate
+from utils.results.estimates import Estimate
 from utils.results.metrics.naming import flat_metrics
+from utils.results.options import NOT_ASKED
 from utils.results.plotting import Style, draw
 from utils.results.report import PdfWriter
 from utils.schema import EvaluateConfig, Recipe, slug
 from utils.stages.evaluation.numbers import Evaluated
-from utils.system.engine import available_cores
+from utils.system.engine import cores_of
 from utils.system.files import scratch
 
 log = logging.getLogger(__name__)
@@ -46,9 +47,9 @@ def _interval(number: Estimate) -> str:
     return f"{number.value:.4f} [{number.low:.4f}, {number.high:.4f}]"
 
 
-def papers() -> PdfWriter:
+def papers(config: EvaluateConfig) -> PdfWriter:
     """Return what writes figures as PDFs; it is ready for them after the time it takes to start."""
-    return PdfWriter(available_cores())
+    return PdfWriter(cores_of(config.engine))
 
 
 def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> None:

@@ -10,7 +10,7 @@ from utils.formats import ntuples
 from utils.formats.skims import Skim, origin
 from utils.schema import InputError, PreprocessConfig, load, nearest
 from utils.stages.prediction.scorer import Scorer
-from utils.stages.preprocessing.roles import Meaning, roles_of
+from utils.stages.preprocessing.roles import other_meaning
 
 
 def check_skim(skim: Skim, scorer: Scorer, misc: Sequence[str]) -> None:
@@ -21,18 +21,23 @@ def check_skim(skim: Skim, scorer: Scorer, misc: Sequence[str]) -> None:
     recipe, meta = scorer.recipe, skim.metadata
     names = [c["name"] for c in meta["classes"]]
     for what, its, mine in (
-        ("feature pipeline", *(p["fingerprint"][:12] for p in (meta["pipeline"], recipe.pipeline))),
+        ("feature pipeline", [meta["pipeline"]["fingerprint"]], [recipe.pipeline["fingerprint"]]),
         ("list of classes", names, [c.name for c in recipe.classes if names]),
         ("identity of events", meta["identity"], list(scorer.analysis.identity_columns)),
     ):
         if its != mine:
             raise InputError(
-                f"{skim.path} was made with another {what} ({_listed(its)}) than run "
-                f"{scorer.run_id} ({_listed(mine)}): preprocess it again with the run's"
+                f"{skim.path} was made with another {what} ({', '.join(its)}) than run "
+                f"{scorer.run_id} ({', '.join(mine)}): preprocess it again with the run's"
             )
     _check_groups(skim, scorer)
     check_trained_files(meta["files"], {sample["group"] for sample in meta["samples"]}, scorer)
-    _check_meanings(skim, scorer, misc)
+    other = other_meaning(scorer.analysis, load(PreprocessConfig, meta["config"]), misc)
+    if other:
+        raise InputError(
+            f"{skim.path} was made with another {other} than the training skim of run "
+            f"{scorer.run_id}: preprocess it again with the run's"
+        )
     stored = {**skim.groups["cont_features"], **skim.groups["cat_features"]}
     for name in recipe.features:
         if name not in stored:
@@ -40,10 +45,6 @@ def check_skim(skim: Skim, scorer: Scorer, misc: Sequence[str]) -> None:
                 f"{skim.path} has no feature '{name}' of run {scorer.run_id}; "
                 f"{nearest(name, stored)}"
             )
-
-
-def _listed(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else ", ".join(value)
 
 
 def _check_groups(skim: Skim, scorer: Scorer) -> None:
@@ -92,23 +93,6 @@ def check_trained_files(
                 f"audit would compare nothing: declare 'group: {sorted(known)[0]}' for its sample, "
                 "and preprocess it again"
             )
-
-
-def _check_meanings(skim: Skim, scorer: Scorer, misc: Sequence[str]) -> None:
-    """Raise InputError where a feature or a misc column means something else than in the run."""
-    its = roles_of(load(PreprocessConfig, skim.metadata["config"]), misc).meaning
-    for name, mine in roles_of(scorer.analysis, misc).meaning.items():
-        other = its.get(name, Meaning())
-        # As texts, in which NaN equals NaN.
-        for (key, wanted), found in zip(vars(mine).items(), vars(other).values(), strict=True):
-            if str(wanted) != str(found):
-                how = f"{key}: {found}, not {wanted}"
-                if key == "steps":
-                    how = "its definition, or one that this uses, differs"
-                raise InputError(
-                    f"{skim.path} was made with another '{name}' than the training skim of run "
-                    f"{scorer.run_id} ({how}): preprocess it again with the run's"
-                )
 
 
 def check_same_file(path: Path, stated: Mapping[str, Any], skim: Skim) -> None:

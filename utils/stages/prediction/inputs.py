@@ -140,11 +140,10 @@ def _ntuples(
 ) -> tuple[InputFile, ...]:
     """Return the files of a sample."""
     files = []
-    for path in ntuples.find_files(sample):
-        info = ntuples.open_tree(path, sample.tree)
+    for info in reading.open_files(sample):
         entries = reading.Entries(info, roles, config.cut, config.chunk_size)
         source = scorer.ntuple_entries(entries, sample.group)
-        files.append(InputFile(path, ntuples.fingerprint(info), source))
+        files.append(InputFile(info.path, ntuples.fingerprint(info), source))
     return tuple(files)
 
 

@@ -101,7 +101,7 @@ def publish(run: Run, kind: OutputKind, workers: Engine) -> None:
         outcomes: list[Outcome] = []
         audits: list[LeakAudit] = []
         with progress(sum(t.n_rows for t in tasks), "events", "predicting") as bar:
-            done = workers.map(write, tasks, threads=True)
+            done = workers.map(write, tasks)
             for task, (written, audit) in zip(tasks, done, strict=True):
                 for line in (line for outcome in written for line in outcome.said):
                     log.info("%s", line)
@@ -149,7 +149,7 @@ def _scored(scorer: Scorer, source: RowSource, audits: list[LeakAudit]) -> Itera
 def _described(table: Path, audit: LeakAudit) -> dict[str, Path]:
     """Write the audit of all rows of a prediction to a table, and return it as an artifact."""
     rows = audit.to_rows()
-    with table.open("w", newline="") as file:
+    with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

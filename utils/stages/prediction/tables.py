@@ -5,7 +5,7 @@ Parquet holds everything an evaluation can use; CSV the scores alone, for people
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +14,23 @@ from typing import Any
 import numpy as np
 
 from utils.columns.arrays import Columns, Floats, RowRange
-from utils.columns.expressions import parse
 from utils.columns.folds import check_entry_rule
 from utils.columns.pipeline import FeaturePipeline, stack_columns
+from utils.columns.weights import TrainingWeight
 from utils.formats import tables
 from utils.formats.friends import branch_names, score_columns
 from utils.formats.runs import Run
 from utils.formats.skims import Skim, open_skim
-from utils.formats.tables import FEATURE_PREFIX, INFOLD_PREFIX, WEIGHT_PREFIX
+from utils.formats.tables import (
+    FEATURE_PREFIX,
+    INFOLD_PREFIX,
+    SCALED_WEIGHT,
+    TRAINING_WEIGHT,
+    WEIGHT_PREFIX,
+)
 from utils.schema import (
     COMPUTED_COLUMNS,
+    PHYSICS_WEIGHT,
     TARGET,
     ConfigError,
     InputError,
@@ -39,7 +46,7 @@ from utils.stages.prediction.rows import InputRows, SkimRows
 from utils.stages.prediction.scorer import Scorer
 
 CHUNK_ROWS = 200_000
-OWN = (TARGET, "process", "class", *branch_names(0).own.values())
+OWN = (TARGET, "process", "class", SCALED_WEIGHT, TRAINING_WEIGHT, *branch_names(0).own.values())
 """Columns a table makes itself; a misc feature of that name would clash."""
 
 
@@ -71,7 +78,7 @@ class Tables:
         others = [*scorer.pipeline.outputs, *skim.groups["cat_features"]]
         features = tuple(dict.fromkeys([*scorer.models.features, *others]))
         source = SkimRows(RowRange(0, skim.n_rows), features, skim, CHUNK_ROWS)
-        return Table(name, source, misc_of(misc, skim), folder)
+        return Table(name, source, misc_of(misc, skim), folder, *_learnt_weight(skim, scorer))
 
     def _skim_path(self, name: str) -> Path:
         known = self._scorer.recipe.skims
@@ -87,6 +94,29 @@ class Tables:
         ids = f"experiment_id={run.experiment_id} run_id={run.run_id}"
         command = f"  {prefix}python evaluate.py {ids} dataset="
         return ["Next:", *(command + name for name in self.datasets)]
+
+
+def _learnt_weight(skim: Skim, scorer: Scorer) -> tuple[Floats | None, str]:
+    """Return what each row of a skim would weigh in the run's training, or why that is unknown.
+
+    Rows that its policy on negative weights drops weigh nothing.
+    """
+    recipe = scorer.recipe
+    policy = str(recipe.training.get("negative_weights", "error"))
+    weight = TrainingWeight(recipe.weight, policy)
+    lacking = weight.lacks(skim.groups)
+    if lacking:  # prediction skims may lack what training weighs by
+        return None, f"the table has no {', '.join(lacking)}"
+    groups = ("targets", "weights", "misc_features", "identity")
+    columns = skim.read({g: list(skim.groups[g]) for g in groups}, RowRange(0, skim.n_rows))
+    values, target = weight.raw(columns), columns["targets"][TARGET]
+    known = target >= 0
+    try:
+        learnt, kept = weight.learnt(values[known], target[known], [c.name for c in recipe.classes])
+    except InputError as error:
+        return None, str(error)
+    values[known] = np.where(kept, learnt, 0.0)
+    return values, ""
 
 
 def misc_of(chosen: Sequence[str], skim: Skim) -> tuple[str, ...]:
@@ -109,13 +139,16 @@ def misc_of(chosen: Sequence[str], skim: Skim) -> tuple[str, ...]:
 class Table:
     """The table of a skim, `{name}.csv` and `{name}.parquet` in `folder`.
 
-    Beside the models' features its rows have all others that can be given untransformed.
+    Beside the models' features its rows have all others that can be given untransformed. `weight`
+    are the training weights of all rows, or `weight_left_out` says why there are none.
     """
 
     name: str
     source: SkimRows
     misc: tuple[str, ...]
     folder: Path
+    weight: Floats | None
+    weight_left_out: str
 
     @contextmanager
     def written(self, scorer: Scorer, scored: Iterable[Scored]) -> Iterator[Outcome]:
@@ -143,6 +176,7 @@ class Table:
             "classes": [c.name for c in scorer.recipe.classes],
             "models": scorer.models.fingerprints,
             "skim_kind": meta["kind"],
+            "weight_left_out": self.weight_left_out,
             "features_left_out": "" if scorer.pipeline.components is None else mixed,
         }
 
@@ -167,11 +201,11 @@ class Table:
             "class": (np.where(target < 0, len(names), target), [*names, ""]),
             **{WEIGHT_PREFIX + n: values for n, values in groups["weights"].items()},
         }
-        known = {**groups["identity"], **groups["misc_features"], **groups["weights"]}
-        weight = parse(recipe.weight)
-        if weight.names <= known.keys():  # prediction skims may lack what training weighs by
-            values = np.asarray(weight.evaluate(known, rows.span.size), np.float64)
-            columns[WEIGHT_PREFIX + recipe.weight] = values
+        if PHYSICS_WEIGHT in groups["weights"]:
+            share = self._evaluated(meta)[groups["provenance"]["process"]]
+            columns[SCALED_WEIGHT] = np.asarray(groups["weights"][PHYSICS_WEIGHT], float) / share
+        if self.weight is not None:
+            columns[TRAINING_WEIGHT] = self.weight[slice(*rows.span)]
         if meta.get("dataset") == "train":
             infold = scorer.scores_in_fold(rows)
             columns |= {
@@ -180,6 +214,11 @@ class Table:
             }
         features = self._untransformed(scorer.pipeline, rows)
         return columns | {FEATURE_PREFIX + name: values for name, values in features.items()}
+
+    def _evaluated(self, meta: Mapping[str, Any]) -> Floats:
+        """Return the share of each process that is in the skim, (n_processes,)."""
+        shares = meta.get("process_fractions") or {}
+        return np.array([shares.get(name, meta["fraction"]) for name in meta["processes"]], float)
 
     def _untransformed(self, pipeline: FeaturePipeline, rows: InputRows) -> Columns:
         """Return features as they were before the scaler; none of those that PCA mixed."""

@@ -58,7 +58,7 @@ def log_cut_flow(rows: Sequence[CutFlowRow], path: Path) -> None:
             "%-*s  %-*s %12d %12d %12d",
             *(width, r.sample, inner, r.process, r.n_read, r.n_common, r.n_selected),
         )
-    with complete(path) as partial, partial.open("w", newline="") as file:
+    with complete(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["sample", "process", "n_read", "n_common", "n_selected"])
         writer.writerows(vars(r).values() for r in rows)

@@ -53,7 +53,7 @@ def write_prediction_skims(
     # The largest sample first: begun last, it would be worked on alone at the end.
     largest_first = sorted(tasks, key=lambda task: task.plan.n_entries, reverse=True)
     with progress(sum(t.plan.n_entries for t in tasks), "events", "writing skims") as bar:
-        done = workers.map(write_prediction_skim, largest_first, threads=True)
+        done = workers.map(write_prediction_skim, largest_first)
         for task, flow in zip(largest_first, done, strict=True):
             flows[task.path] = flow
             bar.update(task.plan.n_entries)

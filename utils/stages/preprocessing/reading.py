@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,8 +113,7 @@ def plan(config: PreprocessConfig, samples: Sequence[Sample], unit_size: int | N
             if process.name not in processes:
                 processes.append(process.name)
             codes.append(processes.index(process.name))
-        for path in ntuples.find_files(sample):
-            info = ntuples.open_tree(path, sample.tree)
+        for info in open_files(sample):
             _check_branches(config.input_branches or [], info)
             trees.append(info)
             whole = Unit(
@@ -152,6 +152,28 @@ def _check_described(
                 )
 
 
+def open_files(sample: Sample) -> Iterator[ntuples.TreeInfo]:
+    """Yield the trees of a sample's files.
+
+    Raises InputError for a file and a copy of it: their events would count twice.
+    """
+    seen: dict[tuple[Any, ...], Path] = {}
+    for path in ntuples.find_files(sample):
+        info = ntuples.open_tree(path, sample.tree)
+        first = seen.setdefault(_content(info), path)
+        if first != path:
+            raise InputError(
+                f"files {first} and {path} of sample '{sample.name}' hold the same events, which "
+                "would count twice: name one of them"
+            )
+        yield info
+
+
+def _content(info: ntuples.TreeInfo) -> tuple[Any, ...]:
+    """Return what files have in common that hold the same events."""
+    return tuple(v for k, v in ntuples.fingerprint(info).items() if k != "name")
+
+
 def _refuse_shared_files(units: Sequence[Unit]) -> None:
     """Raise InputError where two samples read one file (or copies), but share no events by name.
 
@@ -159,13 +181,11 @@ def _refuse_shared_files(units: Sequence[Unit]) -> None:
     """
     seen: dict[tuple[Any, ...], Unit] = {}
     for unit in units:
-        info = unit.info
-        content = {k: v for k, v in ntuples.fingerprint(info).items() if k != "name"}
-        first = seen.setdefault(tuple(content.values()), unit)
+        first = seen.setdefault(_content(unit.info), unit)
         if first.sample.group != unit.sample.group:
             raise InputError(
                 f"samples {first.sample.name} and {unit.sample.name} read the same events, of "
-                f"{info.path}: name different files, or give both the same group"
+                f"{unit.info.path}: name different files, or give both the same group"
             )
 
 

@@ -92,7 +92,7 @@ class Roles:
         # A value too large for float32 becomes infinite here, and check_finite then names it.
         with np.errstate(over="ignore"):
             features = {n: values.astype(np.float32, copy=False) for n, values in features.items()}
-        check_finite(features, self.features, where, allow_nan_in=self.features)
+        check_finite(features, self.features, where, allow_nan=True)
         return features, counts
 
 
@@ -112,6 +112,20 @@ def roles_of(config: AnalysisConfig, misc: Sequence[str] | None = None) -> Roles
         definitions={**config.derived_features, **config.cuts},
         meaning={n: _meaning(config, n, n in features) for n in (*features, *misc_read, *kept)},
     )
+
+
+def other_meaning(mine: AnalysisConfig, its: AnalysisConfig, misc: Sequence[str]) -> str:
+    """Return which feature, or column that `misc` names, has another meaning, and how; else ''."""
+    theirs = roles_of(its, misc).meaning
+    for name, meaning in roles_of(mine, misc).meaning.items():
+        other = theirs.get(name, Meaning())
+        # As texts, in which NaN equals NaN.
+        for (key, wanted), found in zip(vars(meaning).items(), vars(other).values(), strict=True):
+            if str(wanted) != str(found) and key == "steps":
+                return f"'{name}' (its definition, or one that this uses, differs)"
+            if str(wanted) != str(found):
+                return f"'{name}' ({key}: {found}, not {wanted})"
+    return ""
 
 
 def weight_names(config: AnalysisConfig) -> frozenset[str]:

@@ -59,7 +59,9 @@ def save_configuration(config: PreprocessConfig) -> None:
     path = config.output_folder / f"config_{kind}.json"
     with complete(path) as partial:
         # By json, which keeps NaN as such; pydantic would write null.
-        partial.write_text(json.dumps(config.model_dump(mode="json", by_alias=True), indent=1))
+        partial.write_text(
+            json.dumps(config.model_dump(mode="json", by_alias=True), indent=1), encoding="utf-8"
+        )
 
 
 def metadata(
@@ -130,8 +132,8 @@ def _n_rows(groups: Groups) -> int:
     return len(groups["targets"][TARGET])
 
 
-def _class_names(config: AnalysisConfig) -> list[str] | None:
-    return [c.name for c in config.classes.values()] or None
+def _class_names(config: AnalysisConfig) -> list[str]:
+    return [c.name for c in config.classes.values()]
 
 
 def _types(groups: Groups) -> dict[str, dict[str, np.dtype[Any]]]:

@@ -75,7 +75,7 @@ def read_all(workers: Engine, plan: Plan) -> tuple[tuple[CutFlowRow, ...], Selec
     with progress(plan.n_entries, "events", "reading") as bar:
         # Threads: decompression and numpy release the interpreter lock, and worker processes would
         # spend more on starting and on passing events than they gain.
-        done = workers.map(reading.read, plan.units, threads=True)
+        done = workers.map(reading.read, plan.units)
         for unit, part in zip(plan.units, done, strict=True):
             parts.append((unit, part))
             bar.update(part.n_read)

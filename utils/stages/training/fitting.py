@@ -74,7 +74,7 @@ def train_folds(
         ]
         begin = time.perf_counter()
         results = []
-        for result in workers.map(models.train_fold, tasks, threads=True):
+        for result in workers.map(models.train_fold, tasks):
             metric, points = next(iter(result.curves.items()))
             value = dict(points)[result.best_iteration]
             log.info(

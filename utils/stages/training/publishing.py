@@ -78,17 +78,24 @@ def log_training(
         recipe = folder / "recipe"
         recipe.mkdir()
         for split, result in zip(rows, results, strict=True):
-            (recipe / f"model_{result.index}{models.SUFFIX}").write_text(result.model)
+            (recipe / f"model_{result.index}{models.SUFFIX}").write_text(
+                result.model, encoding="utf-8"
+            )
             trained = trained_identities(data.identity, split.train)
             np.save(recipe / f"trained_{result.index}.npy", trained)
         _write_rows(recipe / "audit.csv", audit.to_rows())
         _write_rows(recipe / "importances.csv", _importances(data, results))
-        (recipe / "curves.json").write_text(json.dumps({r.index: r.curves for r in results}))
+        (recipe / "curves.json").write_text(
+            json.dumps({r.index: r.curves for r in results}), encoding="utf-8"
+        )
         packages = sorted({*models.PACKAGES, *PACKAGES})
         (recipe / "environment.json").write_text(
-            json.dumps({"python": platform.python_version(), **{p: version(p) for p in packages}})
+            json.dumps({"python": platform.python_version(), **{p: version(p) for p in packages}}),
+            encoding="utf-8",
         )
-        (folder / RECIPE).write_text(make_recipe(config, data, audit, results).to_json())
+        (folder / RECIPE).write_text(
+            make_recipe(config, data, audit, results).to_json(), encoding="utf-8"
+        )
         run.publish(folder, {"models": [r.index for r in results]})
 
 
@@ -165,7 +172,7 @@ def _importances(data: TrainingSet, results: Sequence[FoldResult]) -> list[dict[
 
 
 def _write_rows(path: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

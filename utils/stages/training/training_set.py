@@ -8,12 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.columns.arrays import Array, Columns, Groups
+from utils.columns.arrays import Array
 from utils.columns.audit import LeakAudit, audit_training, resolve_duplicates
 from utils.columns.folds import check_balance, fold_of, independence
 from utils.columns.identity import identity_of_rows
 from utils.columns.splitting import train_test_rows
-from utils.columns.weights import TrainingWeight, check_weights, summary_table, weight_summary
+from utils.columns.weights import (
+    TrainingWeight,
+    check_weights,
+    summary_table,
+    weight_summary,
+)
 from utils.formats.skims import Skim, open_skim
 from utils.models import Split, kind, splits
 from utils.schema import (
@@ -22,12 +27,16 @@ from utils.schema import (
     ConfigError,
     FoldRule,
     InputError,
+    PreprocessConfig,
     RunError,
     TrainConfig,
     classes_of_rows,
+    load,
     nearest,
     project_path,
 )
+from utils.stages.preprocessing.roles import other_meaning
+from utils.stages.training.preprocessing_keys import check_preprocessing
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +74,7 @@ def open_training_skim(config: TrainConfig) -> Skim:
     skim = open_skim(config.skim_file)
     if skim.metadata.get("kind") != "training":
         raise InputError(f"{skim.path} is no training skim: preprocess with for_training=true")
+    check_preprocessing(config, skim)
     stored = [*skim.groups["cont_features"], *skim.groups["cat_features"]]
     features = features_of(config, skim)
     for name in features:
@@ -93,6 +103,13 @@ def _check_test_skim(config: TrainConfig, skim: Skim) -> None:
                 f"test_file {test.path} was made with another {what} ({its}) than {skim.path} "
                 f"({mine}): preprocess both alike"
             )
+    made, tested = (load(PreprocessConfig, s.metadata["config"]) for s in (skim, test))
+    other = other_meaning(made, tested, ())
+    if other:
+        raise InputError(
+            f"test_file {test.path} was made with another {other} than {skim.path}: preprocess "
+            "both alike"
+        )
 
 
 def features_of(config: TrainConfig, skim: Skim) -> tuple[str, ...]:
@@ -125,7 +142,7 @@ def load_training_set(config: TrainConfig, skim: Skim) -> TrainingSet:
     classes = _classes(config, skim, target)
     names = [c.name for c in classes]
     weight = _training_weight(config, skim)
-    raw = weight.raw(_weighable(columns), skim.n_rows)
+    raw = weight.raw(columns)
     check_weights(raw, f"training weight '{weight.expression}' of {skim.path}", target, names)
     fold = fold_of(rule, columns["identity"], columns["provenance"]["entry"])
     identity = identity_of_rows(
@@ -185,16 +202,11 @@ def _classes(config: TrainConfig, skim: Skim, target: Array) -> tuple[ClassInfo,
     return mine or stored
 
 
-def _weighable(columns: Groups) -> Columns:
-    """Return the columns of a skim that a training weight may name."""
-    return {**columns["identity"], **columns["misc_features"], **columns["weights"]}
-
-
 def _training_weight(config: TrainConfig, skim: Skim) -> TrainingWeight:
     """Return the training weight. Raises ConfigError where the skim lacks a column of it."""
     weight = TrainingWeight(config.weight_name or "w_class_imbalance", config.negative_weights)
-    known = {n for g in ("identity", "misc_features", "weights") for n in skim.groups[g]}
-    for used in sorted(weight.columns - known):
+    for used in weight.lacks(skim.groups):
+        known = {n for g in ("identity", "misc_features", "weights") for n in skim.groups[g]}
         raise ConfigError(
             f"weight_name '{weight.expression}' needs '{used}', which is not in {skim.path}; "
             f"{nearest(used, known)}: preprocess with this weight_name"
@@ -206,7 +218,7 @@ def _training_weight(config: TrainConfig, skim: Skim) -> TrainingWeight:
 def _check_folds(data: TrainingSet) -> None:
     n_splits = data.rule.n_splits
     if n_splits > 1:
-        found = check_balance(data.fold, n_splits, data.rule)
+        found = check_balance(data.fold, data.rule)
         log.info("Folds of %s events", ", ".join(map(str, found.sizes)))
         processes = data.skim.metadata["processes"]
         for group, names, what in (

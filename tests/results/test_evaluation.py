@@ -12,16 +12,13 @@ import numpy as np
 import pytest
 from scored_tables import FAST, scored_table, softmax
 
-from utils.results.metrics import (
-    UNLABELLED,
-    VIEWS,
-    compare,
-    evaluate,
-    flat_metrics,
-)
+from utils.results.evaluation import evaluate
+from utils.results.events import UNLABELLED, VIEWS
+from utils.results.metrics.comparison import compare
+from utils.results.metrics.naming import flat_metrics
 from utils.schema import ClassInfo, InputError
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "metrics_figures.json"
+GOLDEN = Path(__file__).parents[1] / "golden" / "metrics_figures.json"
 
 
 # --- awkward samples ----------------------------------------------------------------------------
@@ -31,7 +28,7 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "metrics_figures.json"
 def test_any_number_of_classes(k):
     found = evaluate(scored_table(n=30 * k, k=k, infold=True, dataset="train"), FAST)
     assert len(found.roc) == 3 * k
-    assert found.confusion[0].norm_true.shape == (k, k)
+    assert found.confusion[0].norm_true.value.shape == (k, k)
     assert found.over_training is not None
     assert all(np.isfinite(list(flat_metrics(found).values())))
 
@@ -49,7 +46,7 @@ def test_an_absent_class_is_a_stated_gap():
     assert "class 2" in scores.roc_auc_macro.note
     assert np.isfinite(scores.roc_auc_macro.low)
     assert np.isfinite(scores.log_loss.value)
-    assert np.isnan(found.confusion[0].norm_true[2]).all()
+    assert np.isnan(found.confusion[0].norm_true.value[2]).all()
     assert 2 not in found.densities[0].true_classes
     assert not any("class_2" in name and "roc_auc" in name for name in flat_metrics(found))
     assert found.class_counts[2].n == 0
@@ -71,8 +68,8 @@ def test_an_empty_category_is_a_column_without_numbers():
     proba[:, 1] *= 1e-3
     proba /= proba.sum(axis=1, keepdims=True)
     found = evaluate(dataclasses.replace(table, proba=proba), FAST)
-    assert np.isnan(found.confusion[0].norm_pred[:, 1]).all()
-    assert (found.confusion[0].norm_true[:, 1] == 0).all()
+    assert np.isnan(found.confusion[0].norm_pred.value[:, 1]).all()
+    assert (found.confusion[0].norm_true.value[:, 1] == 0).all()
     empty = next(d for d in found.densities if d.category == 1)
     assert empty.n.sum() == 0
     assert (empty.density == 0).all()
@@ -108,7 +105,7 @@ def test_random_scores_agree_with_a_half_and_perfect_ones_are_one():
         assert scores.log_loss.value == pytest.approx(0, abs=1e-12)
         assert scores.brier.value == 0
         assert all(e.value == pytest.approx(1) for e in scores.average_precision)
-    np.testing.assert_array_equal(perfect.confusion[0].norm_true, np.eye(3))
+    np.testing.assert_array_equal(perfect.confusion[0].norm_true.value, np.eye(3))
 
 
 def test_one_event_per_class_has_values_but_no_intervals():
@@ -119,8 +116,8 @@ def test_one_event_per_class_has_values_but_no_intervals():
         assert np.isnan(scores.roc_auc_macro.low)
         assert "no interval" in scores.roc_auc_macro.note
         assert all(np.isnan(e.error) for e in scores.roc_auc)
-    assert np.isnan(found.confusion[0].norm_true_low).all()
-    assert np.isfinite(found.confusion[0].norm_true).all()
+    assert np.isnan(found.confusion[0].norm_true.low).all()
+    assert np.isfinite(found.confusion[0].norm_true.value).all()
     assert "no verdict" in found.over_training.verdict
     assert not any("/low/" in name and "roc_auc" in name for name in flat_metrics(found))
 

@@ -1,4 +1,4 @@
-"""Distributions of scores and features, correlations and profiles, against numpy."""
+"""Distributions of features, their correlations, and profiles of scores."""
 
 from __future__ import annotations
 
@@ -8,38 +8,7 @@ import numpy as np
 import pytest
 from scored_tables import FAST, scored_table
 
-from utils.results.metrics import (
-    evaluate,
-)
-from utils.schema import ClassInfo
-
-
-def test_densities_are_unit_area_histograms_of_the_category():
-    table = scored_table()
-    found = evaluate(table, FAST)
-    category = table.proba.argmax(axis=1)
-    assert len(found.densities) == 9
-    for d in found.densities:
-        assert d.edges[-1] == 1
-        assert d.edges[0] <= 1 / 3
-        for t, true in enumerate(d.true_classes):
-            mine = (category == d.category) & (table.target == true)
-            assert d.n[t] == mine.sum()
-            assert np.sum(d.density[t] * np.diff(d.edges)) == pytest.approx(1)
-            w = table.weight[mine] if d.view == "physics" else np.ones(mine.sum())
-            if d.view == "balanced":
-                w = w * len(category) / (table.target == true).sum()
-            expected, _ = np.histogram(table.proba[mine, d.category], d.edges, weights=w)
-            np.testing.assert_allclose(d.yields[t], expected, atol=1e-9)
-            squares, _ = np.histogram(table.proba[mine, d.category], d.edges, weights=w**2)
-            np.testing.assert_allclose(d.yields_error[t], np.sqrt(squares), atol=1e-9)
-
-
-def test_the_bin_size_of_a_class_sets_its_density():
-    classes = (ClassInfo(name="a", bin_size=0.1), ClassInfo(name="b"), ClassInfo(name="c"))
-    found = evaluate(scored_table(classes=classes), FAST)
-    np.testing.assert_allclose(np.diff(found.densities[0].edges), 0.1)
-    np.testing.assert_allclose(np.diff(found.densities[1].edges), 0.025)
+from utils.results.evaluation import evaluate
 
 
 def test_features_correlations_and_profiles():
@@ -88,20 +57,29 @@ def test_features_correlations_and_profiles():
     assert profile.error[1, 2, 9] == pytest.approx(expected)
 
 
-def test_fillers_of_absent_quantities_are_missing_values():
+def test_what_is_declared_to_be_missing_is_missing_and_nothing_else():
     rng = np.random.default_rng(3)
     absent = np.arange(400) % 4 == 0
     table = scored_table(n=400)
     columns = {
         "jpt": np.where(absent, -10.0, rng.exponential(50, 400)),
-        "d0": rng.normal(size=400),  # negative, but no value twice
-        "charge": np.where(absent, -1.0, 1.0),
+        "clipped": np.maximum(rng.normal(size=400), -1.0),  # one event of six is at the edge
+        "d0": np.where(absent, np.nan, rng.normal(size=400)),
+        # The inverse of a scaler gives a value back but for some rounding.
+        "scaled": (np.where(absent, -10.0, 200.0 + rng.normal(size=400)) * (1 + 1e-7)).astype("f4"),
     }
-    found = evaluate(dataclasses.replace(table, features=columns), FAST)
+    declared = {"jpt": -10.0, "scaled": -10.0}
+    found = evaluate(dataclasses.replace(table, features=columns, missing=declared), FAST)
     missing = {f.name: int(f.n_missing.sum()) for f in found.features}
-    assert missing == {"jpt": 100, "d0": 0, "charge": 0}
+    assert missing == {"jpt": 100, "clipped": 0, "d0": 100, "scaled": 100}
     assert found.features[0].edges[0] >= 0
-    expected = np.corrcoef(columns["jpt"][~absent], columns["d0"][~absent])
-    unweighted = dataclasses.replace(table, features=columns, target=np.zeros(400, int))
+    assert found.features[1].edges[0] == -1
+    both = ~absent
+    expected = np.corrcoef(columns["jpt"][both], columns["clipped"][both])
+    unweighted = dataclasses.replace(
+        table, features=columns, missing=declared, target=np.zeros(400, int)
+    )
     matrix = evaluate(unweighted, FAST).correlations.matrix
     assert matrix[0, 1] == pytest.approx(expected[0, 1], abs=1e-9)
+    undeclared = evaluate(dataclasses.replace(table, features=columns), FAST)
+    assert [int(f.n_missing.sum()) for f in undeclared.features] == [0, 0, 100, 0]

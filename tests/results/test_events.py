@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from scored_tables import FAST, scored_table
 
-from utils.results.metrics import (
-    evaluate,
-    flat_metrics,
-)
+from utils.results.evaluation import evaluate
+from utils.results.metrics.naming import flat_metrics
 from utils.schema import InputError
 
 

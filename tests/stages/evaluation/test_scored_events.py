@@ -9,7 +9,8 @@ import pytest
 from scored_files import PROCESSES, rows_of, selected, weighted_recipe, write_scored
 
 from utils.columns.splitting import train_test_rows
-from utils.results.metrics import EvaluationOptions, evaluate
+from utils.results.evaluation import evaluate
+from utils.results.options import EvaluationOptions
 from utils.schema import (
     PHYSICS_WEIGHT,
     TARGET,
@@ -18,7 +19,7 @@ from utils.schema import (
     Recipe,
     RunError,
 )
-from utils.stages.evaluation.tables import read_table
+from utils.stages.evaluation.scored_events import read_table
 from utils.stages.preprocessing.training_skims import process_fractions
 
 
@@ -41,7 +42,7 @@ def test_a_rare_process_yields_what_was_selected(tmp_path: Path) -> None:
     result = evaluate(table, options)
     expected = [weight[process == 0].sum(), weight[process > 0].sum()]
     matrix = next(m for m in result.confusion if m.view == "physics")
-    assert matrix.yields.sum(axis=1) == pytest.approx(expected)
+    assert matrix.yields.value.sum(axis=1) == pytest.approx(expected)
     assert [c.sum_weight for c in result.class_counts] == pytest.approx(expected)
     drawn = sum(d.yields.sum(axis=1) for d in result.densities if d.view == "physics")
     assert drawn == pytest.approx(expected)

@@ -7,9 +7,7 @@ import plotly.graph_objects as go
 import pytest
 from shown import trace
 
-from utils.results.containers import (
-    Evaluation,
-)
+from utils.results.evaluation import Evaluation
 from utils.results.plotting.labels import measured
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.results.plotting.summary import ranks, swarm
+from utils.results.plotting.importance import ranks, swarm
 
 
 def test_swarm_and_ranks() -> None:

@@ -7,15 +7,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from utils.results.containers import (
-    VIEW_LABELS,
-    Comparison,
-    Estimate,
-    Evaluation,
-    OverTraining,
-    Scores,
-    Significance,
-)
+from utils.results.estimates import Estimate
+from utils.results.evaluation import Evaluation
+from utils.results.metrics.comparison import Comparison
+from utils.results.metrics.overtraining import OverTraining
+from utils.results.metrics.scores import Scores
+from utils.results.metrics.significance import Significance
 from utils.results.plotting.labels import decimals, measured, number
 from utils.results.plotting.style import Style
 
@@ -86,7 +83,7 @@ def scores_table(ev: Evaluation, style: Style, s: Scores) -> str:
     total = ["<b>all</b> (macro mean area)", estimate(s.roc_auc_macro), "", ""]
     total += [estimate(s.log_loss), estimate(s.brier)] + ([""] if errors else [])
     rows.append(total)
-    label = VIEW_LABELS[s.view]
+    label = ev.label(s.view)
     accuracy = f"<p>Accuracy {measured(s.accuracy.value, s.accuracy.error)}, {escape(label)}.</p>"
     every = [*s.roc_auc, *s.average_precision, *s.log_loss_class, *s.brier_class, s.roc_auc_macro]
     return table(head, rows, f"Numbers, {label}") + accuracy + notes(every)
@@ -137,7 +134,7 @@ def gaps_table(ev: Evaluation, style: Style, o: OverTraining) -> str:
             f"{words.get(g.metric, escape(g.metric))}",
             class_name(ev, style, g.class_id),
             f"{g.first} − {g.second}" + (" (paired)" if g.paired else ""),
-            escape(VIEW_LABELS[g.view]),
+            escape(ev.label(g.view)),
             number(g.first_value, 4),
             number(g.second_value, 4),
             estimate(g.difference, folds=False),
@@ -157,7 +154,7 @@ def ks_table(ev: Evaluation, style: Style, o: OverTraining) -> str:
             "its own events" if t.of == "class" else "the rest",
             f"{t.first} and {t.second}",
             number(t.distance, 2),
-            number(t.p_value, 2),
+            f"&lt; 1/{t.n_arrangements}" if t.at_floor else number(t.p_value, 2),
             f"{t.n[0]:,} / {t.n[1]:,}",
         ]
         for t in o.ks
@@ -171,7 +168,7 @@ def comparison_table(ev: Evaluation, style: Style, c: Comparison) -> str:
         [
             escape(m.metric),
             class_name(ev, style, m.class_id),
-            escape(VIEW_LABELS[m.view]),
+            escape(ev.label(m.view)),
             number(m.a, 4),
             number(m.b, 4),
             estimate(m.difference, folds=False),

@@ -1,0 +1,124 @@
+"""A kind of output is a module and a line: one made up here is written as those we have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pytest
+from predictions import MODULO, friend_task, scorer_of, write_tree
+
+from utils.schema import ConfigError, EngineConfig, PredictConfig, ProofError, load
+from utils.stages.prediction import OUTPUT_KINDS, output_kind, publish
+from utils.stages.prediction.inputs import input_samples
+from utils.stages.prediction.outputs import Outcome, Scored, Task, write
+from utils.stages.prediction.rows import RowSource
+from utils.stages.prediction.scorer import Scorer
+from utils.system import engine
+from utils.system.files import complete
+
+
+class Means:
+    """The mean score of each class, a JSON file for every input file."""
+
+    name = "means"
+
+    def __init__(self, config: PredictConfig, scorer: Scorer) -> None:
+        self.datasets = config.sample_names
+        self._config, self._scorer = config, scorer
+
+    def tasks(self, scratch: Path, /) -> list[Task]:
+        samples = input_samples(self._config, self._scorer)
+        return [
+            Task(
+                s.name, self._scorer, [Mean(f.source, scratch / f"{s.name}.json") for f in s.files]
+            )
+            for s in samples
+        ]
+
+    def summary(self, n_outputs: int) -> str:
+        return f"Logged {n_outputs} means"
+
+    def next_commands(self, run: Any, prefix: str) -> list[str]:
+        return []
+
+
+@dataclass(frozen=True)
+class Mean:
+    source: RowSource
+    path: Path
+
+    @contextmanager
+    def written(self, scorer: Scorer, scored: Iterable[Scored]) -> Iterator[Outcome]:
+        means = np.nanmean(np.concatenate([scores for _, scores in scored]), axis=0).tolist()
+        with complete(self.path) as partial:
+            partial.write_text(json.dumps(means))
+            yield Outcome({self.path.name: self.path}, {"means": means}, ["computed"])
+
+
+class FakeRun:
+    """Keeps what is published."""
+
+    run_id = "run"
+
+    def __init__(self) -> None:
+        self.published: dict[str, str] = {}
+        self.said: list[Mapping[str, Any]] = []
+
+    def publish(self, files: Mapping[str, Path], about: Mapping[str, Any] | None = None) -> None:
+        self.published |= {name: path.read_text() for name, path in files.items()}
+        self.said.append(about or {})
+
+
+def test_a_third_kind_needs_a_line_only(
+    tmp_path: Path,
+    tree: dict[str, Any],
+    boosters: tuple[lightgbm.Booster, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(OUTPUT_KINDS, "for_means", Means)
+    raw = {"kind": "for_means", "run_id": "run", "sample_names": ["S"], "source": "ntuples"}
+    config = load(PredictConfig, {**raw, "cut": "x > 0"})
+    run, scorer = FakeRun(), scorer_of(tmp_path, boosters, MODULO)
+    with engine.start(EngineConfig(kind="serial")) as workers:
+        publish(run, output_kind(config.kind)(config, scorer), workers)  # type: ignore[arg-type]
+    assert set(run.published) == {"pred/S.json", "pred/audit_means_S.csv"}
+    assert sum(json.loads(run.published["pred/S.json"])) == pytest.approx(1)
+    assert run.said[0]["means"] == json.loads(run.published["pred/S.json"])
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match="kind 'for_datacard' is unknown; nearest: 'for_datacards'"
+    ):
+        output_kind("for_datacard")
+
+
+def test_friend_trees_of_a_sample_are_all_there_or_none(
+    tmp_path: Path, boosters: tuple[lightgbm.Booster, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from utils.stages.prediction import friend_trees
+
+    scorer = scorer_of(tmp_path, boosters, MODULO, samples={"S": {"files": "part_*.root"}})
+    n = np.arange(5)
+    columns = {"run": n.astype("i4"), "evt": n, "x": n / 2.0, "y": n / 3.0, "n": n.astype("i4")}
+    for part in (1, 2):
+        write_tree(tmp_path, columns, 3).rename(tmp_path / f"part_{part}.root")
+    task = friend_task(tmp_path, scorer, {"source": "ntuples"})
+    prove = friend_trees.prove_alignment
+
+    def refute_the_second(path: Path, *rest: Any, **more: Any) -> Any:
+        if path.name == "part_2.root":
+            raise ProofError("refuted")
+        return prove(path, *rest, **more)
+
+    monkeypatch.setattr(friend_trees, "prove_alignment", refute_the_second)
+    with pytest.raises(ProofError, match="refuted"):
+        write(task)
+    assert list((tmp_path / "friends").iterdir()) == []

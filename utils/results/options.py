@@ -1,0 +1,45 @@
+"""What an evaluation makes, and the choices it is made with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SECTIONS = (
+    *("densities", "scores", "confusion", "roc", "precision_recall", "thresholds", "calibration"),
+    *("significance", "over_training", "features", "correlations", "profiles"),
+    *("learning_curves", "importances", "shap", "comparison"),
+)
+"""Parts of an evaluation that can be asked for: the fields of `Evaluation` that hold results."""
+
+NOT_ASKED = "not asked for"
+"""Reason of a gap that was wanted."""
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Choices of an evaluation.
+
+    signal_classes: names of the classes that are signal; none means no significance.
+    profile_features: features (masses) that scores are profiled against.
+    background_uncertainty: relative systematic uncertainty of the background yield.
+    luminosity: in 1/fb, None where yields are not scaled to one (then no significance).
+    n_bootstrap, n_permutations: size of the resampling. max_permuted_rows: of each class.
+    n_calibration_bins: most bins of a reliability diagram, equally populated by 100 events or more
+        (but 5 bins at least).
+    density_bin: default width of score bins; a class's `bin_size` comes first.
+    sections: what to make, of `SECTIONS`; curves come with the numbers ('scores') of their areas.
+    n_threads: threads to work with; no number depends on it.
+    """
+
+    seed: int = 1357
+    n_bootstrap: int = 200
+    n_permutations: int = 500
+    max_permuted_rows: int = 50_000
+    signal_classes: tuple[str, ...] = ()
+    profile_features: tuple[str, ...] = ()
+    luminosity: float | None = None
+    background_uncertainty: float = 0.1
+    n_calibration_bins: int = 20
+    density_bin: float = 0.025
+    sections: tuple[str, ...] = SECTIONS
+    n_threads: int = 1
