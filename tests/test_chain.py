@@ -393,7 +393,7 @@ def test_an_http_store_serves_all_scripts(chain: Workspace, tmp_path: Path) -> N
             run_id = last_run(chain)["run_id"]
     finally:
         (chain.folder / "outputs/last_run.json").write_text(ids)
-    assert list(tmp_path.glob(f"served/*/{run_id}/artifacts/plots/test/report.html"))
+    assert list(tmp_path.glob(f"served/*/{run_id}/artifacts/plots/test/*/report.html"))
 
 
 MISTAKES: list[tuple[tuple[str, ...], str]] = [

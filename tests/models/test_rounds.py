@@ -371,7 +371,6 @@ def test_a_fold_is_the_same_either_way(
         ({"max_depth": 7, "num_leaves": 500}, "trees of 128 leaves"),
         ({"boosting": "dart"}, "boosting dart"),
         ({"boosting_type": "rf"}, "boosting rf"),
-        ({"linear_tree": True}, "linear_tree true"),
         ({"boost_from_average": False}, "boost_from_average false"),
         ({"metric": ["multi_logloss", "auc_mu"]}, "metric auc_mu"),
         ({"metric": "multi_error", "multi_error_top_k": 2}, "multi_error_top_k 2"),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from utils.columns.arrays import Array, Columns, Groups, Integers, RowRange
+from utils.columns.roles import Roles, roles_of, weight_names
 from utils.columns.values import check_finite, count_not_finite, refuse_not_finite
 from utils.formats import ntuples
 from utils.schema import (
@@ -26,7 +27,6 @@ from utils.schema import (
     Sample,
     nearest,
 )
-from utils.stages.preprocessing.roles import Roles, roles_of, weight_names
 
 _WEIGHT_KEY = "__physics_weight__"
 """The physics weight among the definitions."""
