@@ -128,6 +128,16 @@ def other_meaning(mine: AnalysisConfig, its: AnalysisConfig, misc: Sequence[str]
     return ""
 
 
+def physics_weight(config: AnalysisConfig) -> str | None:
+    """Return the expression of the physics weight; the branch `weight` if only its use is named."""
+    uses_branch = (
+        config.compute_w_CP
+        or config.class_balance == "weight"
+        or PHYSICS_WEIGHT in weight_names(config)
+    )
+    return config.weight or (PHYSICS_WEIGHT if uses_branch else None)
+
+
 def weight_names(config: AnalysisConfig) -> frozenset[str]:
     """Return the names of the columns that the training weight is made from."""
     return parse(config.weight_name).names if config.weight_name else frozenset()
