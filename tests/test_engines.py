@@ -116,8 +116,8 @@ def test_a_dask_worker_names_what_is_wrong(
     assert "VBFHToTauTau_M125.root" in line
 
 
-def test_no_scheduler_is_one_line(workspace: Workspace) -> None:
-    toys(workspace, 2_000)
+def test_no_scheduler_is_one_line(runs: tuple[Workspace, dict[str, str]]) -> None:
+    workspace, _ = runs
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))  # and nobody listens
         line = workspace.fails(
