@@ -48,6 +48,44 @@ def test_an_ended_script_leaves_nothing(tmp_path: Path, signal: str, status: int
     assert list(tmp_path.iterdir()) == []
 
 
+AT_WORK = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from utils.system import program
+from utils.system.files import complete
+from utils.schema import TrainConfig
+def work():
+    with complete(Path(os.environ["TARGET"])) as partial, partial.open("w") as file:
+        while True:
+            file.write("more")
+            time.sleep(0.01)
+def main():
+    with program._one_line_errors():
+        threading.Thread(target=work).start()
+        while not list(Path(os.environ["TARGET"]).parent.glob(".*.tmp*")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+sys.argv = ["train.py"]
+sys.exit(program.run(main, TrainConfig, "train", "train"))
+"""
+
+
+def test_what_other_threads_were_writing_goes_with_an_interrupted_script(tmp_path: Path) -> None:
+    """They can't be told to stop: the process ends under them, at once."""
+    done = subprocess.run(
+        [sys.executable, "-c", AT_WORK],
+        cwd=PROJECT,
+        env={"TARGET": str(tmp_path / "out.h5")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 143, done.stderr
+    assert done.stderr == "error: interrupted; no incomplete output was left\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_override_without_inner_quotes_is_answered_with_the_mended_form(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

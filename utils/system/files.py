@@ -34,6 +34,7 @@ def complete(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
+    _UNFINISHED.add(partial)
     try:
         yield partial
         partial.replace(path)
@@ -47,6 +48,17 @@ def complete(path: Path) -> Iterator[Path]:
             error.filename = str(path)
         raise
     finally:
+        partial.unlink(missing_ok=True)
+        _UNFINISHED.discard(partial)
+
+
+_UNFINISHED: set[Path] = set()
+"""What this process is writing: a signal ends the process in the midst of its other threads."""
+
+
+def discard_unfinished() -> None:
+    """Remove what any thread of this process is writing. The process has to end at once then."""
+    for partial in tuple(_UNFINISHED):
         partial.unlink(missing_ok=True)
 
 

@@ -48,7 +48,7 @@ from utils.system.configuration_files import (
     read_analysis,
     read_yaml,
 )
-from utils.system.files import system_message
+from utils.system.files import discard_unfinished, system_message
 from utils.system.libraries.imports import spare_collections
 
 log = logging.getLogger(__name__)
@@ -176,7 +176,12 @@ def _one_line_errors() -> Iterator[None]:
         status = fail(f"the memory of this machine does not suffice: {error}")
     except KeyboardInterrupt as interrupt:
         number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
+        discard_unfinished()
         status = fail("interrupted; no incomplete output was left", status=128 + number)
+        # Threads that are still at work would begin further files, or keep the process waiting;
+        # what this thread had opened was closed on the way here.
+        logging.shutdown()
+        os._exit(status)
     else:
         return
     raise SystemExit(status)
