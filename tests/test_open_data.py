@@ -65,7 +65,7 @@ def cms(shared_workspace: Workspace) -> list[tuple[int, str]]:
             (*friends, *again),
             ("preprocess.py", *split, f"input_path={HZZ}"),
             ("train.py", *split, "model_param.num_iterations=5"),
-            (*friends, "source=ntuples"),
+            (*friends, "source=ntuples", f"input_path={HZZ}"),
         ],
     )
 

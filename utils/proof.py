@@ -140,10 +140,10 @@ def run_scores(
     run that lacks something, ProofError for a friend tree of another run, fold rule or models.
     """
     # What scoring needs is slow to import, and most proofs do without.
+    from utils.columns.roles import roles_of
     from utils.formats import ntuples, runs
     from utils.stages.prediction.scorer import Scorer, models_of
     from utils.stages.preprocessing import reading
-    from utils.stages.preprocessing.roles import roles_of
 
     run = runs.open_run(run_id)
     scorer = Scorer(run.run_id, models_of(run), run.recipe)

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from utils.columns.roles import other_meaning
 from utils.formats import ntuples
 from utils.formats.skims import Skim, origin
 from utils.schema import InputError, PreprocessConfig, load, nearest
 from utils.stages.prediction.scorer import Scorer
-from utils.stages.preprocessing.roles import other_meaning
 
 
 def check_skim(skim: Skim, scorer: Scorer, misc: Sequence[str]) -> None:

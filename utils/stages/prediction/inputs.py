@@ -14,6 +14,7 @@ from typing import Any
 
 from utils.columns.arrays import RowRange
 from utils.columns.folds import check_entry_rule
+from utils.columns.roles import Roles, roles_of
 from utils.formats import ntuples
 from utils.formats.friends import branch_names
 from utils.formats.skims import Skim, open_skim
@@ -34,7 +35,6 @@ from utils.stages.prediction.checks import check_same_file, check_skim, check_tr
 from utils.stages.prediction.rows import RowSource, SkimEntries
 from utils.stages.prediction.scorer import Scorer
 from utils.stages.preprocessing import reading
-from utils.stages.preprocessing.roles import Roles, roles_of
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from utils.columns.arrays import Columns, Groups, Int32, Integers, RowRange, UIn
 from utils.columns.folds import fold_of
 from utils.columns.identity import group_of_rows, identity_of_rows
 from utils.columns.pipeline import FeaturePipeline, feature_matrix
+from utils.columns.roles import Roles
 from utils.formats import ntuples
 from utils.formats.skims import Skim
 from utils.schema import FoldRule, ProofError
 from utils.stages.preprocessing import reading
-from utils.stages.preprocessing.roles import Roles
 
 Described = Sequence[Mapping[str, Any]]
 """What is known of some samples or files: group, fingerprint."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from utils.columns.arrays import Array, Columns, Groups, Integers, RowRange
+from utils.columns.roles import Roles, physics_weight, roles_of
 from utils.columns.values import check_finite, count_not_finite, refuse_not_finite
 from utils.formats import ntuples
 from utils.schema import (
@@ -26,20 +27,9 @@ from utils.schema import (
     Sample,
     nearest,
 )
-from utils.stages.preprocessing.roles import Roles, roles_of, weight_names
 
 _WEIGHT_KEY = "__physics_weight__"
 """The physics weight among the definitions."""
-
-
-def physics_weight(config: AnalysisConfig) -> str | None:
-    """Return the expression of the physics weight; the branch `weight` if only its use is named."""
-    uses_branch = (
-        config.compute_w_CP
-        or config.class_balance == "weight"
-        or PHYSICS_WEIGHT in weight_names(config)
-    )
-    return config.weight or (PHYSICS_WEIGHT if uses_branch else None)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from utils.columns.roles import physics_weight
 from utils.formats.skims import Skim, row_keys
 from utils.schema import (
     COMPUTED_COLUMNS,
@@ -14,7 +15,6 @@ from utils.schema import (
     load,
     nearest,
 )
-from utils.stages.preprocessing.reading import physics_weight
 
 TRAINING_KEYS = frozenset(
     {"seed", "duplicates", "fold_rule", "xtrain_split_feature", "class_to_info", "pipe_name"}

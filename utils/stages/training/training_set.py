@@ -12,6 +12,7 @@ from utils.columns.arrays import Array
 from utils.columns.audit import LeakAudit, audit_training, resolve_duplicates
 from utils.columns.folds import check_balance, fold_of, independence
 from utils.columns.identity import identity_of_rows
+from utils.columns.roles import other_meaning
 from utils.columns.splitting import train_test_rows
 from utils.columns.weights import (
     TrainingWeight,
@@ -35,7 +36,6 @@ from utils.schema import (
     nearest,
     project_path,
 )
-from utils.stages.preprocessing.roles import other_meaning
 from utils.stages.training.preprocessing_keys import check_preprocessing
 
 log = logging.getLogger(__name__)

@@ -133,6 +133,16 @@ def weight_names(config: AnalysisConfig) -> frozenset[str]:
     return parse(config.weight_name).names if config.weight_name else frozenset()
 
 
+def physics_weight(config: AnalysisConfig) -> str | None:
+    """Return the expression of the physics weight; the branch `weight` if only its use is named."""
+    uses_branch = (
+        config.compute_w_CP
+        or config.class_balance == "weight"
+        or PHYSICS_WEIGHT in weight_names(config)
+    )
+    return config.weight or (PHYSICS_WEIGHT if uses_branch else None)
+
+
 def _meaning(config: AnalysisConfig, name: str, is_feature: bool) -> Meaning:
     missing, clip = config.missing_values([name]).get(name), config.clip.get(name)
     if name not in config.derived_features:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from small_analysis import config
 
+from utils.columns.roles import other_meaning
 from utils.schema import PreprocessConfig
-from utils.stages.preprocessing.roles import other_meaning
 
 
 def test_features_are_compared_by_their_meaning(tmp_path: Path) -> None:
