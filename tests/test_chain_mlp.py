@@ -184,7 +184,7 @@ def test_mistakes_end_in_one_line(chain: Chain, tmp_path: Path) -> None:
             "mlp",
             "there is no model kind 'mpl'; nearest: 'mlp'",
             "'pt_3'",
-            "recipe/model_1.json of run",
+            "is not what recipe/manifest.json lists",
         ],
         strict=True,
     ):

@@ -202,7 +202,7 @@ def trainings(draw: st.DrawFn) -> tuple[Data, dict[str, Any], int, int, bool]:
     return data, parameters, n_rounds, patience, draw(st.booleans())
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(training=trainings())
 def test_trees_curves_and_stop_are_those_of_lightgbm(
     training: tuple[Data, dict[str, Any], int, int, bool],
@@ -371,7 +371,6 @@ def test_a_fold_is_the_same_either_way(
         ({"max_depth": 7, "num_leaves": 500}, "trees of 128 leaves"),
         ({"boosting": "dart"}, "boosting dart"),
         ({"boosting_type": "rf"}, "boosting rf"),
-        ({"linear_tree": True}, "linear_tree true"),
         ({"boost_from_average": False}, "boost_from_average false"),
         ({"metric": ["multi_logloss", "auc_mu"]}, "metric auc_mu"),
         ({"metric": "multi_error", "multi_error_top_k": 2}, "multi_error_top_k 2"),

@@ -128,11 +128,6 @@ def other_meaning(mine: AnalysisConfig, its: AnalysisConfig, misc: Sequence[str]
     return ""
 
 
-def weight_names(config: AnalysisConfig) -> frozenset[str]:
-    """Return the names of the columns that the training weight is made from."""
-    return parse(config.weight_name).names if config.weight_name else frozenset()
-
-
 def physics_weight(config: AnalysisConfig) -> str | None:
     """Return the expression of the physics weight; the branch `weight` if only its use is named."""
     uses_branch = (
@@ -141,6 +136,11 @@ def physics_weight(config: AnalysisConfig) -> str | None:
         or PHYSICS_WEIGHT in weight_names(config)
     )
     return config.weight or (PHYSICS_WEIGHT if uses_branch else None)
+
+
+def weight_names(config: AnalysisConfig) -> frozenset[str]:
+    """Return the names of the columns that the training weight is made from."""
+    return parse(config.weight_name).names if config.weight_name else frozenset()
 
 
 def _meaning(config: AnalysisConfig, name: str, is_feature: bool) -> Meaning:

@@ -108,9 +108,9 @@ def _map_on_dask(run: Callable[[Any], Any], tasks: Sequence[Any], n_jobs: int) -
     """
     stopped = False
     until_stopped = itertools.takewhile(lambda _: not stopped, tasks)
-    outcomes = _parallel(partial(_settled, run), until_stopped, n_jobs, "dask")
+    outcomes = _as_they_arrive(_parallel(partial(_settled, run), until_stopped, n_jobs, "dask"))
     try:
-        for result, error in _as_they_arrive(outcomes):
+        for result, error in outcomes:
             if error is not None:
                 raise error
             yield result
