@@ -393,7 +393,9 @@ def test_an_http_store_serves_all_scripts(chain: Workspace, tmp_path: Path) -> N
             run_id = last_run(chain)["run_id"]
     finally:
         (chain.folder / "outputs/last_run.json").write_text(ids)
-    assert list(tmp_path.glob(f"served/*/{run_id}/artifacts/plots/test/*/report.html"))
+    [plots] = tmp_path.glob(f"served/*/{run_id}/artifacts/plots/test")
+    assert len(list(plots.glob("*/report.html"))) == 1  # under the name that the manifest gives
+    assert "/report.html" in (plots / "manifest.json").read_text(encoding="utf-8")
 
 
 MISTAKES: list[tuple[tuple[str, ...], str]] = [

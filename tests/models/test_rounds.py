@@ -202,7 +202,7 @@ def trainings(draw: st.DrawFn) -> tuple[Data, dict[str, Any], int, int, bool]:
     return data, parameters, n_rounds, patience, draw(st.booleans())
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(training=trainings())
 def test_trees_curves_and_stop_are_those_of_lightgbm(
     training: tuple[Data, dict[str, Any], int, int, bool],
