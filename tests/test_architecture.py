@@ -331,6 +331,30 @@ def test_libraries_have_one_home() -> None:
     assert imports_elsewhere([*sources(UTILS), *scripts()], UTILS) == []
 
 
+OPENERS = {"pathlib", "io", "os", "shutil", "tempfile", "h5py", "pyarrow"}
+"""What opens files."""
+
+
+def files_opened(folder: Path) -> list[str]:
+    """Return a complaint for each import of what opens files, and each `open`."""
+    found = [
+        f"{item}: columns open no file"
+        for path in sources(folder)
+        for item in imports_of(path)
+        if item.module.split(".")[0] in OPENERS
+    ]
+    return found + [
+        f"{path.name}:{node.lineno} opens a file"
+        for path in sources(folder)
+        for node in nodes(path)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
+    ]
+
+
+def test_columns_open_no_file() -> None:
+    assert files_opened(UTILS / "columns") == []
+
+
 def test_a_type_has_one_name() -> None:
     assert synonyms(UTILS) == []
 
@@ -437,6 +461,11 @@ def test_print_and_mlflow_are_found(tmp_path: Path) -> None:
     path.write_text("def f():\n    from mlflow.tracking import MlflowClient\n    print(1)\n")
     assert len(prints(tmp_path)) == 1
     assert len(imports_elsewhere([path], tmp_path)) == 1
+
+
+def test_an_opened_file_is_found(tmp_path: Path) -> None:
+    (tmp_path / "values.py").write_text("from pathlib import Path\nx = open('y')\n")
+    assert len(files_opened(tmp_path)) == 2
 
 
 def test_a_second_name_and_a_second_definition_are_found(tmp_path: Path) -> None:

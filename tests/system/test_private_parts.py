@@ -78,12 +78,12 @@ def private_names(folder: Path) -> set[str]:
     return {f"{path.relative_to(folder)}: {name}" for path, name in used if name not in own}
 
 
-NAMED_TUPLES = {"_replace", "_asdict", "_fields", "_make"}
-"""Public, by Python's documentation, in spite of their names."""
+DOCUMENTED = {"_replace", "_asdict", "_fields", "_make", "_exit"}
+"""Public, by Python's documentation, in spite of their names: of named tuples, and of `os`."""
 
 
 def _is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__") and name not in NAMED_TUPLES
+    return name.startswith("_") and not name.startswith("__") and name not in DOCUMENTED
 
 
 def test_a_new_private_use_is_found(tmp_path: Path) -> None:
