@@ -194,6 +194,19 @@ class FoldResult:
     seconds: float
 
 
+def check_matrix(X: NDArray[np.floating], feature_names: Sequence[str]) -> None:
+    """Raise InputError where `X` is no `(n, n_features)` of float32 or float64."""
+    if X.ndim != 2 or X.shape[1] != len(feature_names):
+        shape = " x ".join(map(str, X.shape))
+        raise InputError(
+            f"features have the shape {shape}, the model needs {len(feature_names)} "
+            f"columns: {', '.join(feature_names[:12])}"
+            + (" ..." if len(feature_names) > 12 else "")
+        )
+    if X.dtype not in (np.float32, np.float64):
+        raise InputError(f"features are {X.dtype}, the model needs float32 or float64")
+
+
 def whole(value: Any, name: str, least: int) -> int:
     """Return a parameter of `model_param` as a whole number. Raises ConfigError for another."""
     try:

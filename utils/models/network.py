@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.columns.arrays import Floats
+from utils.models.interface import check_matrix
 from utils.schema import InputError, RunError
 from utils.system.threads import each
 
@@ -130,7 +131,7 @@ class Network:
         of events and for any number of threads. Raises InputError for another shape or type, for
         infinite values, and for values so large that the network's sums overflow.
         """
-        self._check(X)
+        check_matrix(X, self.feature_names)
         found = np.empty((len(X), self.n_classes))
 
         def task(start: int) -> None:
@@ -142,17 +143,6 @@ class Network:
         # numpy releases the interpreter lock; every event has its own row.
         each(task, starts, max(1, min(n_threads, len(starts))))
         return found
-
-    def _check(self, X: NDArray[np.floating]) -> None:
-        if X.ndim != 2 or X.shape[1] != len(self.feature_names):
-            shape = " x ".join(map(str, X.shape))
-            raise InputError(
-                f"features have the shape {shape}, the model needs {len(self.feature_names)} "
-                f"columns: {', '.join(self.feature_names[:12])}"
-                + (" ..." if len(self.feature_names) > 12 else "")
-            )
-        if X.dtype not in (np.float32, np.float64):
-            raise InputError(f"features are {X.dtype}, the model needs float32 or float64")
 
     def _block(self, X: NDArray[np.floating]) -> Floats:
         values = np.zeros((self.inputs.number, -(-len(X) // _LANES) * _LANES))

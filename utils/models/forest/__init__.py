@@ -27,7 +27,8 @@ from utils.models.forest.arrays import (
     entries,
     parse_tree,
 )
-from utils.schema import InputError, RunError
+from utils.models.interface import check_matrix
+from utils.schema import RunError
 from utils.system.threads import each
 
 __all__ = ["Forest", "compile_forest"]
@@ -71,7 +72,7 @@ class Forest:
         `predict(raw_score=True)` for any number of threads. Raises InputError for another shape
         or type.
         """
-        self._check(X)
+        check_matrix(X, self.feature_names)
         return self._scores(X, n_threads, None)
 
     def probabilities(self, X: NDArray[np.floating], n_threads: int = 1) -> NDArray[np.float64]:
@@ -83,7 +84,7 @@ class Forest:
         """
         from utils.models.forest import kernels
 
-        self._check(X)
+        check_matrix(X, self.feature_names)
         if self.objective == "multiclass":
             return self._scores(X, n_threads, kernels.softmax)
         if self.objective not in (*_SIGMOID_OBJECTIVES, "multiclassova"):
@@ -96,17 +97,6 @@ class Forest:
         if self.objective == "multiclassova":
             return scores
         return np.concatenate([1.0 - scores, scores], axis=1)
-
-    def _check(self, X: NDArray[np.floating]) -> None:
-        if X.ndim != 2 or X.shape[1] != len(self.feature_names):
-            shape = " x ".join(map(str, X.shape))
-            raise InputError(
-                f"features have the shape {shape}, the model needs {len(self.feature_names)} "
-                f"columns: {', '.join(self.feature_names[:12])}"
-                + (" ..." if len(self.feature_names) > 12 else "")
-            )
-        if X.dtype not in (np.float32, np.float64):
-            raise InputError(f"features are {X.dtype}, the model needs float32 or float64")
 
     def _scores(
         self,
