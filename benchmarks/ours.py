@@ -197,7 +197,7 @@ def figures(run_id: str, table_name: str, output: Path) -> dict[str, Any]:
     from utils.results.options import EvaluationOptions
     from utils.results.plotting import Style, confusion, densities, one_versus_rest
     from utils.results.report.skeleton import library, write_html
-    from utils.stages.evaluation.numbers import load_table
+    from utils.stages.evaluation.scored_events import load_table
     from utils.system.engine import available_cores
 
     run = runs.open_run(run_id)
@@ -225,7 +225,7 @@ def log_table(run_id: str, table: Path) -> dict[str, Any]:
     """Log a table of scored events to a run, for `figures`."""
     from utils.formats import runs
 
-    runs.client().log_artifact(run_id, str(table), "pred")
+    runs.open_run(run_id).publish({f"pred/{table.name}": table}, {"name": table.stem})
     return {"logged": table.name}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
+import importlib.util
 import os
 import re
 import subprocess
@@ -262,3 +264,15 @@ def test_make_keeps_a_polluted_environment_from_python() -> None:
         check=True,
     )
     assert done.stdout.strip() == "[] 1"
+
+
+def test_benchmarks_import_what_is_there() -> None:
+    """They run rarely, and import inside functions: a moved name would be found out late."""
+    for path in sorted((PROJECT / "benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("utils"):
+                module = importlib.import_module(str(node.module))
+                for alias in node.names:
+                    inner = importlib.util.find_spec(f"{node.module}.{alias.name}")
+                    known = hasattr(module, alias.name) or inner is not None
+                    assert known, f"{path.name}:{node.lineno}: {node.module} has no {alias.name}"
