@@ -23,6 +23,7 @@ from pathlib import Path
 from utils.system import program
 from utils.system.files import complete
 from utils.schema import TrainConfig
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
 def main():
     with program._one_line_errors(), complete(Path(sys.argv[0])) as partial:
         partial.write_text("half")
