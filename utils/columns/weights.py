@@ -50,7 +50,7 @@ def cp_weights(weight: Array, target: Array, names: Sequence[str] = ()) -> Float
     return np.abs(np.asarray(weight, np.float64)) * _per_event(sums.sum(), sums, target)
 
 
-_WEIGHABLE = ("identity", "misc_features", "weights")
+WEIGHABLE = ("identity", "misc_features", "weights")
 """Groups of a skim whose columns a training weight may name."""
 
 
@@ -66,12 +66,12 @@ class TrainingWeight:
 
     def lacks(self, groups: Mapping[str, Iterable[str]]) -> list[str]:
         """Return what the weight is made from and a skim's `groups` of columns do not hold."""
-        known = {name for group in _WEIGHABLE for name in groups[group]}
+        known = {name for group in WEIGHABLE for name in groups[group]}
         return sorted(parse(self.expression).names - known)
 
     def raw(self, groups: Groups) -> Floats:
         """Return the values `(n,)` of the expression, before the policy, of a skim's rows."""
-        columns: Columns = {n: c for group in _WEIGHABLE for n, c in groups[group].items()}
+        columns: Columns = {n: c for group in WEIGHABLE for n, c in groups[group].items()}
         n_rows = len(next(iter(groups["targets"].values())))
         return np.asarray(parse(self.expression).evaluate(columns, n_rows), np.float64)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.columns.arrays import Array, Floats
+from utils.columns.weights import class_imbalance
 from utils.schema import ClassInfo, InputError
 
 View = Literal["balanced", "physics", "unweighted"]
@@ -223,13 +224,6 @@ def _check_values(table: EvaluationTable, k: int) -> None:
             raise InputError(f"{where}: {name} is NaN or infinite in {bad} rows")
 
 
-def class_balanced(target: NDArray[Any], k: int) -> Floats:
-    """Return N / N_class for every event (n,), N of the events with a known class (target >= 0)."""
-    count = np.bincount(target, minlength=k)
-    per_class: Floats = len(target) / np.maximum(count, 1).astype(np.float64)
-    return np.asarray(per_class[target])
-
-
 def view_weights(table: EvaluationTable, view: View) -> Floats:
     """Return the weight of every event in a view (n,); unlabelled ones weigh 1 unless in physics.
 
@@ -242,22 +236,20 @@ def view_weights(table: EvaluationTable, view: View) -> Floats:
     weight = np.ones(len(table.target))
     if view == "balanced":
         known = np.asarray(table.target) != UNLABELLED
-        weight[known] = class_balanced(np.asarray(table.target)[known], len(table.classes))
+        weight[known] = class_imbalance(np.asarray(table.target)[known])
     return weight
 
 
 def one_versus_rest(positive: NDArray[np.bool_]) -> Floats:
     """Return N / N_c for events of the class and N / N_rest for all others, (n,)."""
-    n = len(positive)
-    n_class = int(positive.sum())
-    return np.where(positive, n / max(n_class, 1), n / max(n - n_class, 1))
+    return class_imbalance(positive.astype(np.int8))
 
 
 def trained_weights(table: EvaluationTable) -> Floats:
     """Return the weights the models were trained with; N / N_class where the table has none."""
     if table.train_weight is not None:
         return np.asarray(table.train_weight, dtype=np.float64)
-    return class_balanced(table.target, len(table.classes))
+    return class_imbalance(table.target)
 
 
 def view_of_weights(table: EvaluationTable) -> View | None:

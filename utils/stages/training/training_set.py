@@ -15,6 +15,7 @@ from utils.columns.identity import identity_of_rows
 from utils.columns.roles import other_meaning
 from utils.columns.splitting import train_test_rows
 from utils.columns.weights import (
+    WEIGHABLE,
     TrainingWeight,
     check_weights,
     summary_table,
@@ -206,7 +207,7 @@ def _training_weight(config: TrainConfig, skim: Skim) -> TrainingWeight:
     """Return the training weight. Raises ConfigError where the skim lacks a column of it."""
     weight = TrainingWeight(config.weight_name or "w_class_imbalance", config.negative_weights)
     for used in weight.lacks(skim.groups):
-        known = {n for g in ("identity", "misc_features", "weights") for n in skim.groups[g]}
+        known = {n for g in WEIGHABLE for n in skim.groups[g]}
         raise ConfigError(
             f"weight_name '{weight.expression}' needs '{used}', which is not in {skim.path}; "
             f"{nearest(used, known)}: preprocess with this weight_name"
