@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from utils.columns.arrays import RowRange
-from utils.columns.audit import LeakAudit, trained_identities
+from utils.columns.audit import LeakAudit, unique_identities
 from utils.formats.runs import RECIPE, NewRun
 from utils.formats.skims import Skim, open_skim, origin
 from utils.models import FoldResult, Split, kind
@@ -48,7 +48,7 @@ def parameters(config: TrainConfig, data: TrainingSet) -> dict[str, Any]:
         "n_splits": config.n_splits,
         "fold_rule": data.rule.kind,
         "xtrain_split_feature": ",".join(data.rule.columns),
-        "training_weight": data.weight_name,
+        "weight_name": data.weight_name,
         "negative_weights": config.negative_weights,
         "validated_on": config.validation,
         "n_features": len(data.features),
@@ -81,7 +81,7 @@ def log_training(
             (recipe / f"model_{result.index}{models.SUFFIX}").write_text(
                 result.model, encoding="utf-8"
             )
-            trained = trained_identities(data.identity, split.train)
+            trained = unique_identities(data.identity, split.train)
             np.save(recipe / f"trained_{result.index}.npy", trained)
         _write_rows(recipe / "audit.csv", audit.to_rows())
         _write_rows(recipe / "importances.csv", _importances(data, results))
