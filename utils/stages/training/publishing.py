@@ -48,7 +48,7 @@ def parameters(config: TrainConfig, data: TrainingSet) -> dict[str, Any]:
         "n_splits": config.n_splits,
         "fold_rule": data.rule.kind,
         "xtrain_split_feature": ",".join(data.rule.columns),
-        "weight_name": data.weight_name,
+        "training_weight": data.weight_name,
         "negative_weights": config.negative_weights,
         "validated_on": config.validation,
         "n_features": len(data.features),
