@@ -114,7 +114,7 @@ def test_figures_are_not_doubled() -> None:
     drawn = figures(found, Style(found.classes, stacked=True))
     keys = {key.split("/")[1] for key in drawn}
     assert {"score", "score_log", "score_stacked", "overlay", "significance", "shap_values"} <= keys
-    assert not [k for k in keys if k.endswith(("class_0", "class_1"))]
+    assert not [k for k in keys if k.endswith(("_class_0", "_class_1")) and "by_class" not in k]
     lines = [t for t in drawn["performance/roc_balanced"].data if t.showlegend is not False]
     assert len(lines) == 1
     assert [len(t.x) for t in drawn["certainty/roc_areas"].data if t.error_x.array is not None] == [
