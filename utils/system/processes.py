@@ -60,7 +60,8 @@ def _machine() -> str:
     for name in ("sys/kernel/random/boot_id", "self/ns/pid"):
         path = _PROC / name
         try:
-            parts.append(str(path.readlink()) if path.is_symlink() else path.read_text().strip())
+            link = path.is_symlink()
+            parts.append(str(path.readlink()) if link else path.read_text(encoding="ascii"))
         except OSError:
             parts.append("")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
