@@ -93,6 +93,7 @@ NAMED_OTHERWISE = {
     "formats/test_skims_untrusted.py": "what a skim from elsewhere may try",
     "system/test_private_parts.py": "what any module uses of a library's private parts",
     "formats/test_histograms_oracle.py": "published histograms, from what ntuples/ reads",
+    "results/test_two_classes.py": "a binary problem, through metrics and figures",
     "formats/test_root_readers.py": "ROOT itself reads friends and rewrites what is proved",
 }
 """Test files on a floor that are about no one module, and why they are there."""
