@@ -69,6 +69,7 @@ KNOW_KINDS = ("models/", "schema/", "system/libraries/", "formats/runs.py")
 """Who may use them: the kinds, the default, the library's home, and MLflow's own way to log."""
 
 ABOVE_THE_FLOORS = {
+    "test_kills.py": "what a killed command leaves, and the next one makes of it",
     "test_architecture.py": "the floors themselves",
     "test_bad_inputs.py": "damaged files of other groups, through every reader",
     "test_chain.py": "all stages, as users run them",
