@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pydantic import ValidationError
-
 from utils.results.events import EvaluationTable
-from utils.schema import AnalysisConfig, ClassInfo, ConfigError, EvaluateConfig, Recipe, load
-from utils.schema.loading import one_line
+from utils.schema import (
+    AnalysisConfig,
+    ClassInfo,
+    ConfigError,
+    EvaluateConfig,
+    Recipe,
+    load,
+    load_part,
+)
 
 _CHANGED = (
     *("experiment_text", "luminosity", "reference_luminosity", "center_of_mass_energy"),
@@ -29,10 +34,7 @@ def with_class_style(recipe: Recipe, config: EvaluateConfig) -> Recipe:
         if class_id not in range(len(classes)):
             raise ConfigError(f"{where}: the classes of the run are 0 to {len(classes) - 1}")
         known = classes[class_id].model_dump()
-        try:
-            classes[class_id] = ClassInfo.model_validate({**known, **given})
-        except ValidationError as error:
-            raise ConfigError(one_line(error, ClassInfo, prefix=where)) from None
+        classes[class_id] = load_part(ClassInfo, {**known, **given}, where)
     return replace(recipe, classes=tuple(classes))
 
 
