@@ -219,7 +219,12 @@ class NewRun:
                 inputs=Schema([ColSpec(AnyType(), name) for name in features]),
                 outputs=mlflow.models.infer_signature(frame, booster.predict(example)).outputs,
             )
-            with warnings.catch_warnings(), _quiet(), _answering("take the models"):
+            with (
+                warnings.catch_warnings(),
+                _quiet(),
+                _without_a_map_of_packages(),
+                _answering("take the models"),
+            ):
                 warnings.simplefilter("ignore")  # advice for model servers, which this is not
                 mlflow.lightgbm.log_model(
                     booster,
@@ -897,6 +902,24 @@ def _log_metrics(
     with _answering("take the metrics"):
         for start in range(0, len(metrics), 1000):  # the most that one call may hold
             opened.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+@contextlib.contextmanager
+def _without_a_map_of_packages() -> Iterator[None]:
+    """Let MLflow look requirements up by the names they have.
+
+    It would first map all installed packages to their modules, which takes a second, for those that
+    are known by another name only.
+    """
+    from mlflow.utils import requirements_utils
+
+    state: Any = requirements_utils
+    kept = getattr(state, "_MODULES_TO_PACKAGES", None)
+    state._MODULES_TO_PACKAGES = kept or {}
+    try:
+        yield
+    finally:
+        state._MODULES_TO_PACKAGES = kept
 
 
 @contextlib.contextmanager
