@@ -251,6 +251,21 @@ def test_densities_add_up_to_the_yields_and_give_the_ratio():
         np.testing.assert_allclose(density.nominal_error, np.sqrt(squares), atol=1e-9)
 
 
+def test_two_classes_have_one_score():
+    table = scored_table(k=2, weight="positive")
+    after = moved_scores(table.proba, 0.4)
+    [effect] = vary(varied_table(table, up(after)), OPTIONS).shifts
+    assert {(m.metric, m.class_id) for m in effect.metrics} == {
+        ("roc_auc_macro", None),
+        ("log_loss", None),
+    }
+    [density] = effect.densities
+    assert (density.category, density.edges[0]) == (1, 0.0)
+    counted, _ = np.histogram(after[:, 1], density.edges, weights=table.weight)
+    np.testing.assert_allclose(density.shifted, counted, atol=1e-9)
+    assert len(effect.yields.nominal) == 2
+
+
 def test_the_feature_that_the_scores_follow_drives_them():
     table = scored_table(weight=None)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from utils.columns.arrays import Array, Floats
 from utils.columns.variations import Direction
-from utils.results.events import UNLABELLED, EvaluationTable, View, made_ready
+from utils.results.events import UNLABELLED, EvaluationTable, View, made_ready, signal_class
 from utils.results.metrics.bootstrap import Sums, Term, poisson_sums
 from utils.results.metrics.densities import score_edges
 from utils.results.metrics.one_versus_rest import full_areas, rank_classes
@@ -78,11 +78,14 @@ class VariedTable:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """The nominal or the shifted events: their places among all rows, scores and sums."""
+    """The nominal or the shifted events: their places among all rows, scores and sums.
+
+    edges: of the bins of each score, by its class.
+    """
 
     rows: NDArray[np.intp]
     table: EvaluationTable
-    edges: Sequence[Floats]
+    edges: Mapping[int, Floats]
     sums: Sums
     metrics: Mapping[View, ViewMetrics]
 
@@ -135,14 +138,17 @@ def _side_of(
 ) -> Side:
     """Return the events of `table`, at `rows` of n, with their metrics in all replicates."""
     k = len(table.classes)
-    edges = [score_edges(table, c, options.density_bin) for c in range(k)]
+    table = replace(table, signal=signal_class(table.names, options.signal_classes))
+    edges = {c: score_edges(table, c, options.density_bin) for c in table.score_classes}
     views: list[View] = ["balanced"] if table.weight is None else ["balanced", "physics"]
     if not len(rows):
         raise InputError(f"dataset '{table.dataset}': no event of known class is selected")
     ranked = rank_classes(table, options.n_threads)
-    codes = [one.codes for one in ranked]
+    codes = {one.class_id: one.codes for one in ranked}
     terms = score_terms(table.proba, table.target, codes, table.weight, brier=False)
-    terms["density"] = Term(bins_of(table, edges), table.weight, sum(len(e) - 1 for e in edges))
+    terms["density"] = Term(
+        bins_of(table, edges), table.weight, sum(len(e) - 1 for e in edges.values())
+    )
     areas = {view: full_areas([r.curves(view, precision=False) for r in ranked]) for view in views}
     spread = {name: _spread(term, rows, n) for name, term in terms.items()}
     seed = [options.seed, _SEED]
@@ -161,13 +167,12 @@ def _spread(term: Term, rows: NDArray[np.intp], n: int) -> Term:
     return Term(row, value, term.n_rows)
 
 
-def bins_of(table: EvaluationTable, edges: Sequence[Floats]) -> NDArray[np.int32]:
-    """Return the bin of each event's highest probability, those of all categories in a row."""
-    category = table.category
-    bins = np.empty(len(category), dtype=np.int32)
+def bins_of(table: EvaluationTable, edges: Mapping[int, Floats]) -> NDArray[np.int32]:
+    """Return the bin of each event in the score it is shown in, those of all scores in a row."""
+    bins = np.empty(len(table.proba), dtype=np.int32)
     first = 0
-    for c, of in enumerate(edges):
-        mine = category == c
+    for c, of in edges.items():
+        mine = table.selected(c)
         inside = np.searchsorted(of, table.proba[mine, c], side="right") - 1
         bins[mine] = first + np.clip(inside, 0, len(of) - 2)
         first += len(of) - 1

@@ -98,9 +98,10 @@ class Migration:
 class ShiftedDensity:
     """Distribution of a category's probability for the events in it, nominal and shifted.
 
-    edges (m+1,). nominal, nominal_error, shifted (m,): sums of weights as in `ChangedYields`, with
-    the error from squared weights. ratio, ratio_error (m,): shifted over nominal, the error from
-    the paired bootstrap; NaN where nominal is not positive.
+    Of two classes: of the one score, for all events. edges (m+1,). nominal, nominal_error, shifted
+    (m,): sums of weights as in `ChangedYields`, with the error from squared weights. ratio,
+    ratio_error (m,): shifted over nominal, the error from the paired bootstrap; NaN where nominal
+    is not positive.
     """
 
     category: int
@@ -228,16 +229,17 @@ def _changed_metrics(nominal: Side, shifted: Side) -> Iterator[ChangedMetric]:
     notes = [a or b for a, b in zip(*both, strict=True)]
     of_all = next((note for note in notes if note.endswith(NO_INTERVAL)), "")
     for view in nominal.metrics:
-        for metric, classes in (
-            ("roc_auc_macro", [None]),
-            ("log_loss", [None]),
-            ("roc_auc", [*range(len(names))]),
-        ):
-            for c in classes:
-                note = of_all if c is None else notes[c]
-                pair = (shifted.metrics[view], nominal.metrics[view])
-                after, before, change = pair[0].minus(pair[1], metric, c, note=note)
-                yield ChangedMetric(metric, view, c, before, after, change)
+        of_classes = [] if nominal.table.binary else [*enumerate(nominal.table.score_classes)]
+        rows: list[tuple[str, int | None, int | None]] = [
+            ("roc_auc_macro", None, None),  # of two classes the one area
+            ("log_loss", None, None),
+            *(("roc_auc", s, c) for s, c in of_classes),
+        ]
+        for metric, s, c in rows:
+            note = of_all if c is None else notes[c]
+            before_of = nominal.metrics[view]
+            after, before, change = shifted.metrics[view].minus(before_of, metric, s, note=note)
+            yield ChangedMetric(metric, view, c, before, after, change)
 
 
 def _changed_yields(nominal: Side, shifted: Side) -> ChangedYields:
@@ -271,7 +273,7 @@ def _densities(nominal: Side, shifted: Side) -> Iterator[ShiftedDensity]:
     drawn = ratio(shifted.sums.columns["density"], nominal.sums.columns["density"])
     values = (before, error, after, ratio(after, before), deviation(drawn[:, 1:]))
     first = 0
-    for category, edges in enumerate(nominal.edges):
+    for category, edges in nominal.edges.items():
         mine = slice(first, first + len(edges) - 1)
         yield ShiftedDensity(category, edges, *(v[mine] for v in values))
         first = mine.stop
