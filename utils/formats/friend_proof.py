@@ -243,7 +243,7 @@ def _inconsistent(
         good &= np.where(scored, best == scores.max(axis=1), np.isnan(best))
     if good.all() and all_scored and not scored.all():
         row = int(np.argmin(scored))
-        which = f"in {names.pred_class} it holds no scores"
+        which = f"it holds no scores in {names.pred_class}"
         return row, f"{which}, but the friend tree states no cut that removed it"
     if good.all():
         return len(good), ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,24 @@ def test_a_skim_with_other_variations_is_refused(
         make_skim(tmp_path, other, None, 70)
         with pytest.raises(InputError, match=message):
             friend_task(tmp_path, scorer, {})
+
+
+def test_root_reads_a_shift_beside_its_entry(scorer: Scorer, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a pre-release of ROOT says that it is one
+        root = pytest.importorskip("ROOT", reason="PyROOT is not installed")
+    columns = entries()
+    write_tree(tmp_path, columns, 64)
+    [path] = friend_paths(friend_task(tmp_path, scorer, {"source": "ntuples"}))
+    found = read(path)
+    file = root.TFile(str(tmp_path / "S.root"))
+    tree = file.Get("events")
+    tree.AddFriend("pred", str(path))
+    drawn = {}
+    for name in ("pred_class__tauESUp", "pred_class_0_proba__metESDown"):
+        n = tree.Draw(f"pt:{name}", "", "goff")
+        drawn[name] = np.array([tree.GetV2()[i] for i in range(n)])
+        assert [tree.GetV1()[i] for i in range(n)] == columns["pt"].tolist()
+        assert drawn[name].tolist() == found[name].tolist()
+    assert np.any(drawn["pred_class__tauESUp"] != found["pred_class"])
+    file.Close()
