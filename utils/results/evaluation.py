@@ -56,6 +56,7 @@ class Evaluation:
     'average_precision/physics'. n_dropped: filler rows. n_unlabelled: events of unknown true class,
     which enter distributions only. trained_view, signal: see `EvaluationTable`. Tuples with a
     `view` hold one entry per view and score, view by view: a score per class, of two classes one.
+    normalisation: a sentence on what yields stand for, '' where there is nothing to say.
     """
 
     dataset: str
@@ -87,6 +88,7 @@ class Evaluation:
     comparison: Comparison | None = None
     variations: Variations | None = None
     gaps: Mapping[str, str] = field(default_factory=dict)
+    normalisation: str = ""
 
     def label(self, view: View) -> str:
         """Return a view in words."""

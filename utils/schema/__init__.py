@@ -30,7 +30,7 @@ from utils.schema.basics import (
     unique_slugs,
 )
 from utils.schema.exchange import FoldRule, Missing, Process, Sample
-from utils.schema.loading import load, undeclared_keys
+from utils.schema.loading import load, load_part, undeclared_keys
 from utils.schema.parts import (
     ClassInfo,
     EngineConfig,
@@ -42,7 +42,13 @@ from utils.schema.parts import (
 )
 from utils.schema.recipe import Recipe
 from utils.schema.stages import EvaluateConfig, PredictConfig, PreprocessConfig, TrainConfig
-from utils.schema.variations import Replacement, VariationConfig, VariationKind
+from utils.schema.variations import (
+    SELECTED,
+    WEIGHT_FACTOR,
+    Replacement,
+    VariationConfig,
+    VariationKind,
+)
 
 __all__ = [
     "COMPUTED_COLUMNS",
@@ -51,7 +57,9 @@ __all__ = [
     "NOT_IN_BRANCHES",
     "PHYSICS_WEIGHT",
     "PROJECT",
+    "SELECTED",
     "TARGET",
+    "WEIGHT_FACTOR",
     "AnalysisConfig",
     "ClassInfo",
     "ConfigError",
@@ -78,6 +86,7 @@ __all__ = [
     "classes_as_rows",
     "classes_of_rows",
     "load",
+    "load_part",
     "nearest",
     "pipeline_path",
     "portable",

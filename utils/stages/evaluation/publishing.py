@@ -26,6 +26,8 @@ def log_summary(evaluated: Evaluated) -> None:
     """Log the numbers people look at first, with their 95 % intervals."""
     result = evaluated.evaluation
     log.info("%s: %d events", result.dataset, result.n_events)
+    if result.normalisation:
+        log.info("  %s", result.normalisation)
     scores = result.view("balanced")
     if scores is not None:
         for c, area in zip(result.score_classes, scores.roc_auc, strict=True):
@@ -62,10 +64,9 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
     removed (in a local store). `writer` (see `papers`) has finished then.
     """
     result, analysis = evaluated.evaluation, evaluated.analysis
-    text = config.experiment_text
     style = Style(
         classes=result.classes,
-        experiment_text=analysis.experiment_text if text is None else text,
+        experiment_text=analysis.experiment_text,
         luminosity=analysis.luminosity,
         center_of_mass_energy=analysis.center_of_mass_energy,
         feature_labels={name: analysis.feature_label(name) for name in analysis.feature_info},

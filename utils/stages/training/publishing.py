@@ -68,12 +68,12 @@ def log_training(
     audit: LeakAudit,
     results: Sequence[FoldResult],
 ) -> None:
-    """Log curves, importances, models, and last the recipe with a manifest: all is there."""
+    """Log models, curves, importances, and last the recipe with a manifest: all is there."""
     models = kind(config.model_kind)
-    run.log_curves(_curves(results))
-    if models.FLAVOR is not None:
+    if models.FLAVOR is not None:  # before metrics: MLflow links those of a step 0 to every model
         example = data.skim.matrix(data.features, RowRange(0, min(5, data.skim.n_rows)))
         run.log_models(models.FLAVOR, [r.model for r in results], data.features, example)
+    run.log_curves(_curves(results))
     with scratch() as folder:
         recipe = folder / "recipe"
         recipe.mkdir()
