@@ -43,7 +43,13 @@ from utils.schema.parts import (
 )
 from utils.schema.recipe import Recipe
 from utils.schema.stages import EvaluateConfig, PredictConfig, PreprocessConfig, TrainConfig
-from utils.schema.variations import Replacement, VariationConfig, VariationKind
+from utils.schema.variations import (
+    SELECTED,
+    WEIGHT_FACTOR,
+    Replacement,
+    VariationConfig,
+    VariationKind,
+)
 
 __all__ = [
     "COMPUTED_COLUMNS",
@@ -53,7 +59,9 @@ __all__ = [
     "NOT_IN_BRANCHES",
     "PHYSICS_WEIGHT",
     "PROJECT",
+    "SELECTED",
     "TARGET",
+    "WEIGHT_FACTOR",
     "AnalysisConfig",
     "ClassInfo",
     "ConfigError",
