@@ -147,7 +147,14 @@ def call(stage: Callable[[C], None], cfg: DictConfig, model: type[C]) -> None:
     Errors end here, because Hydra would add lines of its own to them.
     """
     with _one_line_errors():
-        stage(typed(cfg, model))
+        config = typed(cfg, model)
+        engine = getattr(config, "engine", None)
+        if engine is not None and engine.dry_run:
+            from utils.system import clusters
+
+            sys.stdout.write(clusters.job_script(engine))
+            return
+        stage(config)
 
 
 @contextlib.contextmanager
