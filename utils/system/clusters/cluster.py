@@ -210,7 +210,7 @@ def _on_batch_system(config: EngineConfig, n_workers: int) -> Iterator[Cluster]:
 
 
 async def _submitted(cluster: Any) -> None:
-    """Return when every job is submitted, each tried twice. Raises RuntimeError if one is refused."""
+    """Wait until every job is submitted, each tried twice. Raises RuntimeError if one is refused."""
     from distributed.core import Status
 
     await cluster  # what goes wrong here is forgotten by Dask
