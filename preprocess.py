@@ -19,6 +19,9 @@ log = logging.getLogger("preprocess")
 
 def preprocess(config: PreprocessConfig) -> None:
     """Make the skims that `config` describes."""
+    from utils.formats import runs
+
+    runs.end_dead_runs()
     if config.for_training:
         make_training_skims(config)
     else:

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.columns.arrays import Array, Groups, RowRange
-from utils.schema import InputError, PipelineError, nearest
+from utils.schema import InputError, PipelineError, SampleInfo, nearest
 from utils.system.files import complete
 
 GROUPS = (
@@ -39,6 +39,10 @@ GROUPS = (
     "provenance",
 )
 """The groups of every skim, by the role of their columns."""
+
+SHIFTED = "shifted"
+"""The group of what variations change, in skims that were made with any: features as the others
+are stored, selections and factors on the weight, named as `utils.columns.variations` says."""
 
 FEATURE_GROUPS = ("cont_features", "cat_features")
 """The groups in which training looks for features."""
@@ -105,9 +109,10 @@ class SkimWriter:
         self.metadata: dict[str, Any] = {**metadata, "format": FORMAT}
         self.n_rows = 0
         for group in groups:
-            if group not in GROUPS:
+            if group not in (*GROUPS, SHIFTED):
                 raise InputError(f"{path}: a skim has no group '{group}'; {nearest(group, GROUPS)}")
-        self._columns = {g: _checked(path, g, groups.get(g, {})) for g in GROUPS}
+        present = (*GROUPS, SHIFTED) if SHIFTED in groups else GROUPS
+        self._columns = {g: _checked(path, g, groups.get(g, {})) for g in present}
         self._blocks = {g: _blocks(g, columns) for g, columns in self._columns.items()}
         json.dumps(self.metadata)
         self._file: Any = None
@@ -214,7 +219,7 @@ class SkimWriter:
         """Return the number of rows in `columns` after checking names, types and lengths."""
         lengths: dict[str, int] = {}
         for group in columns:
-            if group not in GROUPS:
+            if group not in (*GROUPS, SHIFTED):
                 raise InputError(
                     f"{self.path}: a skim has no group '{group}'; {nearest(group, GROUPS)}"
                 )
@@ -367,15 +372,40 @@ def row_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     made["class_to_info"] = {i: c["name"] for i, c in made["class_to_info"].items()}
     declared = {n: f["missing"] for n, f in made["feature_info"].items()}
     made["feature_info"] = {n: missing for n, missing in declared.items() if missing is not None}
+    for key in {"training_samples", "input_samples"} & made.keys():
+        made[key] = [_without_tags(entry) for entry in made[key]]
+    alternatives = _alternative_samples(config.get("variations") or {})
+    made["samples"] = {
+        name: _without_tags(described)
+        for name, described in made["samples"].items()
+        if name not in alternatives and not _only_tagged(described)
+    }
     return made
+
+
+def _without_tags(sample: Any) -> Any:
+    return {k: v for k, v in sample.items() if k != "tags"} if isinstance(sample, dict) else sample
+
+
+def _only_tagged(described: Mapping[str, Any]) -> bool:
+    """Return whether nothing is said of a sample but its tags, by which variations go."""
+    return "tags" in described and _without_tags(described) == SampleInfo().model_dump(mode="json")
+
+
+def _alternative_samples(variations: Mapping[str, Any]) -> set[str]:
+    """Return the samples that variations alone name: they are never trained on."""
+    keys = ("samples_up", "samples_down")
+    named = [declared.get(key) or {} for declared in variations.values() for key in keys]
+    return {sample for of in named for sample in of.values()}
 
 
 _NOT_OF_FILES = ("path", "types", "group")
 """What a skim says of a file beyond its fingerprint."""
 
 _NOT_IN_ROWS = frozenset(
-    {"engine", "data_root", "input_path", "skim_path", "output_path", "chunk_size"}
-    | {"experiment_text", "luminosity", "center_of_mass_energy", "signal_classes"}
+    {"engine", "data_root", "input_path", "skim_path", "output_path", "chunk_size", "variations"}
+    | {"experiment_text", "luminosity", "reference_luminosity", "center_of_mass_energy"}
+    | {"signal_classes", "background_uncertainty"}
     | {"profile_features", "training_features", "model_param", "n_splits", "weight_name"}
     | {"negative_weights", "validation", "validation_size", "prediction_samples"}
 )
@@ -400,8 +430,9 @@ def open_skim(path: str | Path) -> Skim:
         if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
             raise InputError(f"{path} is not a skim of format {FORMAT}: make it by preprocess.py")
         n_rows = len(_stored(file, f"/{GROUPS[0]}/axis1"))
-        blocks = {group: _read_blocks(file, group) for group in GROUPS}
-        groups = {group: _read_columns(file, group, blocks[group]) for group in GROUPS}
+        present = (*GROUPS, SHIFTED) if SHIFTED in file else GROUPS
+        blocks = {group: _read_blocks(file, group) for group in present}
+        groups = {group: _read_columns(file, group, blocks[group]) for group in present}
         for block in (b for of_group in blocks.values() for b in of_group):
             shape = _stored(file, block.node).shape
             if shape != (n_rows, len(block.columns)):

@@ -30,17 +30,25 @@ from utils.schema.basics import (
     unique_slugs,
 )
 from utils.schema.exchange import FoldRule, Missing, Process, Sample
-from utils.schema.loading import load, undeclared_keys
+from utils.schema.loading import load, load_part, undeclared_keys
 from utils.schema.parts import (
     ClassInfo,
     EngineConfig,
     PcaConfig,
+    SampleInfo,
     ScalerConfig,
     classes_as_rows,
     classes_of_rows,
 )
 from utils.schema.recipe import Recipe
 from utils.schema.stages import EvaluateConfig, PredictConfig, PreprocessConfig, TrainConfig
+from utils.schema.variations import (
+    SELECTED,
+    WEIGHT_FACTOR,
+    Replacement,
+    VariationConfig,
+    VariationKind,
+)
 
 __all__ = [
     "COMPUTED_COLUMNS",
@@ -49,7 +57,9 @@ __all__ = [
     "NOT_IN_BRANCHES",
     "PHYSICS_WEIGHT",
     "PROJECT",
+    "SELECTED",
     "TARGET",
+    "WEIGHT_FACTOR",
     "AnalysisConfig",
     "ClassInfo",
     "ConfigError",
@@ -65,13 +75,18 @@ __all__ = [
     "Process",
     "ProofError",
     "Recipe",
+    "Replacement",
     "RunError",
     "Sample",
+    "SampleInfo",
     "ScalerConfig",
     "TrainConfig",
+    "VariationConfig",
+    "VariationKind",
     "classes_as_rows",
     "classes_of_rows",
     "load",
+    "load_part",
     "nearest",
     "pipeline_path",
     "portable",

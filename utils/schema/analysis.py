@@ -28,7 +28,9 @@ from utils.schema.parts import (
     Template,
     Text,
     as_class_ids,
+    is_empty,
 )
+from utils.schema.variations import VariationConfig, check_variations
 
 
 class AnalysisConfig(Closed):
@@ -40,6 +42,7 @@ class AnalysisConfig(Closed):
     data_root: str = "data"
     experiment_text: str = ""
     luminosity: float | None = Field(None, gt=0)
+    reference_luminosity: float | None = Field(None, gt=0)
     center_of_mass_energy: float | None = Field(None, gt=0)
 
     # input
@@ -55,6 +58,7 @@ class AnalysisConfig(Closed):
     # classes and columns by role
     class_to_info: Annotated[dict[int, ClassInfo], BeforeValidator(as_class_ids)] = {}
     signal_classes: list[Text] = []
+    background_uncertainty: float = Field(0.1, ge=0)
     cont_features: list[str] = []
     cat_features: list[str] = []
     misc_features: list[str] = []
@@ -64,6 +68,7 @@ class AnalysisConfig(Closed):
     profile_features: list[str] = []
     missing: float | MissingConfig | None = None
     clip: dict[str, tuple[float | None, float | None]] = {}
+    variations: dict[str, VariationConfig] = Field({}, exclude_if=is_empty)
 
     # identity, folds and weights
     identity: list[str] = ["run", "evt"]
@@ -94,6 +99,12 @@ class AnalysisConfig(Closed):
     def _consistent(self) -> Self:
         _check_features(self)
         _check_classes(self)
+        check_variations(
+            self.variations,
+            features=frozenset((*self.cont_features, *self.cat_features)),
+            fixed=frozenset(self.identity_columns),
+            defined=frozenset((*self.derived_features, *self.cuts)),
+        )
         return self
 
     @property

@@ -17,6 +17,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -42,13 +43,14 @@ from utils.schema import (
     project_path,
     undeclared_keys,
 )
+from utils.system import interrupts
 from utils.system.configuration_files import (
     check_growth,
     interpolated,
     read_analysis,
     read_yaml,
 )
-from utils.system.files import discard_unfinished, system_message
+from utils.system.files import scratch, system_message
 from utils.system.libraries.imports import spare_collections
 
 log = logging.getLogger(__name__)
@@ -84,8 +86,7 @@ def run(
     if {"--help", "-h"} & set(sys.argv[1:]):
         sys.stdout.write(help_text(sys.modules["__main__"].__doc__ or "", model, primaries))
         return 0
-    # Batch systems end jobs by SIGTERM: what is under way then cleans up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale, what is said can be written
             stream.reconfigure(errors="backslashreplace")
@@ -120,10 +121,6 @@ def _composing(typed_in: list[str]) -> Iterator[None]:
         ) from None
 
 
-def _interrupt(number: int, _: object) -> None:
-    raise KeyboardInterrupt(number)
-
-
 def help_text(about: str, model: type[BaseModel], primaries: str) -> str:
     """Return what `--help` prints: what the script does, its groups, and its keys with defaults."""
     lines = [about.strip(), "", "Groups (group=choice):"]
@@ -144,17 +141,30 @@ def help_text(about: str, model: type[BaseModel], primaries: str) -> str:
 def call(stage: Callable[[C], None], cfg: DictConfig, model: type[C]) -> None:
     """Call a stage with the composed configuration as a typed `model`.
 
-    Errors end here, because Hydra would add lines of its own to them.
+    Errors end here, because Hydra would add lines of its own to them. Temporary files of libraries
+    go where they are removed with ours, at the latest by the next command.
     """
-    with _one_line_errors():
-        config = typed(cfg, model)
-        engine = getattr(config, "engine", None)
-        if engine is not None and engine.dry_run:
-            from utils.system import clusters
+    with _one_line_errors(), scratch() as temporary:
+        before = tempfile.tempdir
+        tempfile.tempdir = str(temporary)
+        try:
+            config = typed(cfg, model)
+            if _shows_job(config):
+                return
+            stage(config)
+        finally:
+            tempfile.tempdir = before
 
-            sys.stdout.write(clusters.job_script(engine))
-            return
-        stage(config)
+
+def _shows_job(config: BaseModel) -> bool:
+    """Show the job script where `engine.dry_run` asks for it, instead of any work."""
+    engine = getattr(config, "engine", None)
+    if engine is None or not engine.dry_run:
+        return False
+    from utils.system import clusters
+
+    sys.stdout.write(clusters.job_script(engine))
+    return True
 
 
 @contextlib.contextmanager
@@ -183,12 +193,8 @@ def _one_line_errors() -> Iterator[None]:
         status = fail(f"the memory of this machine does not suffice: {error}")
     except KeyboardInterrupt as interrupt:
         number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
-        discard_unfinished()
-        status = fail("interrupted; no incomplete output was left", status=128 + number)
-        # Threads that are still at work would begin further files, or keep the process waiting;
-        # what this thread had opened was closed on the way here.
-        logging.shutdown()
-        os._exit(status)
+        interrupts.end(number)
+        raise
     else:
         return
     raise SystemExit(status)

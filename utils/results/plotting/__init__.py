@@ -23,6 +23,7 @@ from utils.results.plotting import (
     overtraining,
     significance,
     thresholds,
+    variations,
 )
 from utils.results.plotting.frames import Named
 from utils.results.plotting.style import Style
@@ -39,6 +40,7 @@ QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "over_training": ("Does it over-train?", ("over_training", "learning_curves")),
     "model": ("What does it use?", ("importances", "shap", "correlations", "features")),
     "failures": ("Where does it fail?", ("confusion", "profiles")),
+    "variations": ("What do systematic variations do to it?", ("variations",)),
 }
 """Sections in order: the question each answers and the names of the results (as in
 `Evaluation.gaps`) that it shows."""
@@ -54,16 +56,18 @@ def figures(evaluation: Evaluation, style: Style) -> dict[str, go.Figure]:
 
 def draw(evaluation: Evaluation, style: Style) -> Iterator[tuple[str, go.Figure]]:
     """Yield the figures of `figures` one by one, each made when it is asked for."""
-    slugs = unique_slugs(info.name for info in evaluation.classes)
+    names = unique_slugs(info.name for info in evaluation.classes)
+    # How the names of a class's own figures end; the one score of two classes needs no name.
+    ends = ["", ""] if evaluation.binary else [f"_{name}" for name in names]
     both = (evaluation, style)
     parts: dict[str, list[Named]] = {
         "performance": [
             one_versus_rest.roc(*both),
             one_versus_rest.precision_recall(*both),
-            densities.score_densities(*both, slugs),
-            densities.stacked_yields(*both, slugs),
+            densities.score_densities(*both, ends),
+            densities.stacked_yields(*both, ends),
             thresholds.thresholds(*both),
-            significance.significance(*both, slugs),
+            significance.significance(*both, ends),
         ],
         "certainty": [
             intervals.intervals(*both),
@@ -71,17 +75,18 @@ def draw(evaluation: Evaluation, style: Style) -> Iterator[tuple[str, go.Figure]
             intervals.comparison(*both),
         ],
         "over_training": [
-            overtraining.over_training(*both, slugs),
+            overtraining.over_training(*both, ends),
             overtraining.gaps(*both),
             importance.learning_curves(*both),
         ],
         "model": [
             importance.importances(*both),
-            importance.shap(*both, slugs),
+            importance.shap(*both, ends),
             correlations.correlations(*both),
             features.features(*both),
         ],
         "failures": [confusion.confusion(*both), features.profiles(*both)],
+        "variations": [variations.variations(*both)],
     }
     for section, makers in parts.items():
         for maker in makers:

@@ -23,6 +23,7 @@ from utils.results.report.skeleton import (
     skeleton,
     write_page,
 )
+from utils.results.report.variations import variations_table
 
 
 def write_report(
@@ -103,18 +104,21 @@ def _summary(ev: Evaluation, style: Style, title: str) -> str:
     if ev.scores:
         main = ev.scores[0]
         view = ev.label(main.view)
-        for name, e in (("ROC area, macro mean", main.roc_auc_macro), ("Log-loss", main.log_loss)):
+        area = "ROC area" if ev.binary else "ROC area, macro mean"
+        for name, e in ((area, main.roc_auc_macro), ("Log-loss", main.log_loss)):
             cards.append((name, measured(e.value, e.error), escape(view)))
     if ev.significance is not None:
         z = number(ev.significance.combined_uncertain)
         systematic = f"{100 * ev.significance.background_uncertainty:g} % on the background"
-        cards.append(("Expected significance", z, f"all categories, {systematic}"))
+        of = "both sides of 0.5" if ev.binary else "all categories"
+        cards.append(("Expected significance", z, f"{of}, {systematic}"))
     shown = "".join(
         f'<div class="card">{name}<b>{value}</b><small>{small}</small></div>'
         for name, value, small in cards
     )
     lines = [f"<p>{text}</p>" for text in _facts(ev, style)]
-    verdicts = [part.verdict for part in (ev.over_training, ev.comparison) if part and part.verdict]
+    judged = (ev.over_training, ev.comparison, ev.variations)
+    verdicts = [part.verdict for part in judged if part and part.verdict]
     said = "".join(f'<div class="verdict">{escape(v)}</div>' for v in verdicts)
     shown_fields = {name for _, fields in QUESTIONS.values() for name in fields}
     other = {k: v for k, v in ev.gaps.items() if k.split("/")[0] not in shown_fields}
@@ -136,6 +140,8 @@ def _facts(ev: Evaluation, style: Style) -> list[str]:
             f" The dataset is {100 * ev.fraction:.4g} % of the sample: yields are scaled to all, "
             "each process by its own share."
         )
+    if ev.normalisation:
+        text += f" {escape(ev.normalisation)}"
     skipped = [_gap_name(name).lower() for name, why in ev.gaps.items() if why == NOT_ASKED]
     if skipped:
         text += f" Not asked for: {', '.join(skipped)}."
@@ -176,6 +182,9 @@ def _numbers(section: str, ev: Evaluation, style: Style) -> str:
             + (f'<details class="data"><summary>Kolmogorov-Smirnov tests</summary>{tests}</details>'
                if tests else "")
         )  # fmt: skip
+    if section == "variations" and ev.variations is not None:
+        verdict = f'<div class="verdict">{escape(ev.variations.verdict)}</div>'
+        return verdict + variations_table(ev, style, ev.variations)
     return ""
 
 

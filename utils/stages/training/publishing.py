@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from utils.columns.arrays import RowRange
-from utils.columns.audit import LeakAudit, trained_identities
+from utils.columns.audit import LeakAudit, unique_identities
 from utils.formats.runs import RECIPE, NewRun
 from utils.formats.skims import Skim, open_skim, origin
 from utils.models import FoldResult, Split, kind
@@ -68,12 +68,12 @@ def log_training(
     audit: LeakAudit,
     results: Sequence[FoldResult],
 ) -> None:
-    """Log curves, importances, models, and last the recipe with a manifest: all is there."""
+    """Log models, curves, importances, and last the recipe with a manifest: all is there."""
     models = kind(config.model_kind)
-    run.log_curves(_curves(results))
-    if models.FLAVOR is not None:
+    if models.FLAVOR is not None:  # before metrics: MLflow links those of a step 0 to every model
         example = data.skim.matrix(data.features, RowRange(0, min(5, data.skim.n_rows)))
         run.log_models(models.FLAVOR, [r.model for r in results], data.features, example)
+    run.log_curves(_curves(results))
     with scratch() as folder:
         recipe = folder / "recipe"
         recipe.mkdir()
@@ -81,7 +81,7 @@ def log_training(
             (recipe / f"model_{result.index}{models.SUFFIX}").write_text(
                 result.model, encoding="utf-8"
             )
-            trained = trained_identities(data.identity, split.train)
+            trained = unique_identities(data.identity, split.train)
             np.save(recipe / f"trained_{result.index}.npy", trained)
         _write_rows(recipe / "audit.csv", audit.to_rows())
         _write_rows(recipe / "importances.csv", _importances(data, results))

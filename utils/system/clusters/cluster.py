@@ -23,6 +23,7 @@ from utils.system.clusters.options import (
     remove_certificates,
     security,
 )
+from utils.system.interrupts import last_words
 
 log = logging.getLogger(__name__)
 
@@ -199,18 +200,24 @@ def _on_batch_system(config: EngineConfig, n_workers: int) -> Iterator[Cluster]:
 
         jobs = Jobs(current, log_of) if config.cluster == "slurm" else None
         cluster = Cluster(client, started.scheduler_address, config.wait_seconds, jobs=jobs)
-        try:
-            yield cluster
-        except KeyboardInterrupt:
+
+        def cancel() -> None:
             # Closing politely takes longer than batch systems give; workers end with their jobs.
-            cancel = {"slurm": "scancel", "htcondor": "condor_rm"}[config.cluster]
+            command = {"slurm": "scancel", "htcondor": "condor_rm"}[config.cluster]
             with suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run([cancel, *current()], capture_output=True, check=False, timeout=3)
-            raise
+                subprocess.run([command, *current()], capture_output=True, check=False, timeout=2)
+            remove_certificates(logs)
+
+        with last_words(cancel):
+            try:
+                yield cluster
+            except KeyboardInterrupt:
+                cancel()
+                raise
 
 
 async def _submitted(cluster: Any) -> None:
-    """Wait until every job is submitted, each tried twice. Raises RuntimeError if one is refused."""
+    """Wait until all jobs are submitted, each tried twice. Raises RuntimeError for a refusal."""
     from distributed.core import Status
 
     await cluster  # what goes wrong here is forgotten by Dask

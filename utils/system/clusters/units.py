@@ -141,10 +141,11 @@ def _unit(project: str, code: str) -> Callable[[bytes], tuple[Any, Any, Any]]:
         why = there.why_not(project, code)
         if why:
             return None, None, f"{where} {why}: {anew}"
+        schema = importlib.import_module("utils.schema")
         try:
             function, task = pickle.loads(packed)  # noqa: S301, the client may run code here
             return function(task), None, None
-        except there.PipelineError as error:
+        except schema.PipelineError as error:
             return None, error, None
         except Exception as error:
             error.add_note(f"on {where}:\n{traceback.format_exc()}")
