@@ -56,7 +56,7 @@ class Tables:
     name = "tables"
 
     def __init__(self, config: PredictConfig, scorer: Scorer) -> None:
-        self.datasets: Sequence[str] = config.sample_names or ["train", "test"]
+        self.datasets: Sequence[str] = config.sample_names or scorer.recipe.datasets
         self._config, self._scorer = config, scorer
 
     def tasks(self, scratch: Path) -> list[Task]:
