@@ -8,6 +8,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from patience import HANGS
 from servers import says, started
 
 from utils.schema import EngineConfig
@@ -37,5 +38,5 @@ class Running:
         says(worker, log, "Registered to:")
         return worker
 
-    def config(self, wait: str = "60") -> EngineConfig:
+    def config(self, wait: str = f"{HANGS} s") -> EngineConfig:
         return EngineConfig(kind="dask", address=self.address, wait=wait)

@@ -14,6 +14,7 @@ from pathlib import Path
 import dask
 import pytest
 from dask_servers import Running
+from patience import HANGS
 
 from utils.schema import EngineConfig, InputError, PipelineError
 from utils.system import engine
@@ -23,9 +24,10 @@ from utils.system import engine
 def one_worker() -> Iterator[engine.Engine]:
     """A worker process of this machine, with one thread, and a keeper that starts it anew."""
     options = {"memory_limit": "1 GB"}
+    config = EngineConfig(kind="dask", n_workers=1, cluster_options=options, wait=f"{HANGS} s")
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
-        engine.start(EngineConfig(kind="dask", n_workers=1, cluster_options=options)) as workers,
+        engine.start(config) as workers,
     ):
         yield workers
 

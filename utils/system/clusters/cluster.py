@@ -28,7 +28,10 @@ from utils.system.interrupts import last_words
 log = logging.getLogger(__name__)
 
 PATIENCE = 60.0
-"""Seconds without any worker or answer of the scheduler, unless `engine.wait` says otherwise."""
+"""Seconds without any worker or answer of a scheduler, unless `engine.wait` says otherwise."""
+
+_PATIENCE_HERE = 600.0
+"""The same for workers of this machine, which their keepers start anew: a busy one takes its time."""
 
 _LOOK_EVERY = 1.0
 
@@ -37,7 +40,9 @@ _LOOK_EVERY = 1.0
 class Cluster:
     """A connected cluster: `client` is Dask's, `jobs` what its workers run in, on a batch system.
 
-    `patience` is how many seconds it may be without a worker; None: as long as jobs wait.
+    `patience` is how many seconds it may be without a worker; None: as long as jobs wait. `bound` is
+    how many units of work may be sent at most. `memory` is how many bytes one unit has on the
+    smallest worker that was seen last; None: no limit is known.
     """
 
     client: Any
@@ -47,6 +52,7 @@ class Cluster:
     jobs: Jobs | None = None
     clock: Callable[[], float] = time.monotonic
     workers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    memory: int | None = None
     _looked: float = float("-inf")
     _alone_since: float | None = None
 
@@ -61,6 +67,7 @@ class Cluster:
             return
         self._looked = now
         self.workers = self._ask()
+        self.memory = self._least_memory() or self.memory
         if self.jobs is not None:
             self.jobs.look(len(self.workers))
         if self.workers:
@@ -106,9 +113,7 @@ class Cluster:
         """How many units may be under way: two a thread, so that none waits for the next."""
         return max(1, self.bound or 2 * self.n_threads)
 
-    @property
-    def memory(self) -> int | None:
-        """Bytes of memory for one unit of work on the smallest worker; None: no limit is known."""
+    def _least_memory(self) -> int | None:
         limits = [
             worker["memory_limit"] // max(1, worker["nthreads"])
             for worker in self.workers.values()
@@ -168,7 +173,7 @@ def _running(config: EngineConfig) -> Iterator[Cluster]:
 def _on_this_machine(config: EngineConfig, n_workers: int) -> Iterator[Cluster]:
     started = local_cluster(config, n_workers)
     with _closed(started), _client(config, started, None) as client:
-        yield Cluster(client, started.scheduler_address, config.wait_seconds or PATIENCE)
+        yield Cluster(client, started.scheduler_address, config.wait_seconds or _PATIENCE_HERE)
 
 
 @contextmanager
