@@ -6,7 +6,10 @@ Functions of a test travel by value, so what they use they import.
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +19,7 @@ import pytest
 from dask_servers import Running
 from patience import HANGS
 
-from utils.schema import EngineConfig, InputError, PipelineError
+from utils.schema import PROJECT, EngineConfig, InputError, PipelineError
 from utils.system import engine
 
 
@@ -102,35 +105,44 @@ def test_an_unexpected_error_tells_where_it_happened(one_worker: engine.Engine) 
     assert "on a Dask worker on " in note
 
 
+LONG_WORK = """
+import pathlib, sys, time
+from utils.schema import EngineConfig, PipelineError
+from utils.system import engine
+def work(begun):
+    pathlib.Path(begun).touch()
+    time.sleep(1800)
+if __name__ == "__main__":
+    try:
+        with engine.start(EngineConfig(kind="dask", address=sys.argv[1], wait="1 s")) as workers:
+            list(workers.map(work, sys.argv[2:]))
+    except PipelineError as error:
+        sys.exit(f"error: {error}")
+"""
+
+
 @pytest.mark.parametrize("lost", ["workers", "scheduler"])
 def test_a_lost_cluster_is_one_line(
     running: Running, tmp_path: Path, waits_for: Callable[[Path], None], lost: str
 ) -> None:
     worker = running.worker()
-    begun = tmp_path / "begun"
-    name = str(begun)
-
-    def work(_: int) -> None:
-        import pathlib
-        import time
-
-        pathlib.Path(name).touch()
-        time.sleep(1800)
-
-    def kill() -> None:
-        waits_for(begun)
-        os.killpg((worker if lost == "workers" else running.scheduler).pid, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    said = {
-        "workers": "no Dask worker at .* for 1 s: start workers",
-        "scheduler": "the Dask scheduler at .* is gone",
+    script, begun = tmp_path / "script.py", [tmp_path / "task0", tmp_path / "task1"]
+    script.write_text(LONG_WORK)
+    command = subprocess.Popen(
+        [sys.executable, str(script), running.address, *map(str, begun)],
+        env={"PYTHONPATH": str(PROJECT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    waits_for(begun[0])
+    os.killpg((worker if lost == "workers" else running.scheduler).pid, signal.SIGKILL)
+    _, said = command.communicate(timeout=HANGS)
+    expected = {
+        "workers": r"error: no Dask worker at .* for 1 s: start workers .*",
+        "scheduler": r"error: the Dask scheduler at .* is gone .*",
     }[lost]
-    with engine.start(running.config(wait="1")) as workers:
-        killer.start()
-        with pytest.raises(PipelineError, match=said):
-            list(workers.map(work, [1, 2]))
-    killer.join()
+    assert re.fullmatch(expected + r"\n", said), said
+    assert command.returncode == 1
 
 
 def test_a_worker_that_dies_once_is_replaced(one_worker: engine.Engine, tmp_path: Path) -> None:

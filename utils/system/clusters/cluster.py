@@ -31,7 +31,7 @@ PATIENCE = 60.0
 """Seconds without any worker or answer of a scheduler, unless `engine.wait` says otherwise."""
 
 _PATIENCE_HERE = 600.0
-"""The same for workers of this machine, which their keepers start anew: a busy one takes its time."""
+"""The same for workers of this machine, which their keepers start anew, slowly if it is busy."""
 
 _LOOK_EVERY = 1.0
 
@@ -40,8 +40,8 @@ _LOOK_EVERY = 1.0
 class Cluster:
     """A connected cluster: `client` is Dask's, `jobs` what its workers run in, on a batch system.
 
-    `patience` is how many seconds it may be without a worker; None: as long as jobs wait. `bound` is
-    how many units of work may be sent at most. `memory` is how many bytes one unit has on the
+    `patience` is how many seconds it may be without a worker; None: as long as jobs wait. `bound`
+    is how many units of work may be sent at most, `memory` how many bytes one unit has on the
     smallest worker that was seen last; None: no limit is known.
     """
 
