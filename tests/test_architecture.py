@@ -43,9 +43,10 @@ HOMES = {
     "numba": "system/libraries/jit.py",
     "uproot": "system/libraries/rootfiles.py",
     "xxhash": "formats/ntuples/",
-    "dask": "system/engine.py",
-    "distributed": "system/engine.py",
-    "dask_jobqueue": "system/engine.py",
+    "dask": "system/clusters/",
+    "distributed": "system/clusters/",
+    "dask_jobqueue": "system/clusters/",
+    "cloudpickle": "system/clusters/",
     "joblib": "system/engine.py",
     "tqdm": "system/engine.py",
     "hydra": "system/program.py",
@@ -85,6 +86,7 @@ ABOVE_THE_FLOORS = {
     "test_mlflow_ui.py": "a run in MLflow's own pages",
     "test_open_data.py": "all stages, on open data",
     "test_other_channel.py": "all stages, in another channel",
+    "test_slurm.py": "jobs that do not run, in a script",
     "test_readme.py": "what the documents show",
 }
 """Flat test files that are about no command, and what they are about."""

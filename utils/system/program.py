@@ -148,9 +148,23 @@ def call(stage: Callable[[C], None], cfg: DictConfig, model: type[C]) -> None:
         before = tempfile.tempdir
         tempfile.tempdir = str(temporary)
         try:
-            stage(typed(cfg, model))
+            config = typed(cfg, model)
+            if _shows_job(config):
+                return
+            stage(config)
         finally:
             tempfile.tempdir = before
+
+
+def _shows_job(config: BaseModel) -> bool:
+    """Show the job script where `engine.dry_run` asks for it, instead of any work."""
+    engine = getattr(config, "engine", None)
+    if engine is None or not engine.dry_run:
+        return False
+    from utils.system import clusters
+
+    sys.stdout.write(clusters.job_script(engine))
+    return True
 
 
 @contextlib.contextmanager
