@@ -16,8 +16,8 @@ from utils.system import program
 log = logging.getLogger("predict")
 
 
-def predict(config: PredictConfig) -> None:
-    """Score the samples that `config` names with the models of its run, and log the outcome."""
+def predict(config: PredictConfig) -> list[str]:
+    """Score the samples that `config` names with its run's models; return where the outcome is."""
     from utils.formats import runs
     from utils.stages import prediction
     from utils.system import engine
@@ -27,9 +27,10 @@ def predict(config: PredictConfig) -> None:
     scorer = prediction.open_scorer(run, config)
     outputs = make_outputs(config, scorer)
     with engine.start(config.engine) as workers:
-        prediction.publish(run, outputs, workers)
+        made = prediction.publish(run, outputs, workers)
     for line in outputs.next_commands(run, runs.uri_prefix()):
         log.info("%s", line)
+    return made
 
 
 @hydra.main(version_base="1.3", config_path="configs/predict", config_name=None)

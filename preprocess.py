@@ -7,6 +7,7 @@ python preprocess.py --config-path configs/preprocess/prediction_data \
 
 import logging
 import sys
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
@@ -17,15 +18,13 @@ from utils.system import program
 log = logging.getLogger("preprocess")
 
 
-def preprocess(config: PreprocessConfig) -> None:
-    """Make the skims that `config` describes."""
-    if config.for_training:
-        make_training_skims(config)
-    else:
-        make_prediction_skims(config)
+def preprocess(config: PreprocessConfig) -> list[str]:
+    """Make the skims that `config` describes, and return their paths."""
+    make = make_training_skims if config.for_training else make_prediction_skims
+    return list(map(str, make(config)))
 
 
-def make_training_skims(config: PreprocessConfig) -> None:
+def make_training_skims(config: PreprocessConfig) -> list[Path]:
     """Read every sample once, then split, transform and write the train and the test skim."""
     from utils.stages import preprocessing
     from utils.system import engine
@@ -42,9 +41,10 @@ def make_training_skims(config: PreprocessConfig) -> None:
     pipeline = preprocessing.fit(config, train)
     preprocessing.write_training_skims(config, plan, (train, test), pipeline)
     log.info("Next: %s", preprocessing.next_command(config))
+    return [config.skim_file(name) for name in config.output_samples]
 
 
-def make_prediction_skims(config: PreprocessConfig) -> None:
+def make_prediction_skims(config: PreprocessConfig) -> list[Path]:
     """Stream each sample into a skim of its own, in input order, with the training's pipeline."""
     from utils.stages import preprocessing
     from utils.system import engine
@@ -57,7 +57,8 @@ def make_prediction_skims(config: PreprocessConfig) -> None:
     log.info("Wrote %d skims to %s", len(tasks), config.output_folder)
     if config.common_cut:
         log.info("What common_cut removed gets fillers in friend trees: %s", config.common_cut)
-    log.info("Next: python predict.py --config-name for_datacards.yaml run_id=RUN_ID")
+    log.info("Next: python predict.py --config-name for_datacards.yaml run_id=last")
+    return [task.path for task in tasks]
 
 
 @hydra.main(

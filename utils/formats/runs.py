@@ -48,6 +48,9 @@ RECIPE = "recipe/recipe.json"
 LAST_RUN = PROJECT / "outputs" / "last_run.json"
 """What train.py writes last: the ids of the newest run, for scripts that follow it."""
 
+LAST = "last"
+"""What stands for the id of the newest run that was trained in this project folder."""
+
 PLACES = PROJECT / "outputs" / "places"
 """A file a run that was trained here: the places that the user's own training named."""
 
@@ -274,10 +277,36 @@ def remember(run_id: str, experiment_id: str, places: Sequence[str]) -> None:
     named = sorted({os.path.normpath(project_path(place)) for place in places if place})
     with complete(PLACES / f"{run_id}.json") as path:
         path.write_text(json.dumps({"project": str(PROJECT), "places": named}), encoding="utf-8")
+    ids = {"run_id": run_id, "experiment_id": experiment_id, "store": _store_name()}
     with complete(LAST_RUN) as path:
-        path.write_text(
-            json.dumps({"run_id": run_id, "experiment_id": experiment_id}), encoding="utf-8"
-        )
+        path.write_text(json.dumps(ids), encoding="utf-8")
+
+
+def _store_name() -> str:
+    """Return what tells stores apart in this project folder: nothing for its own one."""
+    return "" if _is_own_store() else _shown(store_uri())
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """What the store holds of a run: the latest value of each metric."""
+
+    run_id: str
+    name: str
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+def logged(run_ids: Sequence[str]) -> list[LoggedRun]:
+    """Return what the store holds of some runs. Raises RunError where it has not all of them."""
+    opened = client()
+    with _answering("give the runs"):
+        found = [opened.get_run(run_id) for run_id in run_ids]
+    return [
+        LoggedRun(r.info.run_id, r.info.run_name, r.data.params, r.data.metrics, r.data.tags)
+        for r in found
+    ]
 
 
 # --- prediction and evaluation: an existing run --------------------------------------------------
@@ -424,6 +453,14 @@ class Run:
             )
         return copy
 
+    def address(self, path: str) -> str:
+        """Return where a published artifact is: a path, or MLflow's `runs:/` in a remote store."""
+        manifest = self.manifest(manifest_of(path))
+        listed = manifest.files.get(path) if manifest is not None else None
+        kept = path if listed is None else listed.kept
+        place = self._place(kept)
+        return f"runs:/{self.run_id}/{kept}" if place is None else str(place)
+
     def unchecked(self, path: str, what: str) -> Path:
         """Return a local copy of an artifact as it is. Raises RunError where there is none."""
         found = self._place(path)
@@ -561,10 +598,11 @@ def _gone(former: Manifest | None, about: Mapping[str, Any]) -> list[str]:
 
 
 def open_run(run_id: str, experiment_id: str | None = None) -> Run:
-    """Return the run with this id.
+    """Return the run with this id; `last` is the newest that was trained in this project folder.
 
     Raises RunError where there is none, or it belongs to another experiment than `experiment_id`.
     """
+    run_id = _last_run() if run_id == LAST else run_id
     run = _run_in_sqlite(run_id) or _run_of_client(run_id)
     if experiment_id is not None and experiment_id != run.experiment_id:
         raise RunError(
@@ -572,6 +610,22 @@ def open_run(run_id: str, experiment_id: str | None = None) -> Run:
             f"give experiment_id={run.experiment_id} or leave it out"
         )
     return run
+
+
+def _last_run() -> str:
+    try:
+        said = json.loads(LAST_RUN.read_text(encoding="utf-8"))
+        run_id, store = str(said["run_id"]), said.get("store")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise RunError(
+            "no training has finished in this project folder yet: give the run's id instead of last"
+        ) from None
+    if store not in (None, _store_name()):  # None: written by an earlier version
+        raise RunError(
+            f"the last training here, run {run_id}, is in {store or 'the store of the project'}, "
+            f"not in {_shown(store_uri())}: name that store, or give a run's id"
+        )
+    return run_id
 
 
 def _run_in_sqlite(run_id: str) -> Run | None:

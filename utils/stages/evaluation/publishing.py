@@ -52,22 +52,28 @@ def papers(config: EvaluateConfig) -> PdfWriter:
     return PdfWriter(cores_of(config.engine))
 
 
-def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> None:
-    """Draw every figure as page and PDF, write the report, and log all of it and the metrics.
-
-    They take the place of an earlier evaluation's together: figures that this one does not make are
-    removed (in a local store). `writer` (see `papers`) has finished then.
-    """
-    result, analysis = evaluated.evaluation, evaluated.analysis
-    text = config.experiment_text
-    style = Style(
-        classes=result.classes,
+def style_of(evaluated: Evaluated, config: EvaluateConfig) -> Style:
+    """Return how the figures of an evaluation look: by its analysis, and what `config` changes."""
+    analysis, text = evaluated.analysis, config.experiment_text
+    return Style(
+        classes=evaluated.evaluation.classes,
         experiment_text=analysis.experiment_text if text is None else text,
         luminosity=analysis.luminosity,
         center_of_mass_energy=analysis.center_of_mass_energy,
         feature_labels={name: analysis.feature_label(name) for name in analysis.feature_info},
         stacked=config.stacked,
     )
+
+
+def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> str:
+    """Draw every figure as page and PDF, write the report, and log all of it and the metrics.
+
+    Returns where the report is.
+
+    They take the place of an earlier evaluation's together: figures that this one does not make are
+    removed (in a local store). `writer` (see `papers`) has finished then.
+    """
+    result, style = evaluated.evaluation, style_of(evaluated, config)
     top = f"plots/{slug(result.dataset)}"
     files: dict[str, Path] = {}
     with scratch() as folder:
@@ -101,7 +107,9 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
         top,
         run.run_id,
     )
-    log.info("Report: %s", run.artifact(f"{top}/report.html", what="report"))
+    where = run.address(f"{top}/report.html")
+    log.info("Report: %s", where)
+    return where
 
 
 def _title(recipe: Recipe) -> str:

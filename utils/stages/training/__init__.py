@@ -8,6 +8,7 @@ from utils.stages.training.publishing import (
     places,
     tags,
 )
+from utils.stages.training.ranking import ranked, run_name
 from utils.stages.training.training_set import load_training_set, open_training_skim, split_rows
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "open_training_skim",
     "parameters",
     "places",
+    "ranked",
+    "run_name",
     "settings_of",
     "split_rows",
     "tags",
