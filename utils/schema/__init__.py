@@ -35,12 +35,14 @@ from utils.schema.parts import (
     ClassInfo,
     EngineConfig,
     PcaConfig,
+    SampleInfo,
     ScalerConfig,
     classes_as_rows,
     classes_of_rows,
 )
 from utils.schema.recipe import Recipe
 from utils.schema.stages import EvaluateConfig, PredictConfig, PreprocessConfig, TrainConfig
+from utils.schema.variations import Replacement, VariationConfig, VariationKind
 
 __all__ = [
     "COMPUTED_COLUMNS",
@@ -65,10 +67,14 @@ __all__ = [
     "Process",
     "ProofError",
     "Recipe",
+    "Replacement",
     "RunError",
     "Sample",
+    "SampleInfo",
     "ScalerConfig",
     "TrainConfig",
+    "VariationConfig",
+    "VariationKind",
     "classes_as_rows",
     "classes_of_rows",
     "load",

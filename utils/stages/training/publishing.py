@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from utils.columns.arrays import RowRange
-from utils.columns.audit import LeakAudit, trained_identities
+from utils.columns.audit import LeakAudit, unique_identities
 from utils.formats.runs import RECIPE, NewRun
 from utils.formats.skims import Skim, open_skim, origin
 from utils.models import FoldResult, Split, kind
@@ -85,7 +85,7 @@ def log_training(
             (recipe / f"model_{result.index}{models.SUFFIX}").write_text(
                 result.model, encoding="utf-8"
             )
-            trained = trained_identities(data.identity, split.train)
+            trained = unique_identities(data.identity, split.train)
             np.save(recipe / f"trained_{result.index}.npy", trained)
         _write_rows(recipe / "audit.csv", audit.to_rows())
         _write_rows(recipe / "importances.csv", _importances(data, results))
