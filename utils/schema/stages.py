@@ -33,13 +33,21 @@ class PreprocessConfig(AnalysisConfig):
     """Keys of preprocess.py."""
 
     for_training: bool = True
+    """Whether skims are for training (train and test) or prediction."""
     input_samples: list[Any] = []
+    """Samples to read instead of those of the analysis."""
     input_branches: list[str] | None = None
+    """Branches that files must have, whether used or not."""
     output_path: str = ""
+    """The folder the skims go to; none: by `skim_path`."""
     output_filename_template: Template = "{sample_name}.h5"
+    """The name of a skim's file."""
     output_samples: list[SampleName] = ["train", "test"]
+    """The names of the two training skims."""
     input_pipe_file: str = ""
+    """The feature pipeline of a prediction; none: by `skim_path`."""
     chunk_size: int = Field(24_576, ge=1)
+    """Entries in memory at a time, for each unit of work."""
 
     @model_validator(mode="after")
     def _outputs_differ(self) -> Self:
@@ -100,11 +108,17 @@ class TrainConfig(AnalysisConfig):
     """
 
     model_kind: Text = DEFAULT_KIND
+    """The kind of model that `model_param` are parameters of, set by `model=...`."""
     train_file: str = ""
+    """The skim to train on; none: by `skim_path`."""
     test_file: str = ""
+    """The test skim; none: that which was made with the train skim."""
     experiment_name: Text | None = None
+    """The MLflow experiment of the run."""
     run_name: Text | None = None
+    """What the run is called; none: channel, year and kind of model."""
     train_metric_every: int | None = Field(None, ge=1)
+    """Iterations between evaluations of the training rows where these cost much."""
 
     @model_validator(mode="before")
     @classmethod
@@ -142,8 +156,11 @@ class RunStageConfig(Closed):
     """Keys that predict.py and evaluate.py share: they find everything else in the run."""
 
     run_id: Text
+    """The run, by its id; `last` is the newest one trained in this project folder."""
     experiment_id: Text | None = None
+    """The run's experiment, which is checked where it is given."""
     year: Text = ""
+    """The run's year, which is checked where it is given."""
 
     @model_validator(mode="before")
     @classmethod
@@ -161,38 +178,66 @@ class PredictConfig(RunStageConfig):
     """
 
     preprocess_cfg: dict[str, Any] = {}
+    """A composed preprocessing file, to take values from by interpolation."""
     cont_features: list[str] | None = None
+    """Continuous features, which are checked to be the run's."""
     cat_features: list[str] | None = None
+    """Categorical features, which are checked to be the run's."""
     kind: Text
+    """What is made: `for_datacards` (friend trees) or `for_evaluation` (tables)."""
     source: Literal["skims", "ntuples"] = "skims"
+    """Whether prediction skims or the ntuples themselves are read."""
     sample_names: list[SampleName] = []
+    """What to predict; none: all prediction samples, or train and test."""
     misc_features: list[str] | None = None
+    """Columns to copy, instead of those of the analysis."""
     input_path: str | None = None
+    """The folder of the skims (or ntuples), instead of the run's."""
     input_filename_template: Template = "{sample_name}.h5"
+    """The name of a sample's skim."""
     orig_path: str | None = None
+    """The folder of the ntuples that skims were made of, if it moved."""
     orig_filename_template: Template | None = None
+    """The name of a sample's ntuple."""
     output_path: str | None = None
+    """The folder of the friend trees; none: `friends/RUN_ID` beside the skims."""
     output_filename_template: Template = "{sample_name}_pred.root"
+    """The name of a friend tree's file."""
     output_tree_name: str | None = None
+    """The name of the friend tree; none: `pred`."""
     output_branch_prefix: Text | None = None
+    """What stands before the names of the branches that predictions make."""
     cut: str | None = None
+    """Entries that it removes get fillers."""
     double_precision: bool = False
+    """Whether probabilities are written as float64 instead of float32."""
     chunk_size: int = Field(24_576, ge=1)
+    """Entries in memory at a time, for each unit of work."""
     engine: EngineConfig = EngineConfig()
+    """Where the work runs, and on how many cores."""
 
 
 class EvaluateConfig(RunStageConfig):
     """Keys of evaluate.py."""
 
     dataset: Text = "test"
+    """The logged table to evaluate."""
     against: Text | None = None
+    """Another run, scored on the same events, to compare with."""
     class_to_info: Annotated[dict[int, ClassInfo] | None, BeforeValidator(as_class_ids)] = None
+    """Names, colours and labels of the classes, instead of the run's."""
     experiment_text: str | None = None
+    """The text on figures, instead of the analysis's."""
     stacked: bool = False
+    """Whether score densities are drawn stacked as well."""
     sections: list[Text] | None = None
+    """The parts to make (docs/metrics.md); none: all."""
     n_bootstrap: int = Field(200, ge=2)
+    """Bootstrap replicates of the intervals."""
     seed: int = 1357
+    """The seed of bootstraps and permutations."""
     engine: EngineConfig = EngineConfig()
+    """How many cores compute, by `engine.n_workers`."""
 
     @model_validator(mode="after")
     def _computed_here(self) -> Self:
