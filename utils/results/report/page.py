@@ -103,12 +103,14 @@ def _summary(ev: Evaluation, style: Style, title: str) -> str:
     if ev.scores:
         main = ev.scores[0]
         view = ev.label(main.view)
-        for name, e in (("ROC area, macro mean", main.roc_auc_macro), ("Log-loss", main.log_loss)):
+        area = "ROC area" if ev.binary else "ROC area, macro mean"
+        for name, e in ((area, main.roc_auc_macro), ("Log-loss", main.log_loss)):
             cards.append((name, measured(e.value, e.error), escape(view)))
     if ev.significance is not None:
         z = number(ev.significance.combined_uncertain)
         systematic = f"{100 * ev.significance.background_uncertainty:g} % on the background"
-        cards.append(("Expected significance", z, f"all categories, {systematic}"))
+        of = "both sides of 0.5" if ev.binary else "all categories"
+        cards.append(("Expected significance", z, f"{of}, {systematic}"))
     shown = "".join(
         f'<div class="card">{name}<b>{value}</b><small>{small}</small></div>'
         for name, value, small in cards

@@ -18,7 +18,7 @@ from utils.formats.tables import bound_threads
 from utils.models import kind
 from utils.results import metrics
 from utils.results.evaluation import Evaluation, evaluate
-from utils.results.events import EvaluationTable
+from utils.results.events import EvaluationTable, signal_class
 from utils.results.metrics.comparison import Comparison
 from utils.results.options import SECTIONS, EvaluationOptions
 from utils.schema import AnalysisConfig, EvaluateConfig, Recipe, RunError, load
@@ -81,7 +81,7 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
             if "importances" in wanted:
                 importances.append(_permutation(models, matrix, table, options))
             if "shap" in wanted:
-                shap = _shap(run, recipe, models, matrix, table, options.seed)
+                shap = _shap(run, recipe, models, matrix, table, options)
                 if shap is None:
                     gaps["shap"] = f"{_kind_of(recipe)} have no contributions of single features"
     comparison = None
@@ -236,13 +236,13 @@ def _shap(
     models: FoldModels,
     matrix: NDArray[np.float32],
     table: EvaluationTable,
-    seed: int,
+    options: EvaluationOptions,
 ) -> metrics.ShapSummary | None:
     """Return the features' contributions for sampled events, each by the model of its fold.
 
     None for a kind of model that has none.
     """
-    generator = np.random.default_rng([seed, 7])
+    generator = np.random.default_rng([options.seed, 7])
     n = min(SHAP_EVENTS, len(matrix))
     rows = np.sort(generator.choice(len(matrix), n, replace=False))
     n_outputs = 1 if recipe.objective == "binary" else models.n_classes
@@ -258,7 +258,8 @@ def _shap(
     shown = np.stack(
         [table.features.get(f, matrix[:, i])[rows] for i, f in enumerate(models.features)], axis=1
     )
-    return metrics.shap_summary(models.features, parts, shown)
+    signal = signal_class(table.names, options.signal_classes)
+    return metrics.shap_summary(models.features, parts, shown, signal)
 
 
 def _compare(

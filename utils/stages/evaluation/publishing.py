@@ -28,9 +28,10 @@ def log_summary(evaluated: Evaluated) -> None:
     log.info("%s: %d events", result.dataset, result.n_events)
     scores = result.view("balanced")
     if scores is not None:
-        for info, area in zip(result.classes, scores.roc_auc, strict=True):
-            log.info("  ROC AUC %-20s %s", info.name, _interval(area))
-        log.info("  ROC AUC %-20s %s", "macro", _interval(scores.roc_auc_macro))
+        for c, area in zip(result.score_classes, scores.roc_auc, strict=True):
+            log.info("  ROC AUC %-20s %s", result.name(c), _interval(area))
+        if not result.binary:
+            log.info("  ROC AUC %-20s %s", "macro", _interval(scores.roc_auc_macro))
         log.info("  log-loss %-19s %s", "", _interval(scores.log_loss))
     if result.over_training is not None:
         log.info("  %s", result.over_training.verdict)
