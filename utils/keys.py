@@ -17,8 +17,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
-
 from utils.schema import (
     PROJECT,
     AnalysisConfig,
@@ -29,12 +27,12 @@ from utils.schema import (
     TrainConfig,
 )
 from utils.schema.basics import ConfigError
-from utils.schema.parts import EngineConfig, ProcessConfig, SampleEntry
+from utils.schema.parts import Closed, EngineConfig, ProcessConfig, SampleEntry
 from utils.system.files import complete
 
 COMMAND = "python -m utils.keys"
 
-SCRIPTS: dict[str, type[BaseModel]] = {
+SCRIPTS: dict[str, type[Closed]] = {
     "preprocess": PreprocessConfig,
     "train": TrainConfig,
     "predict": PredictConfig,
@@ -70,7 +68,7 @@ def meanings() -> dict[tuple[str, str], str]:
     return found
 
 
-def meaning(model: type[BaseModel], key: str, known: Mapping[tuple[str, str], str]) -> str:
+def meaning(model: type[Closed], key: str, known: Mapping[tuple[str, str], str]) -> str:
     """Return what a key means. Raises ConfigError where its declaration does not say."""
     for base in model.__mro__:
         if (base.__name__, key) in known:
@@ -81,14 +79,14 @@ def meaning(model: type[BaseModel], key: str, known: Mapping[tuple[str, str], st
     )
 
 
-def parts(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+def parts(model: type[Closed]) -> Iterator[type[Closed]]:
     """Yield the classes that stand inside the keys of `model`, each once, in order."""
-    seen: dict[type[BaseModel], None] = {}
+    seen: dict[type[Closed], None] = {}
 
     def walk(annotation: Any) -> None:
         if annotation in seen:
             return
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if isinstance(annotation, type) and issubclass(annotation, Closed):
             seen[annotation] = None
             for info in annotation.model_fields.values():
                 walk(info.annotation)
@@ -139,7 +137,7 @@ def type_text(annotation: Any) -> str:
         return f"mapping of {type_text(inner[0])} to {type_text(inner[1])}"
     if origin is tuple:
         return f"[{', '.join(map(type_text, inner))}]"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, Closed):
         return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     return _NAMES.get(annotation) or str(getattr(annotation, "__name__", annotation))
 
@@ -149,7 +147,7 @@ def default_text(info: Any) -> str:
     if info.is_required():
         return "`???`"
     value = info.get_default(call_default_factory=True)
-    if isinstance(value, BaseModel):
+    if isinstance(value, Closed):
         value = value.model_dump(exclude_defaults=True)
     return f"`{json.dumps(value, ensure_ascii=False)}`" if value != "" else ""
 
@@ -163,7 +161,7 @@ def page() -> str:
     known = meanings()
     lines = [_HEAD]
     told: set[tuple[str, ...]] = set()
-    groups: list[tuple[str, type[BaseModel]]] = [
+    groups: list[tuple[str, type[Closed]]] = [
         ("In an analysis file", AnalysisConfig),
         *((f"Of {name}.py", model) for name, model in SCRIPTS.items()),
     ]
@@ -202,7 +200,7 @@ def page() -> str:
 
 
 def _same(
-    model: type[BaseModel], other: type[BaseModel], key: str, known: Mapping[tuple[str, str], str]
+    model: type[Closed], other: type[Closed], key: str, known: Mapping[tuple[str, str], str]
 ) -> bool:
     """Tell whether a key of two classes is one key: of one type and meaning."""
     mine, its = model.model_fields.get(key), other.model_fields[key]
@@ -213,7 +211,7 @@ def _same(
     )
 
 
-def _all_parts() -> list[type[BaseModel]]:
+def _all_parts() -> list[type[Closed]]:
     found = dict.fromkeys(p for model in SCRIPTS.values() for p in parts(model))
     return [*found, SampleEntry, ProcessConfig]
 
@@ -226,13 +224,13 @@ _INTERPOLATION = {"type": "string", "pattern": r"\$\{.+\}|^\?\?\?$"}
 
 def schemas() -> dict[str, dict[str, Any]]:
     """Return a JSON Schema for each kind of file: analyses, a script's files, engines, models."""
-    models: dict[str, type[BaseModel]] = {"analysis": AnalysisConfig, **SCRIPTS}
+    models: dict[str, type[Closed]] = {"analysis": AnalysisConfig, **SCRIPTS}
     found = {name: _schema(model, name) for name, model in models.items()}
     found["engine"] = _schema(EngineConfig, "engine")
     return found
 
 
-def _schema(model: type[BaseModel], name: str) -> dict[str, Any]:
+def _schema(model: type[Closed], name: str) -> dict[str, Any]:
     known = meanings()
     raw = model.model_json_schema(by_alias=True)
     extra = {
@@ -260,7 +258,7 @@ def _schema(model: type[BaseModel], name: str) -> dict[str, Any]:
 
 
 def _describe(
-    schema: dict[str, Any], model: type[BaseModel], known: Mapping[tuple[str, str], str]
+    schema: dict[str, Any], model: type[Closed], known: Mapping[tuple[str, str], str]
 ) -> None:
     """Add meanings, and what validators take beside the declared types."""
     schema["description"] = str(model.__doc__).strip().splitlines()[0]

@@ -19,7 +19,6 @@ from utils.stages import evaluation
 
 if TYPE_CHECKING:
     import pandas
-    import plotly.graph_objects as go
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Shown:
         return pandas.Series(flat_metrics(self.result), dtype=np.float64)
 
     @cached_property
-    def figures(self) -> Mapping[str, go.Figure]:
+    def figures(self) -> Mapping[str, Any]:
         """Plotly figures by name, as on the report's page."""
         return figures(self.result, self.style)
 
