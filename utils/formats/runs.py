@@ -49,6 +49,7 @@ from utils.system.files import (
     unfinished_in,
     writing,
 )
+from utils.system.places import check_writable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -135,8 +136,9 @@ def client() -> MlflowClient:
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     uri = store_uri()
     mlflow.set_tracking_uri(uri)
-    # A new sqlite store puts its artifacts below the working directory: make that the project's.
-    folder = PROJECT if "MLFLOW_TRACKING_URI" not in os.environ else Path.cwd()
+    # A new sqlite store puts its artifacts below the working directory: make that its own folder.
+    own = artifact_folder()
+    folder = Path.cwd() if own is None else own.parent
     try:
         with contextlib.chdir(folder), _one_at_a_time(uri):
             opened = mlflow.MlflowClient(uri)
@@ -146,6 +148,27 @@ def client() -> MlflowClient:
             f"the MLflow store {_shown(uri)} can't be opened: {_first_line(error)}"
         ) from None
     return opened
+
+
+def check_store() -> None:
+    """Raise RunError where the store does not answer or can't be written. No store is made."""
+    path = _sqlite_file()
+    if path is None:
+        client()  # a server, which is there or not
+        return
+    check_writable(path, "the MLflow store")
+    if path.is_file():
+        import sqlite3
+
+        address = f"{path.as_uri()}?mode=ro"
+        with _answering("be read"), contextlib.closing(sqlite3.connect(address, uri=True)) as store:
+            store.execute("SELECT COUNT(*) FROM runs").fetchone()
+
+
+def artifact_folder() -> Path | None:
+    """Return the folder that artifacts of a sqlite store go to, beside it; None for a server."""
+    path = _sqlite_file()
+    return None if path is None else path.parent / "mlruns"
 
 
 @contextlib.contextmanager

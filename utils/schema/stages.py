@@ -32,6 +32,8 @@ from utils.schema.samples import check_restrictions, samples_to_read
 class PreprocessConfig(AnalysisConfig):
     """Keys of preprocess.py."""
 
+    check: bool = False
+    """Only tell what the command would do, from headers and a sample of entries."""
     for_training: bool = True
     """Whether skims are for training (train and test) or prediction."""
     input_samples: list[Any] = []
@@ -107,6 +109,8 @@ class TrainConfig(AnalysisConfig):
     of `num_iterations`, at least 10. Where they cost little the set is evaluated each time.
     """
 
+    check: bool = False
+    """Only tell what the command would do, from headers and a sample of entries."""
     model_kind: Text = DEFAULT_KIND
     """The kind of model that `model_param` are parameters of, set by `model=...`."""
     train_file: str = ""
@@ -155,6 +159,8 @@ class TrainConfig(AnalysisConfig):
 class RunStageConfig(Closed):
     """Keys that predict.py and evaluate.py share: they find everything else in the run."""
 
+    check: bool = False
+    """Only tell what the command would do, from headers and a sample of entries."""
     run_id: Text
     """The run, by its id; `last` is the newest one trained in this project folder."""
     experiment_id: Text | None = None

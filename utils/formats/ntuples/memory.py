@@ -105,7 +105,7 @@ def _named(given: Any) -> dict[str, Any]:
 def _numbers(column: Any) -> tuple[Array | None, str]:
     """Return a column as an array of numbers, else why it is none."""
     try:
-        values = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
+        values = column.to_numpy() if hasattr(column, "to_numpy") else np.asanyarray(column)
     except (ValueError, TypeError) as error:  # awkward's jagged and numpy's ragged arrays
         return None, " ".join(str(error).split())[:80]
     if np.ma.isMaskedArray(values):

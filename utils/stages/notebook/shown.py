@@ -70,8 +70,8 @@ def _scores(result: Evaluation) -> list[dict[str, Any]]:
             if isinstance(value, Estimate):
                 rows.append((scores.view, metric, "all", value))
             elif isinstance(value, tuple) and value and isinstance(value[0], Estimate):
-                pairs = zip(result.classes, value, strict=False)
-                rows += [(scores.view, metric, info.name, v) for info, v in pairs]
+                pairs = zip(result.score_classes, value, strict=True)
+                rows += [(scores.view, metric, result.name(c), v) for c, v in pairs]
     return [
         {
             **{"view": view, "metric": metric, "class": name},

@@ -77,6 +77,10 @@ class OutputKind(Protocol):
     name: str
     datasets: Sequence[str]
 
+    @property
+    def folder(self) -> Path | None:
+        """The user's folder that outputs go to; None where the run alone gets them."""
+
     def tasks(self, scratch: Path, /) -> list[Task]:
         """Return what is to be written; `scratch` is for files that are for the run alone.
 
