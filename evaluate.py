@@ -20,6 +20,9 @@ def evaluate(config: EvaluateConfig) -> list[str]:
     from utils.formats import runs
     from utils.stages import evaluation
 
+    if config.check:
+        evaluation.check(runs.open_run(config.run_id, config.experiment_id), config)
+        return []
     with evaluation.papers(config) as writer:  # starts while the numbers are made
         run = runs.open_run(config.run_id, config.experiment_id)
         run.mend()

@@ -24,9 +24,13 @@ def predict(config: PredictConfig) -> list[str]:
 
     make_outputs = prediction.output_kind(config.kind)
     run = runs.open_run(config.run_id, config.experiment_id)
-    run.mend()
+    if not config.check:
+        run.mend()
     scorer = prediction.open_scorer(run, config)
     outputs = make_outputs(config, scorer)
+    if config.check:
+        prediction.check(config, outputs, scorer)
+        return []
     with engine.start(config.engine) as workers:
         made = prediction.publish(run, outputs, workers)
     for line in outputs.next_commands(run, runs.uri_prefix()):

@@ -20,6 +20,13 @@ log = logging.getLogger("preprocess")
 
 def preprocess(config: PreprocessConfig) -> list[str]:
     """Make the skims that `config` describes, and return their paths."""
+    from utils.formats import runs
+    from utils.stages import preprocessing
+
+    if config.check:
+        preprocessing.check(config)
+        return []
+    runs.end_dead_runs()
     make = make_training_skims if config.for_training else make_prediction_skims
     return list(map(str, make(config)))
 

@@ -24,6 +24,9 @@ def train(config: TrainConfig) -> list[str]:
     from utils.stages import training
     from utils.system import engine
 
+    if config.check:
+        training.check(config)
+        return []
     skim = training.open_training_skim(config)
     data = training.load_training_set(config, skim)
     rows, audit = training.split_rows(config, data)
@@ -31,12 +34,12 @@ def train(config: TrainConfig) -> list[str]:
     tags = training.tags(config, skim)
     with (
         engine.start(config.engine) as workers,
+        training.folds_training(workers, config, settings, data, rows) as folds,
         runs.training_run(config.experiment_name, training.run_name(config), tags) as run,
     ):
         log.info("MLflow run %s (experiment %s)", run.run_id, run.experiment_id)
         run.log_parameters(training.parameters(config, data))
-        results = training.train_folds(workers, config, settings, data, rows)
-        training.log_training(run, config, data, rows, audit, results, workers.cores)
+        training.log_training(run, config, data, rows, audit, folds(), workers.cores)
     runs.remember(run.run_id, run.experiment_id, training.places(config))
     for line in training.next_commands(run, runs.uri_prefix()):
         log.info("%s", line)

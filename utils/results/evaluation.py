@@ -55,6 +55,7 @@ class Evaluation:
     'average_precision/physics'. n_dropped: filler rows. n_unlabelled: events of unknown true class,
     which enter distributions only. trained_view, signal: see `EvaluationTable`. Tuples with a
     `view` hold one entry per view and score, view by view: a score per class, of two classes one.
+    normalisation: a sentence on what yields stand for, '' where there is nothing to say.
     """
 
     dataset: str
@@ -85,6 +86,7 @@ class Evaluation:
     shap: ShapSummary | None = None
     comparison: Comparison | None = None
     gaps: Mapping[str, str] = field(default_factory=dict)
+    normalisation: str = ""
 
     def label(self, view: View) -> str:
         """Return a view in words."""
@@ -145,7 +147,7 @@ def evaluate(
     Raises InputError where the table contradicts itself or options name what it lacks.
     """
     fraction = table.fraction
-    _check_options(table, options)
+    check_options(table, options)
     signal = signal_class(table.names, options.signal_classes)
     table, n_dropped = made_ready(replace(table, signal=signal))
     train, test = (replace(t, signal=signal) if t else None for t in (train, test))
@@ -199,7 +201,8 @@ _NOT_RECORDED = {
 }
 
 
-def _check_options(table: EvaluationTable, options: EvaluationOptions) -> None:
+def check_options(table: EvaluationTable, options: EvaluationOptions) -> None:
+    """Raise InputError where a section or a signal class that options name does not exist."""
     for section in options.sections:
         if section not in SECTIONS:
             raise InputError(f"'{section}' is no section; {nearest(section, SECTIONS)}")

@@ -30,7 +30,7 @@ from utils.schema.basics import (
     unique_slugs,
 )
 from utils.schema.exchange import FoldRule, Missing, Process, Sample
-from utils.schema.loading import load, undeclared_keys
+from utils.schema.loading import load, load_part, undeclared_keys
 from utils.schema.parts import (
     ClassInfo,
     EngineConfig,
@@ -78,6 +78,7 @@ __all__ = [
     "classes_as_rows",
     "classes_of_rows",
     "load",
+    "load_part",
     "nearest",
     "pipeline_path",
     "portable",

@@ -48,6 +48,8 @@ class AnalysisConfig(Closed):
     """The text on figures, such as `CMS Preliminary`."""
     luminosity: float | None = Field(None, gt=0)
     """The integrated luminosity on figures, in fb^-1."""
+    reference_luminosity: float | None = Field(None, gt=0)
+    """The luminosity that the weights stand for, in fb^-1; yields are scaled from it."""
     center_of_mass_energy: float | None = Field(None, gt=0)
     """The centre-of-mass energy on figures, in TeV."""
 
@@ -74,6 +76,8 @@ class AnalysisConfig(Closed):
     """The classes by their ids 0 to n-1: name, colour, label."""
     signal_classes: list[Text] = []
     """The names of the classes that are signal."""
+    background_uncertainty: float = Field(0.1, ge=0)
+    """The relative uncertainty of the background in significances."""
     cont_features: list[str] = []
     """Continuous features: scaled, and turned by `pca`."""
     cat_features: list[str] = []

@@ -18,9 +18,9 @@ from utils.schema.basics import (
 )
 from utils.schema.exchange import Sample
 from utils.schema.parts import (
-    ClassInfo,
     Closed,
     EngineConfig,
+    FeatureInfo,
     SampleName,
     Template,
     Text,
@@ -32,7 +32,7 @@ from utils.schema.samples import check_restrictions, samples_to_read
 class PreprocessConfig(AnalysisConfig):
     """Keys of preprocess.py."""
 
-    check: bool = False
+    check: bool = Field(False, exclude=True)
     """Only tell what the command would do, from headers and a sample of entries."""
     for_training: bool = True
     """Whether skims are for training (train and test) or prediction."""
@@ -109,7 +109,7 @@ class TrainConfig(AnalysisConfig):
     of `num_iterations`, at least 10. Where they cost little the set is evaluated each time.
     """
 
-    check: bool = False
+    check: bool = Field(False, exclude=True)
     """Only tell what the command would do, from headers and a sample of entries."""
     model_kind: Text = DEFAULT_KIND
     """The kind of model that `model_param` are parameters of, set by `model=...`."""
@@ -159,7 +159,7 @@ class TrainConfig(AnalysisConfig):
 class RunStageConfig(Closed):
     """Keys that predict.py and evaluate.py share: they find everything else in the run."""
 
-    check: bool = False
+    check: bool = Field(False, exclude=True)
     """Only tell what the command would do, from headers and a sample of entries."""
     run_id: Text
     """The run, by its id; `last` is the newest one trained in this project folder."""
@@ -224,16 +224,32 @@ class PredictConfig(RunStageConfig):
 
 
 class EvaluateConfig(RunStageConfig):
-    """Keys of evaluate.py."""
+    """Keys of evaluate.py.
+
+    `class_to_info` changes what it names of the run's classes, `feature_info` labels and units.
+    Where these and other keys that an analysis has too are left out, they are as in the run.
+    """
 
     dataset: Text = "test"
     """The logged table to evaluate."""
     against: Text | None = None
     """Another run, scored on the same events, to compare with."""
-    class_to_info: Annotated[dict[int, ClassInfo] | None, BeforeValidator(as_class_ids)] = None
-    """Names, colours and labels of the classes, instead of the run's."""
+    class_to_info: Annotated[dict[int, dict[str, Any]] | None, BeforeValidator(as_class_ids)] = None
+    """What is changed of the run's classes: names, colours, labels."""
+    feature_info: dict[str, FeatureInfo] | None = None
+    """What is changed of the labels and units of features."""
     experiment_text: str | None = None
     """The text on figures, instead of the analysis's."""
+    luminosity: float | None = Field(None, gt=0)
+    """The integrated luminosity, in fb^-1, instead of the run's."""
+    reference_luminosity: float | None = Field(None, gt=0)
+    """The luminosity that the weights stand for, in fb^-1, instead of the run's."""
+    center_of_mass_energy: float | None = Field(None, gt=0)
+    """The centre-of-mass energy on figures, in TeV, instead of the run's."""
+    signal_classes: list[Text] | None = None
+    """The names of the classes that are signal, instead of the run's."""
+    background_uncertainty: float | None = Field(None, ge=0)
+    """The relative uncertainty of the background in significances, instead of the run's."""
     stacked: bool = False
     """Whether score densities are drawn stacked as well."""
     sections: list[Text] | None = None

@@ -17,6 +17,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
@@ -46,13 +47,14 @@ from utils.schema import (
     project_path,
     undeclared_keys,
 )
+from utils.system import interrupts
 from utils.system.configuration_files import (
     check_growth,
     interpolated,
     read_analysis,
     read_yaml,
 )
-from utils.system.files import discard_unfinished, system_message
+from utils.system.files import scratch, system_message
 from utils.system.libraries.imports import spare_collections
 
 log = logging.getLogger(__name__)
@@ -105,8 +107,7 @@ def run(
     if {"--help", "-h"} & set(sys.argv[1:]):
         sys.stdout.write(help_text(sys.modules["__main__"].__doc__ or "", model, primaries))
         return 0
-    # Batch systems end jobs by SIGTERM: what is under way then cleans up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale, what is said can be written
             stream.reconfigure(errors="backslashreplace")
@@ -156,10 +157,6 @@ def _composing(typed_in: list[str]) -> Iterator[None]:
         ) from None
 
 
-def _interrupt(number: int, _: object) -> None:
-    raise KeyboardInterrupt(number)
-
-
 def help_text(about: str, model: type[BaseModel], primaries: str) -> str:
     """Return what `--help` prints: what the script does, its groups, and its keys with defaults."""
     lines = [about.strip(), "", "Groups (group=choice):"]
@@ -180,17 +177,18 @@ def help_text(about: str, model: type[BaseModel], primaries: str) -> str:
 def call(stage: Callable[[C], Sequence[str]], cfg: DictConfig, model: type[C]) -> None:
     """Call a stage with the composed configuration as a typed `model`, and tell what it made.
 
-    Errors end here, because Hydra would add lines of its own to them.
+    Errors end here, because Hydra would add lines of its own to them. Temporary files of libraries
+    go where they are removed with ours, at the latest by the next command.
     """
     sweep = _SWEEP.get()
     if sweep is None:
-        with _one_line_errors():
+        with _one_line_errors(), _own_temporary_files():
             _tell(stage(typed(cfg, model)))
         return
     varied = _varied()
     log.info("--- %s", varied)
     try:
-        with _one_line_errors():
+        with _one_line_errors(), _own_temporary_files():
             if "run_name" in model.model_fields:
                 named = OmegaConf.select(cfg, "run_name")
                 OmegaConf.update(
@@ -199,6 +197,17 @@ def call(stage: Callable[[C], Sequence[str]], cfg: DictConfig, model: type[C]) -
             sweep.made += stage(typed(cfg, model))
     except SystemExit as failed:
         sweep.status = max(sweep.status, int(failed.code or 1))
+
+
+@contextlib.contextmanager
+def _own_temporary_files() -> Iterator[None]:
+    with scratch() as temporary:
+        before = tempfile.tempdir
+        tempfile.tempdir = str(temporary)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def _varied() -> str:
@@ -240,12 +249,8 @@ def _one_line_errors() -> Iterator[None]:
         status = fail(f"the memory of this machine does not suffice: {error}")
     except KeyboardInterrupt as interrupt:
         number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
-        discard_unfinished()
-        status = fail("interrupted; no incomplete output was left", status=128 + number)
-        # Threads that are still at work would begin further files, or keep the process waiting;
-        # what this thread had opened was closed on the way here.
-        logging.shutdown()
-        os._exit(status)
+        interrupts.end(number)
+        raise
     else:
         return
     raise SystemExit(status)

@@ -26,7 +26,8 @@ class SignificanceScan:
     arXiv:1007.1727 eq. 97. z_uncertain: with the background's statistical and relative systematic
     uncertainty (Cowan, 'Discovery sensitivity for a counting experiment with background
     uncertainty', eq. 20). NaN where the background is not positive. z_error: statistical, of z.
-    best: index of the highest z_uncertain, None where all are NaN.
+    best: index of the highest z_uncertain of cuts that leave enough background, by its effective
+    number of events (`EvaluationOptions.min_background`); None where there is none.
     """
 
     category: int
@@ -53,6 +54,7 @@ class Significance:
     signal_classes: tuple[int, ...]
     luminosity: float | None
     background_uncertainty: float
+    min_background: float
     scans: tuple[SignificanceScan, ...]
     z: Floats
     z_uncertain: Floats
@@ -117,9 +119,7 @@ def make_significance(table: EvaluationTable, options: EvaluationOptions) -> Sig
     """
     signals = tuple(c for c, name in enumerate(table.names) if name in options.signal_classes)
     is_signal = np.isin(table.target, signals)
-    scans = tuple(
-        _scan(table, c, is_signal, options.background_uncertainty) for c in table.score_classes
-    )
+    scans = tuple(_scan(table, c, is_signal, options) for c in table.score_classes)
     cells = fill_cells(
         2 * table.category + is_signal, (len(table.classes), 2), np.asarray(table.weight, float)
     )
@@ -130,6 +130,7 @@ def make_significance(table: EvaluationTable, options: EvaluationOptions) -> Sig
         signal_classes=signals,
         luminosity=options.luminosity,
         background_uncertainty=options.background_uncertainty,
+        min_background=options.min_background,
         scans=scans,
         z=np.array([scan.z[0] for scan in scans]),
         z_uncertain=np.array([scan.z_uncertain[0] for scan in scans]),
@@ -139,7 +140,7 @@ def make_significance(table: EvaluationTable, options: EvaluationOptions) -> Sig
 
 
 def _scan(
-    table: EvaluationTable, category: int, is_signal: NDArray[np.bool_], uncertainty: float
+    table: EvaluationTable, category: int, is_signal: NDArray[np.bool_], options: EvaluationOptions
 ) -> SignificanceScan:
     lowest = 0.0 if table.binary else 1 / len(table.classes)
     threshold = np.linspace(lowest, 1.0, _N_THRESHOLDS)
@@ -150,7 +151,9 @@ def _scan(
     above = fill(score, edges, weight, (is_signal[mine].astype(np.int32), 2)).above()
     (b, s), (b_var, s_var) = above.value, above.variance
     z = asimov(s, b)
-    z_uncertain = _known_to(s, b, b_var, uncertainty)
+    z_uncertain = _known_to(s, b, b_var, options.background_uncertainty)
+    enough = np.nan_to_num(ratio(b**2, b_var)) >= options.min_background
+    judged = np.where(enough, z_uncertain, np.nan)
     return SignificanceScan(
         category=category,
         threshold=threshold,
@@ -161,7 +164,7 @@ def _scan(
         z=z,
         z_error=_z_error(s, b, s_var, b_var, z),
         z_uncertain=z_uncertain,
-        best=int(np.nanargmax(z_uncertain)) if np.isfinite(z_uncertain).any() else None,
+        best=int(np.nanargmax(judged)) if np.isfinite(judged).any() else None,
     )
 
 

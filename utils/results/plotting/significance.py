@@ -93,7 +93,8 @@ def _scan(ev: Evaluation, style: Style, s: SignificanceScan, result: Significanc
         Text(
             f"Expected significance{in_category}",
             f"Asimov significance after a cut on the probability{in_category}, with one standard "
-            "deviation of the finite samples, and the yields that pass.",
+            "deviation of the finite samples, and the yields that pass. The best cut leaves at "
+            f"least {result.min_background:g} effective events of background.",
         ),
         axis(f"Cut on {category} probability", **cuts),
         axis("Expected Z<sub>A</sub>", range=[0, max(high, 1e-6) / (1 - 0.37)]),
@@ -121,7 +122,7 @@ def _scan(ev: Evaluation, style: Style, s: SignificanceScan, result: Significanc
         told["hovertemplate"] = "Z %{y:.3f} at %{x:.3f}<extra></extra>"
         fig.add_trace(traces.line(s.threshold, z, color, dash=dash, **told, **top))
     if s.best is None:
-        nothing = "no positive background"
+        nothing = f"no cut leaves {result.min_background:g} effective events of background"
         frames.note(fig, nothing, xref="x2 domain", yref="y domain")
     else:
         cut, best = float(s.threshold[s.best]), float(s.z_uncertain[s.best])

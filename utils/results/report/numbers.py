@@ -140,7 +140,11 @@ def significance_table(ev: Evaluation, style: Style, s: Significance) -> str:
         uncertain,
         "Best cut",
     ]
-    return table(head, [*rows, both], "Expected significance")
+    note = (
+        f"The best cut has the highest {uncertain} of those that leave at least "
+        f"{s.min_background:g} effective events, (Σw)²/Σw², of background."
+    )
+    return table(head, [*rows, both], "Expected significance") + f'<p class="soft">{note}</p>'
 
 
 def gaps_table(ev: Evaluation, style: Style, o: OverTraining) -> str:

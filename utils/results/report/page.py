@@ -138,6 +138,8 @@ def _facts(ev: Evaluation, style: Style) -> list[str]:
             f" The dataset is {100 * ev.fraction:.4g} % of the sample: yields are scaled to all, "
             "each process by its own share."
         )
+    if ev.normalisation:
+        text += f" {escape(ev.normalisation)}"
     skipped = [_gap_name(name).lower() for name, why in ev.gaps.items() if why == NOT_ASKED]
     if skipped:
         text += f" Not asked for: {', '.join(skipped)}."

@@ -17,12 +17,13 @@ from utils.formats.runs import Run
 from utils.formats.tables import bound_threads
 from utils.models import kind
 from utils.results import metrics
-from utils.results.evaluation import Evaluation, evaluate
+from utils.results.evaluation import Evaluation, check_options, evaluate
 from utils.results.events import EvaluationTable, signal_class
 from utils.results.metrics.comparison import Comparison
 from utils.results.options import SECTIONS, EvaluationOptions
-from utils.schema import AnalysisConfig, EvaluateConfig, Recipe, RunError, load
+from utils.schema import AnalysisConfig, EvaluateConfig, Recipe, RunError
 from utils.stages.evaluation.scored_events import load_table, other_table
+from utils.stages.evaluation.settings import analysis_of, normalised, with_class_style
 from utils.system.engine import cores_of
 
 if TYPE_CHECKING:  # models are opened where a table has features only
@@ -43,26 +44,52 @@ class Evaluated:
     analysis: AnalysisConfig
 
 
-def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
-    """Evaluate one logged table of a run, compared with another run's if `against` is given.
+@dataclass(frozen=True)
+class Asked:
+    """What is to be evaluated: a run's table with what it lacks (`gaps`), and by which options."""
+
+    recipe: Recipe
+    analysis: AnalysisConfig
+    table: EvaluationTable
+    normalisation: str
+    gaps: dict[str, str]
+    options: EvaluationOptions
+
+
+def asked(run: Run, config: EvaluateConfig) -> Asked:
+    """Return what an evaluation is made of; the scores of no event are looked at.
 
     Raises RunError where the table is not there, or not of this run's classes, ConfigError where
-    `year` is not the run's.
+    `year` is not the run's, InputError where a section or signal class does not exist.
     """
     run.check_year(config.year)
     bound_threads(cores_of(config.engine))
-    recipe = _with_class_style(run.recipe, config)
+    recipe = with_class_style(run.recipe, config)
+    analysis = analysis_of(recipe, config)
     table, gaps = load_table(run, recipe, config.dataset)
-    analysis = _analysis(recipe)
+    table, normalisation = normalised(table, analysis)
     options = EvaluationOptions(
         seed=config.seed,
         n_bootstrap=config.n_bootstrap,
         signal_classes=tuple(analysis.signal_classes),
         profile_features=tuple(analysis.profile_features),
         luminosity=analysis.luminosity,
+        background_uncertainty=analysis.background_uncertainty,
         sections=_sections(config, gaps),
         n_threads=cores_of(config.engine),
     )
+    check_options(table, options)
+    return Asked(recipe, analysis, table, normalisation, gaps, options)
+
+
+def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
+    """Evaluate one logged table of a run, compared with another run's if `against` is given.
+
+    Raises what `asked` raises.
+    """
+    what = asked(run, config)
+    recipe, analysis, table, gaps = what.recipe, what.analysis, what.table, what.gaps
+    normalisation, options = what.normalisation, what.options
     wanted = set(options.sections)
     importances, shap = [], None
     if "importances" in wanted:
@@ -106,7 +133,8 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
         shap=shap,
         comparison=comparison,
     )
-    return Evaluated(replace(result, gaps={**result.gaps, **gaps}), recipe, analysis)
+    result = replace(result, gaps={**result.gaps, **gaps}, normalisation=normalisation)
+    return Evaluated(result, recipe, analysis)
 
 
 @contextmanager
@@ -127,24 +155,6 @@ def _sections(config: EvaluateConfig, gaps: Mapping[str, str]) -> tuple[str, ...
     """Return what is asked for, less what the table can't give."""
     asked = SECTIONS if config.sections is None else config.sections
     return tuple(name for name in asked if name != "calibration" or name not in gaps)
-
-
-def _analysis(recipe: Recipe) -> AnalysisConfig:
-    known = set(AnalysisConfig.model_fields)
-    return load(AnalysisConfig, {k: v for k, v in recipe.training.items() if k in known})
-
-
-def _with_class_style(recipe: Recipe, config: EvaluateConfig) -> Recipe:
-    """Return the recipe with the names and colours that the configuration gives its classes."""
-    if config.class_to_info is None:
-        return recipe
-    if sorted(config.class_to_info) != list(range(len(recipe.classes))):
-        raise RunError(
-            f"class_to_info names the classes {sorted(config.class_to_info)}, the run has "
-            f"{list(range(len(recipe.classes)))}"
-        )
-    classes = tuple(info for _, info in sorted(config.class_to_info.items()))
-    return replace(recipe, classes=classes)
 
 
 def _kind_of(recipe: Recipe) -> str:

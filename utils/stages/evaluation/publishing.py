@@ -26,6 +26,8 @@ def log_summary(evaluated: Evaluated) -> None:
     """Log the numbers people look at first, with their 95 % intervals."""
     result = evaluated.evaluation
     log.info("%s: %d events", result.dataset, result.n_events)
+    if result.normalisation:
+        log.info("  %s", result.normalisation)
     scores = result.view("balanced")
     if scores is not None:
         for c, area in zip(result.score_classes, scores.roc_auc, strict=True):
@@ -54,11 +56,11 @@ def papers(config: EvaluateConfig) -> PdfWriter:
 
 
 def style_of(evaluated: Evaluated, config: EvaluateConfig) -> Style:
-    """Return how the figures of an evaluation look: by its analysis, and what `config` changes."""
-    analysis, text = evaluated.analysis, config.experiment_text
+    """Return how the figures of an evaluation look."""
+    analysis = evaluated.analysis
     return Style(
         classes=evaluated.evaluation.classes,
-        experiment_text=analysis.experiment_text if text is None else text,
+        experiment_text=analysis.experiment_text,
         luminosity=analysis.luminosity,
         center_of_mass_energy=analysis.center_of_mass_energy,
         feature_labels={name: analysis.feature_label(name) for name in analysis.feature_info},

@@ -1,6 +1,7 @@
 """train.py: a training skim becomes a run with one model a fold."""
 
-from utils.stages.training.fitting import settings_of, train_folds
+from utils.stages.training.checking import check
+from utils.stages.training.fitting import folds_training, settings_of
 from utils.stages.training.publishing import (
     log_training,
     next_commands,
@@ -12,6 +13,8 @@ from utils.stages.training.ranking import ranked, run_name
 from utils.stages.training.training_set import load_training_set, open_training_skim, split_rows
 
 __all__ = [
+    "check",
+    "folds_training",
     "load_training_set",
     "log_training",
     "next_commands",
@@ -23,5 +26,4 @@ __all__ = [
     "settings_of",
     "split_rows",
     "tags",
-    "train_folds",
 ]

@@ -70,14 +70,14 @@ def log_training(
     results: Sequence[FoldResult],
     n_threads: int = 1,
 ) -> None:
-    """Log curves, importances, models, and last the recipe with a manifest: all is there."""
+    """Log models, curves, importances, and last the recipe with a manifest: all is there."""
     models = kind(config.model_kind)
+    if models.FLAVOR is not None:  # before metrics: MLflow links those of a step 0 to every model
+        example = data.skim.matrix(data.features, RowRange(0, min(5, data.skim.n_rows)))
+        run.log_models(models.FLAVOR, [r.model for r in results], data.features, example)
     numbers = ranking.summary(config, data, results, n_threads)
     run.log_curves({**_curves(results), **{name: [(0, v)] for name, v in numbers.items()}})
     run.log_parameters({"sorted_by": ranking.sorted_by(numbers, results)})
-    if models.FLAVOR is not None:
-        example = data.skim.matrix(data.features, RowRange(0, min(5, data.skim.n_rows)))
-        run.log_models(models.FLAVOR, [r.model for r in results], data.features, example)
     with scratch() as folder:
         recipe = folder / "recipe"
         recipe.mkdir()
