@@ -290,3 +290,123 @@ print(sys.modules["utils"].__file__, htt_ml.open_run.__module__)
     assert done.stderr.splitlines()[-1].startswith(
         f"ImportError: another package 'utils' is imported already ({tmp_path}/utils.py)"
     )
+
+
+# --- check=true ----------------------------------------------------------------------------------
+
+
+def contents(folder: Path) -> dict[str, int]:
+    """What is in a folder, without Hydra's logs and what Python and numba compile."""
+    own = ("outputs", "__pycache__")
+    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if not set(own) & set(p.parts)}
+
+
+@pytest.fixture(scope="module")
+def checked(trained) -> tuple[list[tuple[int, str]], dict[str, int], dict[str, int]]:
+    """Each script's check on what is there, and what the folder held before and after."""
+    workspace, analysis, ids, _ = trained
+    prediction = ["--config-path", "configs/preprocess/prediction_data"]
+    predict, checking = ["predict.py", "--config-name"], [f"run_id={ids[0]}", "check=true"]
+    tables = [*predict, "for_evaluation.yaml", f"run_id={ids[0]}"]
+    succeed(run_commands(workspace.folder, [tables]))
+    before = contents(workspace.folder)
+    results = run_commands(
+        workspace.folder,
+        [
+            ["preprocess.py", analysis, "check=true"],
+            ["preprocess.py", *prediction, analysis, "check=true"],
+            ["train.py", analysis, "check=true"],
+            [*predict, "for_datacards.yaml", "source=ntuples", *checking],
+            [*predict, "for_evaluation.yaml", *checking],
+            ["evaluate.py", *checking],
+        ],
+    )
+    return results, before, contents(workspace.folder)
+
+
+def test_checks_tell_what_would_be_done_and_write_nothing(checked) -> None:
+    results, before, after = checked
+    succeed(results)
+    assert before == after
+    for _, said in results:
+        assert "Checked; nothing was written" in said
+    training = results[0][1]
+    assert re.search(r"^H +signal +400 +\d+ +\d+ ", training, re.MULTILINE)
+    assert "All entries were read" in training
+    assert re.search(r"Class top: about 3\d\d events", training)
+    assert "Disk: about" in training
+    assert "Would train 2 models of up to 8 trees from 4 features" in results[2][1]
+    assert "Of 1200 entries that were read" in results[3][1]
+    assert "Class top:" in results[5][1]
+
+
+def test_checks_refuse_what_the_commands_refuse_and_make_no_store(trained, tmp_path: Path) -> None:
+    workspace, analysis, ids, _ = trained
+    (tmp_path / "file").write_text("")
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/new.db"}
+    wrong = [
+        (["preprocess.py", analysis, "cont_features=[x,yy]"], "branch 'yy' is not in tree"),
+        (["preprocess.py", analysis, "common_cut='x > 99'"], "has no events"),
+        (["preprocess.py", analysis, f"skim_path={tmp_path}/file"], "is a file, not a folder"),
+        (["train.py", analysis, "model_param.max_depht=3"], "no parameter model_param.max_depht"),
+        (["evaluate.py", f"run_id={ids[0]}", "sections=[rok]"], "'rok' is no section"),
+        (["evaluate.py", f"run_id={ids[0]}", "dataset=tset"], "no table 'tset'"),
+    ]
+    commands = [[*command, "check=true"] for command, _ in wrong]
+    for result, (_, message) in zip(run_commands(workspace.folder, commands), wrong, strict=True):
+        assert message in refusal(result)
+    [(status, said)] = run_commands(
+        workspace.folder, [["train.py", analysis, "check=true"]], environment=store
+    )
+    assert status == 0, said
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_a_check_names_suspicious_features(tmp_path: Path, trained) -> None:
+    """Of a large file it reads a part, and expects of the whole what is there."""
+    workspace = trained[0]
+    n = 150_000
+    for code, name in enumerate(("A", "B")):
+        rng = np.random.default_rng(code)
+        x = rng.normal(code, 1, n)
+        columns = {
+            **{"run": np.ones(n, np.int32), "evt": np.arange(n), "x": x, "copy": x},
+            **{"flat": np.ones(n), "kind": np.full(n, code, np.int32)},
+            **{"DNN_output": rng.random(n), "xsec": np.full(n, 1.5 + code)},
+        }
+        with uproot.recreate(tmp_path / f"{name}.root") as file:
+            tree = file.mktree("T", {key: column.dtype for key, column in columns.items()})
+            tree.extend(columns)
+    (tmp_path / "odd.yaml").write_text(
+        f"""
+input_path: {tmp_path}
+skim_path: {tmp_path}/skims
+input_tree_name: T
+common_cut: x > 0.5
+training_samples: [{{A: {{a: {{class: 0}}}}}}, {{B: {{b: {{class: 1}}}}}}]
+class_to_info: {{0: {{name: a}}, 1: {{name: b}}}}
+cont_features: [x, copy, flat, DNN_output, xsec]
+cat_features: [kind]
+weight: xsec
+"""
+    )
+    [(status, said)] = run_commands(
+        workspace.folder, [["preprocess.py", f"analysis={tmp_path}/odd.yaml", "check=true"]]
+    )
+    assert status == 0, said
+    told = dict(re.findall(r"feature (\w+) is suspicious: (.*)", said))
+    assert set(told) == {"copy", "flat", "DNN_output", "xsec", "kind"}
+    assert told["copy"] == "equal to x in every event"
+    assert told["flat"].startswith("constant")
+    assert "another classifier's output" in told["DNN_output"]
+    assert "gives the class away" in told["kind"]
+    assert "gives the class away" in told["xsec"]
+    assert "from a sample of the entries" in said
+    [(entries, selected, total)] = re.findall(
+        r"^A +a +(\d+) +\d+ +(\d+) +(\S+)$", said, re.MULTILINE
+    )
+    truth = np.count_nonzero(np.random.default_rng(0).normal(0, 1, n) > 0.5)
+    assert int(entries) == n
+    assert int(selected) == pytest.approx(truth, rel=0.03)
+    assert float(total) == pytest.approx(1.5 * truth, rel=0.03)
+    assert not (tmp_path / "skims").exists()
