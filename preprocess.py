@@ -12,7 +12,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from utils.schema import PreprocessConfig
+from utils.schema import LABELLED, PreprocessConfig
 from utils.system import program
 
 log = logging.getLogger("preprocess")
@@ -32,13 +32,20 @@ def preprocess(config: PreprocessConfig) -> list[str]:
 
 
 def make_training_skims(config: PreprocessConfig) -> list[Path]:
-    """Read every sample once, then split, transform and write the train and the test skim."""
+    """Read every sample once, then split, transform and write the train and the test skim.
+
+    Samples of `role: test` become the labelled skim beside them.
+    """
     from utils.stages import preprocessing
     from utils.system import engine
 
     plan = preprocessing.plan_training(config)
+    labelled = preprocessing.plan_labelled(config, plan)
     with engine.start(config.engine) as workers:
         flow, selected = preprocessing.read_all(workers, plan)
+        if labelled:
+            own_flow, own = preprocessing.read_all(workers, labelled)
+            flow = (*flow, *own_flow)
     preprocessing.log_cut_flow(flow, config.output_folder / "cut_flow_training.csv")
     preprocessing.refuse_empty(flow)
     preprocessing.log_missing(selected)
@@ -47,8 +54,11 @@ def make_training_skims(config: PreprocessConfig) -> list[Path]:
     train, test = preprocessing.split_skims(config, plan, weighted)
     pipeline = preprocessing.fit(config, train)
     preprocessing.write_training_skims(config, plan, (train, test), pipeline)
+    if labelled:
+        preprocessing.write_labelled_skim(config, labelled, own, pipeline)
     log.info("Next: %s", preprocessing.next_command(config))
-    return [config.skim_file(name) for name in config.output_samples]
+    names = [*config.output_samples, *([LABELLED] if labelled else [])]
+    return [config.skim_file(name) for name in names]
 
 
 def make_prediction_skims(config: PreprocessConfig) -> list[Path]:

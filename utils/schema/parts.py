@@ -160,7 +160,9 @@ class SampleInfo(Closed):
     `factor` (a number, or a product such as `11467 * 19.6 / 3e7`: cross-section, luminosity and
     generated events) multiplies the physics weight; `weight` replaces its expression. Samples with
     the same `group` share events. `never_trained` declares a sample that no model may train on.
-    `tags` are names of one's own for what several samples are (`simulation`).
+    `tags` are names of one's own for what several samples are (`simulation`). `role: test` makes an
+    entry of the training samples one of the labelled set: with processes and classes, to be
+    evaluated and never trained on.
     """
 
     files: str | list[str] | None = None
@@ -177,6 +179,8 @@ class SampleInfo(Closed):
     """Declares that no model may train on it."""
     tags: list[Text] = Field([], exclude_if=is_empty)
     """Names of one's own for what several samples are."""
+    role: Literal["training", "test"] = Field("training", exclude_if=lambda role: role != "test")
+    """Whether it is trained on, or labelled only, for a test set of its own (`labelled`)."""
 
 
 class SampleEntry(SampleInfo):

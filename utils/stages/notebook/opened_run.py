@@ -79,10 +79,10 @@ class OpenedRun:
         entries = reading.Entries(info, self._roles, None, CHUNK_ROWS)
         proba = np.full((info.n_entries, scorer.models.n_classes), np.nan)
         everything = RowRange(0, info.n_entries)
-        for span, groups, _, features in reading.stream_entries(entries, everything):
-            here = slice(span.start, span.stop)
-            fold = fold_of(scorer.models.rule, groups["identity"], fold_entry[here])
-            matrix = feature_matrix(features, scorer.pipeline, scorer.models.features)
+        for part in reading.stream_entries(entries, everything):
+            here = slice(part.span.start, part.span.stop)
+            fold = fold_of(scorer.models.rule, part.groups["identity"], fold_entry[here])
+            matrix = feature_matrix(part.features, scorer.pipeline, scorer.models.features)
             proba[here] = scoring.score(scorer.models, matrix, fold, scorer.n_threads)
         index = columns.index if isinstance(columns, pandas.DataFrame) else None
         return pandas.DataFrame(proba, index=index, columns=self.classes)

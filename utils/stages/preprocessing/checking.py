@@ -14,6 +14,7 @@ from utils.columns.suspicion import suspicious
 from utils.schema import PHYSICS_WEIGHT, TARGET, PreprocessConfig
 from utils.stages.preprocessing import reading
 from utils.stages.preprocessing.cut_flow import cut_flow, refuse_empty
+from utils.stages.preprocessing.labelled_skims import plan_labelled
 from utils.stages.preprocessing.prediction_skims import prediction_tasks
 from utils.stages.preprocessing.reading import Plan, Selected, Unit
 from utils.stages.preprocessing.skim_content import class_list
@@ -68,7 +69,9 @@ def check(config: PreprocessConfig) -> None:
     """
     check_writable(config.output_folder, "the folder of the skims")
     if config.for_training:
-        sampled = [_sample(plan_training(config))]
+        plan = plan_training(config)
+        labelled = plan_labelled(config, plan)
+        sampled = [_sample(p) for p in (plan, labelled) if p is not None]
         class_list(config, sampled[0].plan)
     else:
         tasks = prediction_tasks(config)
