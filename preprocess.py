@@ -56,7 +56,7 @@ def make_training_skims(config: PreprocessConfig) -> list[Path]:
     preprocessing.write_training_skims(config, plan, (train, test), pipeline)
     if labelled:
         preprocessing.write_labelled_skim(config, labelled, own, pipeline)
-    log.info("Next: %s", preprocessing.next_command(config))
+    log.info("Next: %s", preprocessing.next_command(config, program.typed_in("analysis")))
     names = [*config.output_samples, *([LABELLED] if labelled else [])]
     return [config.skim_file(name) for name in names]
 

@@ -79,6 +79,15 @@ class _Sweep:
     status: int = 0
 
 
+_TYPED: ContextVar[Sequence[str]] = ContextVar("typed", default=())
+
+
+def typed_in(key: str) -> str | None:
+    """Return the value that the user's command gives a key, as typed; None where it gives none."""
+    values = [a.partition("=")[2] for a in _TYPED.get() if a.startswith(f"{key}=")]
+    return values[-1] if values else None
+
+
 _SWEEP: ContextVar[_Sweep | None] = ContextVar("sweep", default=None)
 
 
@@ -112,6 +121,7 @@ def run(
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale, what is said can be written
             stream.reconfigure(errors="backslashreplace")
     with _one_line_errors(), _composing(sys.argv[1:]):
+        _TYPED.set(tuple(sys.argv[1:]))
         sys.argv[1:] = command_line(sys.argv[1:], CONFIGS / primaries, default)
         sweep = _Sweep() if _is_multirun(sys.argv[1:]) else None
         _SWEEP.set(sweep)
