@@ -21,7 +21,7 @@ import numpy as np
 
 from utils.columns.arrays import Array
 from utils.formats import ntuples
-from utils.formats.ntuples.trees import cause, check_header
+from utils.formats.ntuples.trees import cause, open_input
 from utils.schema import (
     COMPUTED_COLUMNS,
     PROJECT,
@@ -193,16 +193,18 @@ def find_tree(paths: Sequence[Path], tree: str | None) -> str:
     """
     if tree is not None:
         return tree
-    from utils.system.libraries.rootfiles import uproot
+    from utils.system.libraries.rootfiles import open_root
 
     trees = []
     for path in paths:
-        check_header(path)
-        try:
-            with uproot.open(path) as file:
-                kinds = file.classnames(recursive=True, cycle=False)
-        except Exception as error:
-            raise InputError(f"{path} cannot be read: {cause(error)}") from error
+        with open_input(path) as file:
+            try:
+                with open_root(file) as root:
+                    kinds = root.classnames(recursive=True, cycle=False)
+            except InputError:
+                raise
+            except Exception as error:
+                raise InputError(f"{path} cannot be read: {cause(error)}") from error
         trees.append({n for n, kind in kinds.items() if "Tree" in kind or "Tuple" in kind})
         if not trees[-1]:
             raise InputError(f"{path} holds no tree")

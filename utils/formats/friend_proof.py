@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from utils.formats.friends import (
     open_friend,
     stated_names,
 )
-from utils.schema import ProofError, nearest
+from utils.schema import Location, ProofError, given_location, nearest
 from utils.system.threads import ahead
 
 CHECKS = ("length", "identity", "fold", "scores")
@@ -44,8 +43,8 @@ class Proof:
     that are no branches of the input: bit by bit what a run computes, or not compared.
     """
 
-    input_path: Path
-    friend_path: Path
+    input_path: Location
+    friend_path: Location
     n_entries: int
     n_scored: int
     identity: tuple[str, ...]
@@ -77,8 +76,8 @@ class Proof:
 
 
 def prove_alignment(
-    input_path: str | Path,
-    friend_path: str | Path,
+    input_path: str | Location,
+    friend_path: str | Location,
     *,
     tree: str | None = None,
     input_tree: str | None = None,
@@ -96,7 +95,7 @@ def prove_alignment(
     """
     friend = open_friend(friend_path, tree)
     name = input_tree or friend.metadata["input"]["tree"]
-    source = ntuples.open_tree(Path(input_path).absolute(), name)
+    source = ntuples.open_tree(given_location(input_path), name)
     return _prove(friend, source, friend_name, checks, chunk_entries)
 
 

@@ -7,7 +7,7 @@ whatever is wrong with an input in one InputError. Friend trees are read by the 
 
 from utils.formats.ntuples.files import find_files
 from utils.formats.ntuples.streaming import Chunk, Rows, check, stream
-from utils.formats.ntuples.trees import TreeInfo, cause, check_header, fingerprint, open_tree
+from utils.formats.ntuples.trees import TreeInfo, cause, fingerprint, open_input, open_tree
 
 __all__ = [
     "Chunk",
@@ -15,9 +15,9 @@ __all__ = [
     "TreeInfo",
     "cause",
     "check",
-    "check_header",
     "find_files",
     "fingerprint",
+    "open_input",
     "open_tree",
     "stream",
 ]

@@ -176,7 +176,8 @@ def _chunks(info: TreeInfo, plan: _Plan, starts: range, stop: int, threads: int)
         return
     with Reader(info) as reader, ThreadPoolExecutor(threads, "unpack") as pool:
 
-        def read(names: Sequence[str], rows: Integers | range) -> dict[str, Array]:
+        def read(names: Sequence[str], rows: Integers | range, span: range) -> dict[str, Array]:
+            reader.prepare(names, rows, span, stop)
             return dict(
                 zip(names, pool.map(lambda name: reader.read(name, rows), names), strict=True)
             )
@@ -186,7 +187,7 @@ def _chunks(info: TreeInfo, plan: _Plan, starts: range, stop: int, threads: int)
         )
 
 
-ReadColumns = Callable[[Sequence[str], Integers | range], dict[str, Array]]
+ReadColumns = Callable[[Sequence[str], Integers | range, range], dict[str, Array]]
 
 
 def _read_chunk(plan: _Plan, start: int, stop: int, read: ReadColumns) -> Chunk:
@@ -195,7 +196,7 @@ def _read_chunk(plan: _Plan, start: int, stop: int, read: ReadColumns) -> Chunk:
 
     def fetch(names: Iterator[str]) -> None:
         missing = sorted(set(names) - set(have))
-        have.update(read(missing, rows))
+        have.update(read(missing, rows, range(start, stop)))
 
     def keep_only(mask: npt.NDArray[np.bool_]) -> None:
         nonlocal rows, have

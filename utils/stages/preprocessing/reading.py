@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from utils.schema import (
     AnalysisConfig,
     ConfigError,
     InputError,
+    Location,
     PreprocessConfig,
     Sample,
     nearest,
@@ -147,7 +147,7 @@ def open_files(sample: Sample) -> Iterator[ntuples.TreeInfo]:
 
     Raises InputError for a file and a copy of it: their events would count twice.
     """
-    seen: dict[tuple[Any, ...], Path] = {}
+    seen: dict[tuple[Any, ...], Location] = {}
     for path in ntuples.find_files(sample):
         info = ntuples.open_tree(path, sample.tree)
         first = seen.setdefault(_content(info), path)
