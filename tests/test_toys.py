@@ -217,6 +217,123 @@ def test_the_legs_of_em_are_leptons(tmp_path: Path) -> None:
     np.testing.assert_allclose(top["pzeta"], miss - 0.85 * vis, atol=0.05)
 
 
+# --- shifts ---------------------------------------------------------------------------------------
+
+ALL_SHIFTS = ("tauES", "JES", "btag")
+SHIFTED = {"TTTo2L2Nu": 1, "EmbeddedTauTau_Run2018A": 1, "Tau_Run2018A": 1}
+
+
+@pytest.fixture(scope="module")
+def shifted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Columns]:
+    folder = tmp_path_factory.mktemp("shifts")
+    paths = toys.write_ntuples(folder, SHIFTED, 9000, seed=4, shifts=ALL_SHIFTS)
+    return {name: read(path) for name, path in paths.items()}
+
+
+def test_shifts_change_no_other_branch(tmp_path: Path, shifted: dict[str, Columns]) -> None:
+    plain = toys.write_ntuples(tmp_path, SHIFTED, 9000, seed=4)
+    for name, columns in shifted.items():
+        nominal = read(plain[name])
+        assert [n for n in columns if "__" not in n] == list(nominal)
+        for branch, values in nominal.items():
+            np.testing.assert_array_equal(values, columns[branch], err_msg=branch)
+    assert not any("__" in n for n in shifted["Tau_Run2018A"])
+    assert not any("__btag" in n for n in shifted["EmbeddedTauTau_Run2018A"])
+
+
+def test_partners_have_the_type_of_their_branch(shifted: dict[str, Columns]) -> None:
+    for columns in shifted.values():
+        for name in [n for n in columns if "__" in n]:
+            assert columns[name].dtype == columns[name.partition("__")[0]].dtype, name
+            assert np.isfinite(columns[name]).all(), name
+
+
+@pytest.mark.parametrize(("direction", "moved"), [("Up", 1.03), ("Down", 0.97)])
+def test_tau_energies_move_all_that_derives_from_them(
+    shifted: dict[str, Columns], direction: str, moved: float
+) -> None:
+    columns = {n: v.astype(float) for n, v in shifted["TTTo2L2Nu"].items()}
+    after = {n: columns.get(f"{n}__tauES{direction}", v) for n, v in columns.items()}
+    genuine = [columns[f"gen_match_{i}"] == 5 for i in (1, 2)]
+    assert all(0.5 < g.mean() < 0.9 for g in genuine)
+    scale = [np.where(g, moved, 1.0) for g in genuine]
+    for i in (1, 2):
+        for name in (f"pt_{i}", f"m_{i}"):
+            np.testing.assert_allclose(after[name], columns[name] * scale[i - 1], rtol=1e-6)
+    for name in ("m_vis", "m_sv"):
+        expected = columns[name] * np.sqrt(scale[0] * scale[1])
+        np.testing.assert_allclose(after[name], expected, rtol=1e-5, atol=1e-3)
+
+    def xy(c: Columns, pt: str, phi: str) -> NDArray[Any]:
+        return np.stack([c[pt] * np.cos(c[phi]), c[pt] * np.sin(c[phi])])
+
+    # Taus and missing momentum together stay what they were.
+    for met, phi in (("puppimet", "puppimetphi"), ("met", "metphi")):
+        sums = [
+            sum(xy(c, f"pt_{i}", f"phi_{i}") for i in (1, 2)) + xy(c, met, phi)
+            for c in (columns, after)
+        ]
+        np.testing.assert_allclose(sums[0], sums[1], atol=2e-3)
+    np.testing.assert_allclose(after["pt_tt"], columns["pt_tt"], atol=2e-3)
+    mt = np.sqrt(2 * after["pt_1"] * after["met"] * (1 - np.cos(after["phi_1"] - after["metphi"])))
+    np.testing.assert_allclose(after["mt_1"], mt, atol=0.05)
+    assert "njets__tauESUp" not in columns
+    assert "eta_1__tauESUp" not in columns
+
+
+def test_jets_enter_and_leave(shifted: dict[str, Columns]) -> None:
+    columns = shifted["TTTo2L2Nu"]
+    up, down = columns["njetspt20__JESUp"], columns["njetspt20__JESDown"]
+    nominal = columns["njetspt20"]
+    assert (down <= nominal).all()
+    assert (nominal <= up).all()
+    for some in (up > nominal, down < nominal):
+        assert 0.01 < some.mean() < 0.3
+    for direction in ("Up", "Down"):
+        after = {n: columns.get(f"{n}__JES{direction}", v) for n, v in columns.items()}
+        for branch, needed in (("jpt_1", 1), ("jpt_2", 2), ("mjj", 2), ("jeta_2", 2)):
+            absent = after["njetspt20"] < needed
+            np.testing.assert_array_equal(after[branch] == -10, absent, err_msg=branch)
+        np.testing.assert_array_equal(after["mbb"] == -10, after["nbtag"] < 2)
+        assert (after["jpt_1"] >= after["jpt_2"]).all()
+        assert (after["pt_1"] == columns["pt_1"]).all()
+        assert (after["puppimet"] != columns["puppimet"]).any()
+    # The same jet leads in most events, and is 2 % or more harder.
+    same = (nominal > 0) & (columns["jeta_1"] == columns["jeta_1__JESUp"])
+    assert same.sum() > 0.9 * (nominal > 0).sum()
+    expected = columns["jpt_1"] * (1.02 + 0.01 * abs(columns["jeta_1"]))
+    np.testing.assert_allclose(columns["jpt_1__JESUp"][same], expected[same], rtol=1e-5)
+
+
+def test_the_weight_moves_with_the_tagged_jets(shifted: dict[str, Columns]) -> None:
+    columns = shifted["TTTo2L2Nu"]
+    for direction, sign in (("Up", 1), ("Down", -1)):
+        factor = columns[f"btagweight__btag{direction}"] / columns["btagweight"]
+        np.testing.assert_allclose(factor, 1 + sign * 0.04 * columns["nbtag"], rtol=1e-5)
+
+
+def test_another_tune_is_a_sample_with_other_jets(tmp_path: Path) -> None:
+    names = ["TTTo2L2Nu", "TTTo2L2Nu_tuneUp", "TTTo2L2Nu_tuneDown"]
+    paths = toys.write_ntuples(tmp_path, names, 9000)
+    nominal, up, down = (read(paths[name]) for name in names)
+    assert down["njets"].mean() + 0.2 < nominal["njets"].mean() < up["njets"].mean() - 0.2
+    assert set(nominal) == set(up)
+    assert nominal["weight"].sum() == pytest.approx(up["weight"].sum(), rel=1e-5)
+
+
+def test_shifts_of_repeated_events_move_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toys, "DISTINCT", 300)
+    [path] = toys.write_ntuples(tmp_path, ["TTTo2L2Nu"], 1000, shifts=["tauES", "JES"]).values()
+    columns = read(path)
+    ratio = columns["pt_1__tauESUp"] / columns["pt_1"]
+    expected = np.where(columns["gen_match_1"] == 5, 1.03, 1.0)
+    np.testing.assert_allclose(ratio, expected, rtol=1e-5)
+    absent = columns["njetspt20__JESDown"] == 0
+    assert (columns["jpt_1__JESDown"][absent] == -10).all()
+
+
 # --- what the analyses need -----------------------------------------------------------------------
 
 
@@ -268,6 +385,12 @@ def test_all_samples_of_an_analysis_are_written(analysis: str, n_files: int) -> 
 def test_an_unknown_sample_is_refused_before_writing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'GluGluToHH'; nearest: 'GluGluHToTauTau'"):
         toys.write_ntuples(tmp_path, ["TTTo2L2Nu", "GluGluToHH"], 10)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_shift_is_refused_before_writing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"toys have no shift 'tauEs'; nearest: 'tauES'"):
+        toys.write_ntuples(tmp_path, ["TTTo2L2Nu"], 10, shifts=["tauEs"])
     assert not list(tmp_path.iterdir())
 
 

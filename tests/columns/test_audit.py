@@ -15,8 +15,8 @@ from utils.columns.audit import (
     audit_training,
     merge_audits,
     resolve_duplicates,
-    trained_identities,
     trained_on,
+    unique_identities,
 )
 from utils.columns.identity import group_code, identity_hash
 from utils.schema import InputError
@@ -131,7 +131,7 @@ def test_predicted_rows_are_audited_against_what_their_model_trained_on() -> Non
         return identity_hash(group_code("DY"), {"evt": numbers})
 
     trained = [
-        trained_identities(identities(np.arange(100)), np.arange(100) % 2 != i) for i in range(2)
+        unique_identities(identities(np.arange(100)), np.arange(100) % 2 != i) for i in range(2)
     ]
     assert all(len(t) == 50 and np.all(np.diff(t) > 0) for t in trained)
     numbers = np.arange(50, 150)

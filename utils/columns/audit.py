@@ -158,13 +158,13 @@ class LeakAudit:
 _OF_VALIDATION = ("n_validation", "validation_in_train", "predicted_in_validation")
 
 
-def trained_identities(identity: UInt64, rows: Array) -> UInt64:
+def unique_identities(identity: UInt64, rows: Array) -> UInt64:
     """Return the identities of `rows` (indices or mask), sorted and unique: 8 bytes an event."""
     return np.unique(identity[rows])
 
 
 def trained_on(trained: UInt64, identity: UInt64) -> Mask:
-    """Return which events, `(n,)`, are in `trained`, as `trained_identities` returned it."""
+    """Return which events, `(n,)`, are in `trained`, of `unique_identities`."""
     if not len(trained):
         return np.zeros(len(identity), dtype=np.bool_)
     place = np.minimum(np.searchsorted(trained, identity), len(trained) - 1)
@@ -182,8 +182,8 @@ def audit_training(
     """
     models = []
     for i, (train_rows, validation_rows) in enumerate(zip(train, validation, strict=True)):
-        learned = trained_identities(identity, train_rows)
-        stopped = trained_identities(identity, validation_rows)
+        learned = unique_identities(identity, train_rows)
+        stopped = unique_identities(identity, validation_rows)
         left_out, predicted = identity[validation_rows], identity[fold == i]
         models.append(
             ModelAudit(
@@ -204,7 +204,7 @@ def audit_prediction(
 ) -> LeakAudit:
     """Audit predicted rows: identities `(n,)` and folds `(n,)` against what model i trained on.
 
-    `trained[i]` comes from `trained_identities`; `known` `(n,)` are the rows of samples that were
+    `trained[i]` comes from `unique_identities`; `known` `(n,)` are the rows of samples that were
     trained on, by default all: the others can't be compared. Chunks are audited one by one and
     joined with `merge_audits`.
     """

@@ -75,7 +75,7 @@ class TrainingWeight:
         n_rows = len(next(iter(groups["targets"].values())))
         return np.asarray(parse(self.expression).evaluate(columns, n_rows), np.float64)
 
-    def learnt(self, raw: Array, target: Array, names: Sequence[str]) -> tuple[Floats, Mask]:
+    def after_policy(self, raw: Array, target: Array, names: Sequence[str]) -> tuple[Floats, Mask]:
         """Return (weights `(n,)`, mask `(n,)` of the events that are learnt from).
 
         Raises InputError where the policy refuses these weights.

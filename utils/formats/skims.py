@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.columns.arrays import Array, Groups, RowRange
-from utils.schema import InputError, PipelineError, nearest
+from utils.schema import InputError, PipelineError, SampleInfo, nearest
 from utils.system.files import complete
 
 GROUPS = (
@@ -367,14 +367,38 @@ def row_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     made["class_to_info"] = {i: c["name"] for i, c in made["class_to_info"].items()}
     declared = {n: f["missing"] for n, f in made["feature_info"].items()}
     made["feature_info"] = {n: missing for n, missing in declared.items() if missing is not None}
+    for key in {"training_samples", "input_samples"} & made.keys():
+        made[key] = [_without_tags(entry) for entry in made[key]]
+    alternatives = _alternative_samples(config.get("variations") or {})
+    made["samples"] = {
+        name: _without_tags(described)
+        for name, described in made["samples"].items()
+        if name not in alternatives and not _only_tagged(described)
+    }
     return made
+
+
+def _without_tags(sample: Any) -> Any:
+    return {k: v for k, v in sample.items() if k != "tags"} if isinstance(sample, dict) else sample
+
+
+def _only_tagged(described: Mapping[str, Any]) -> bool:
+    """Return whether nothing is said of a sample but its tags, by which variations go."""
+    return "tags" in described and _without_tags(described) == SampleInfo().model_dump(mode="json")
+
+
+def _alternative_samples(variations: Mapping[str, Any]) -> set[str]:
+    """Return the samples that variations alone name: they are never trained on."""
+    keys = ("samples_up", "samples_down")
+    named = [declared.get(key) or {} for declared in variations.values() for key in keys]
+    return {sample for of in named for sample in of.values()}
 
 
 _NOT_OF_FILES = ("path", "types", "group")
 """What a skim says of a file beyond its fingerprint."""
 
 _NOT_IN_ROWS = frozenset(
-    {"engine", "data_root", "input_path", "skim_path", "output_path", "chunk_size"}
+    {"engine", "data_root", "input_path", "skim_path", "output_path", "chunk_size", "variations"}
     | {"experiment_text", "luminosity", "center_of_mass_energy", "signal_classes"}
     | {"profile_features", "training_features", "model_param", "n_splits", "weight_name"}
     | {"negative_weights", "validation", "validation_size", "prediction_samples"}

@@ -188,7 +188,7 @@ def labelled(table: EvaluationTable) -> EvaluationTable:
     return table.of(known)
 
 
-def learnt(table: EvaluationTable) -> EvaluationTable:
+def with_infold_scores(table: EvaluationTable) -> EvaluationTable:
     """Return the rows that some model trained on: those with an in-fold score, if there are any."""
     if table.infold_proba is None:
         return table

@@ -49,12 +49,14 @@ from utils.schema.parts import (
     ClassInfo,
     EngineConfig,
     PcaConfig,
+    SampleInfo,
     ScalerConfig,
     classes_as_rows,
     classes_of_rows,
 )
 from utils.schema.recipe import Recipe
 from utils.schema.stages import EvaluateConfig, PredictConfig, PreprocessConfig, TrainConfig
+from utils.schema.variations import Replacement, VariationConfig, VariationKind
 
 __all__ = [
     "COMPUTED_COLUMNS",
@@ -80,11 +82,15 @@ __all__ = [
     "Process",
     "ProofError",
     "Recipe",
+    "Replacement",
     "RunError",
     "Sample",
+    "SampleInfo",
     "ScalerConfig",
     "TrainConfig",
     "Url",
+    "VariationConfig",
+    "VariationKind",
     "classes_as_rows",
     "classes_of_rows",
     "given_location",

@@ -28,7 +28,9 @@ from utils.schema.parts import (
     Template,
     Text,
     as_class_ids,
+    is_empty,
 )
+from utils.schema.variations import VariationConfig, check_variations
 
 
 class AnalysisConfig(Closed):
@@ -64,6 +66,7 @@ class AnalysisConfig(Closed):
     profile_features: list[str] = []
     missing: float | MissingConfig | None = None
     clip: dict[str, tuple[float | None, float | None]] = {}
+    variations: dict[str, VariationConfig] = Field({}, exclude_if=is_empty)
 
     # identity, folds and weights
     identity: list[str] = ["run", "evt"]
@@ -94,6 +97,12 @@ class AnalysisConfig(Closed):
     def _consistent(self) -> Self:
         _check_features(self)
         _check_classes(self)
+        check_variations(
+            self.variations,
+            features=frozenset((*self.cont_features, *self.cat_features)),
+            fixed=frozenset(self.identity_columns),
+            defined=frozenset((*self.derived_features, *self.cuts)),
+        )
         return self
 
     @property

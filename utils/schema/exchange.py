@@ -46,7 +46,7 @@ class Sample:
     """One sample to read: its files (paths, globs or lists of paths), tree and processes.
 
     `weight` is the expression of the physics weight (None: 1) and `factor` multiplies it. `group`
-    names the set of samples that share events.
+    names the set of samples that share events. `tags` say what it is, for variations to go by.
     """
 
     name: str
@@ -57,3 +57,4 @@ class Sample:
     weight: str | None = None
     group: str = ""
     never_trained: bool = False
+    tags: tuple[str, ...] = ()

@@ -37,6 +37,11 @@ def as_class_ids(value: object) -> object:
     return value
 
 
+def is_empty(value: object) -> bool:
+    """Say that a key at its default is not stored, as before there was one."""
+    return not value
+
+
 def _as_template(value: str) -> str:
     try:
         parts = [tuple(part[1:]) for part in Formatter().parse(value)]
@@ -145,6 +150,7 @@ class SampleInfo(Closed):
     `factor` (a number, or a product such as `11467 * 19.6 / 3e7`: cross-section, luminosity and
     generated events) multiplies the physics weight; `weight` replaces its expression. Samples with
     the same `group` share events. `never_trained` declares a sample that no model may train on.
+    `tags` are names of one's own for what several samples are (`simulation`).
     """
 
     files: str | list[str] | None = None
@@ -153,6 +159,7 @@ class SampleInfo(Closed):
     weight: str | None = None
     group: str | None = None
     never_trained: bool = False
+    tags: list[Text] = Field([], exclude_if=is_empty)
 
 
 class SampleEntry(SampleInfo):

@@ -36,12 +36,51 @@ def samples_to_read(
     refuse_repeated(names, "input_samples")
     if for_training:
         _refuse_trained_never_trained(config, samples)
-    unknown = sorted(set(config.samples) - set(names) - set(_groups(config)))
+    known = {*names, *_groups(config), *_alternative_samples(config)}
+    unknown = sorted(set(config.samples) - known)
     if unknown:
         raise ConfigError(
             f"samples describes '{unknown[0]}', which is read nowhere; {nearest(unknown[0], names)}"
         )
     return samples
+
+
+def check_restrictions(config: AnalysisConfig, listed: Sequence[Any]) -> None:
+    """Raise ConfigError where a variation is declared for samples that nothing is called.
+
+    `listed` are the samples of the command, beside those of the analysis.
+    """
+    entries = [
+        _entry_of(config, item)
+        for item in (*listed, *config.training_samples, *config.prediction_samples)
+    ]
+    names = {entry.sample for entry in entries}
+    tags = {tag for entry in entries for tag in entry.tags}
+    for variation, declared in config.variations.items():
+        for name in declared.samples:
+            if name not in names | tags:
+                raise ConfigError(
+                    f"variations.{variation}.samples names '{name}', which is no sample and no tag "
+                    f"of one; {nearest(name, names | tags)}"
+                )
+        for key in ("samples_up", "samples_down"):
+            for nominal, alternative in (getattr(declared, key) or {}).items():
+                where = f"variations.{variation}.{key}"
+                if nominal not in names:
+                    raise ConfigError(
+                        f"{where}: '{nominal}' is no sample; {nearest(nominal, names)}"
+                    )
+                if alternative in names - {*config.samples}:
+                    raise ConfigError(
+                        f"{where}: '{alternative}' is a sample of the analysis itself: drop it "
+                        "from its lists, the variation adds it where it belongs"
+                    )
+
+
+def _alternative_samples(config: AnalysisConfig) -> set[str]:
+    """Return the samples that variations name for nominal ones."""
+    named = [(v.samples_up or {}, v.samples_down or {}) for v in config.variations.values()]
+    return {name for pair in named for of in pair for name in of.values()}
 
 
 def _refuse_trained_never_trained(config: AnalysisConfig, samples: Iterable[Sample]) -> None:
@@ -102,6 +141,7 @@ def _sample_of(config: AnalysisConfig, item: Any, for_training: bool) -> Sample:
         weight=entry.weight or config.weight,
         group=entry.group or entry.sample,
         never_trained=entry.never_trained,
+        tags=tuple(entry.tags),
     )
 
 

@@ -26,7 +26,7 @@ from utils.schema.parts import (
     Text,
     as_class_ids,
 )
-from utils.schema.samples import samples_to_read
+from utils.schema.samples import check_restrictions, samples_to_read
 
 
 class PreprocessConfig(AnalysisConfig):
@@ -83,6 +83,7 @@ class PreprocessConfig(AnalysisConfig):
         listed = self.input_samples or (
             self.training_samples if self.for_training else self.prediction_samples
         )
+        check_restrictions(self, listed)
         return samples_to_read(self, listed, self.for_training)
 
 

@@ -1,7 +1,7 @@
 """Ranges of bytes of an input, wherever it is: the one way in which ROOT files are read.
 
 A file of this machine is read when asked. From a server many ranges are fetched at once, ahead of
-their use (`remote.py`).
+their use (`remote.py`). `opening.py` opens either.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
-from utils.schema import InputError, Location, Url
+from utils.schema import InputError, Location
 
 
 class Range(NamedTuple):
@@ -81,23 +81,3 @@ class LocalFile(ByteFile):
 
     def close(self) -> None:
         os.close(self._descriptor)
-
-
-def open_bytes(location: Location) -> ByteFile:
-    """Open an input. Raises InputError where it can't be opened."""
-    if isinstance(location, Url):
-        # Importing what speaks to servers takes a while, and most inputs are on disks.
-        from utils.system.remote import open_remote
-
-        return open_remote(location)
-    try:
-        return LocalFile(location, os.open(location, os.O_RDONLY))
-    except OSError as error:
-        raise InputError(f"{location} cannot be read: {error.strerror}") from None
-
-
-def find_urls(pattern: Url) -> list[Url]:
-    """Return the files of a server that match a pattern."""
-    from utils.system.remote import find
-
-    return find(pattern)

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from utils.columns.arrays import Columns
+from utils.schema import ConfigError, nearest
 from utils.toys.physics import Channel, Toy, events, toy_of
+from utils.toys.shifts import SHIFTS
 
 __all__ = ["write_ntuples"]
 
@@ -46,15 +48,20 @@ def write_ntuples(
     tree: str = "TauCheck",
     n_branches: int = 0,
     n_workers: int = 1,
+    shifts: Sequence[str] = (),
 ) -> dict[str, Path]:
     """Write `{sample}.root` for each of `samples` into `folder` and return the files by sample.
 
     `n_events` is divided among the samples in proportion to the values of `samples`, where it is a
     mapping, else to the toys' own shares. Branches `spare_0`, ... fill up to `n_branches`. A file's
     content follows from `seed`, its name and its number of events alone. `n_workers` processes
-    share the files. Raises ConfigError, before anything is written, where there is no toy for a
-    sample's name.
+    share the files. `shifts`, of `utils.toys.shifts.SHIFTS`, add their branches and change no
+    other. Raises ConfigError, before anything is written, where there is no toy for a sample's name
+    or no shift of a name.
     """
+    for shift in shifts:
+        if shift not in SHIFTS:
+            raise ConfigError(f"toys have no shift '{shift}'; {nearest(shift, SHIFTS)}")
     toys = {name: toy_of(name) for name in samples}
     shares = {n: samples[n] if isinstance(samples, Mapping) else t.share for n, t in toys.items()}
     total = sum(shares.values())
@@ -64,7 +71,9 @@ def write_ntuples(
         (folder / f"{name}.root", toy, max(1, round(n_events * shares[name] / total)))
         for name, toy in toys.items()
     ]
-    write = partial(_write, seed=seed, channel=channel, tree=tree, n_branches=n_branches)
+    write = partial(
+        _write, seed=seed, channel=channel, tree=tree, n_branches=n_branches, shifts=tuple(shifts)
+    )
     if n_workers == 1:
         return {path.stem: write((path, toy, n)) for path, toy, n in files}
     # uproot declares a tree of 100 branches in a quarter of a second: processes, not threads.
@@ -75,7 +84,13 @@ def write_ntuples(
 
 
 def _write(
-    file: tuple[Path, Toy, int], *, seed: int, channel: Channel, tree: str, n_branches: int
+    file: tuple[Path, Toy, int],
+    *,
+    seed: int,
+    channel: Channel,
+    tree: str,
+    n_branches: int,
+    shifts: Sequence[str],
 ) -> Path:
     """Write one file; it has its name only when it is complete."""
     from utils.system.libraries.rootfiles import uproot
@@ -86,7 +101,7 @@ def _write(
     try:
         with uproot.recreate(incomplete, compression=uproot.ZLIB(1)) as root_file:
             output = None
-            for columns in _blocks(path.stem, toy, n, seed, channel, n_branches):
+            for columns in _blocks(path.stem, toy, n, seed, channel, n_branches, shifts):
                 if output is None:
                     output = root_file.mktree(tree, {k: v.dtype for k, v in columns.items()})
                 output.extend(columns)
@@ -97,12 +112,18 @@ def _write(
 
 
 def _blocks(
-    name: str, toy: Toy, n: int, seed: int, channel: Channel, n_branches: int
+    name: str,
+    toy: Toy,
+    n: int,
+    seed: int,
+    channel: Channel,
+    n_branches: int,
+    shifts: Sequence[str] = (),
 ) -> Iterator[Columns]:
     """Yield the columns of a sample's `n` events, a basket of each at a time."""
     size = max(1, min(DISTINCT, -(-n // BASKETS)))
     rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
-    distinct = events(rng, toy, min(n, DISTINCT), channel)
+    distinct = events(rng, toy, min(n, DISTINCT), channel, shifts)
     if toy.origin != "data":
         distinct["weight"] *= toy.expected / max(float(distinct["weight"].sum()), 1e-9)
         distinct["weight"] *= min(n, DISTINCT) / n
@@ -154,7 +175,7 @@ def _varied(rng: np.random.Generator, columns: Columns, n: int) -> Columns:
     order = rng.permutation(len(columns["pt_1"]))[:n]
     scale = rng.normal(1.0, 0.03, n).astype(np.float32)
     varied = {name: column[order] for name, column in columns.items()}
-    for name in varied.keys() & _ENERGIES:
+    for name in [n for n in varied if n.partition("__")[0] in _ENERGIES]:
         energy = varied[name]
         np.multiply(energy, scale, out=energy, where=energy > 0)
     return varied

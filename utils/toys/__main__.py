@@ -14,6 +14,7 @@ from utils.schema import PROJECT, ConfigError, PipelineError, PreprocessConfig, 
 from utils.system.program import fail, typed
 from utils.toys import write_ntuples
 from utils.toys.physics import Channel
+from utils.toys.shifts import SHIFTS
 
 CHANNELS: dict[str, Channel] = {"tt": "tt", "em": "em"}
 
@@ -51,6 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--year", default="2018")
     parser.add_argument("--n-events", type=int, default=300_000, help="in all files together")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--shifts",
+        nargs="+",
+        default=[],
+        metavar="SHIFT",
+        help="; ".join(f"{name}: {what.replace('%', '%%')}" for name, what in SHIFTS.items()),
+    )
     parser.add_argument("--output", type=Path, help="default: the input_path of the analysis")
     options = parser.parse_args(arguments)
     try:
@@ -62,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=options.seed,
             n_workers=min(4, os.cpu_count() or 1),
             channel=channel,
+            shifts=options.shifts,
         )
     except PipelineError as error:
         return fail(str(error))

@@ -2,25 +2,33 @@
 
 A cartoon that gives a classifier honest work: a resonance (or a continuum) decays isotropically and
 is boosted; of each tau (or lepton) a part stays visible, neutrinos and fakes make missing momentum,
-jets recoil. Masses and angles are computed from the resulting four-vectors, so features are
-correlated as in data. Energies are in GeV; quantities of an absent jet are -10.
+jets recoil. Masses and angles are computed from the resulting four-vectors (`measured`), so
+features are correlated as in data. Energies are in GeV.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from utils.columns.arrays import Array, Columns
 from utils.schema import ConfigError, nearest
+from utils.toys.measured import LOWEST_JET, Jets, Pair, visible_mass, wrapped
+from utils.toys.shifts import (
+    LEG_SCALES,
+    SOFTEST_JET,
+    jet_energy,
+    leg_energy,
+    tagging_efficiency,
+)
 
 Channel = Literal["tt", "em"]
 
-ABSENT = -10.0
 MAX_JETS = 7
+JET_SLOPE, B_JET_SLOPE = 32.0, 38.0
 ELECTRON_MASS, MUON_MASS, PION_MASS = 0.000511, 0.10566, 0.13957
 
 CANDIDATES = 16_384
@@ -60,6 +68,12 @@ PHYSICS = {
     "VV": Physics((120.0, 45.0), 60.0, visible=(3.5, 1.8), jets=0.9, bjets=0.08, genuine=0.85),
     "QCD": Physics((105.0, 45.0), 40.0, (6.0, 1.5), 1.2, 0.08, genuine=0.0, opposite=0.52),
 }
+TUNED = {
+    "TT_tuneUp": replace(PHYSICS["TT"], pt=95.0, jets=1.9),
+    "TT_tuneDown": replace(PHYSICS["TT"], pt=77.0, jets=1.0),
+}
+"""Top pairs with more or less radiation: samples of their own."""
+PHYSICS |= TUNED
 
 
 @dataclass(frozen=True)
@@ -101,16 +115,27 @@ TOYS: tuple[tuple[tuple[str, ...], Toy], ...] = (
 
 
 def toy_of(sample: str) -> Toy:
-    """Return the toy for a sample's name; raises ConfigError where none fits."""
+    """Return the toy for a sample's name; raises ConfigError where none fits.
+
+    A sample of top pairs whose name ends in `_tuneUp` or `_tuneDown` has another tune.
+    """
     for prefixes, toy in TOYS:
         if sample.startswith(prefixes):
+            tuned = next((t for t in TUNED if sample.endswith(t.removeprefix("TT"))), None)
+            if tuned is not None and "TT" in toy.mixture and toy.origin == "simulation":
+                return replace(toy, mixture={tuned: 1})
             return toy
     known = [prefix for prefixes, _ in TOYS for prefix in prefixes]
     raise ConfigError(f"there are no toys for the sample '{sample}'; {nearest(sample, known)}")
 
 
-def events(rng: np.random.Generator, toy: Toy, n: int, channel: Channel) -> Columns:
-    """Return all columns but the identity of `n` preselected events, float32 and int32."""
+def events(
+    rng: np.random.Generator, toy: Toy, n: int, channel: Channel, shifts: Sequence[str] = ()
+) -> Columns:
+    """Return all columns but the identity of `n` preselected events, float32 and int32.
+
+    The branches of `shifts` come last, and change no value of the others.
+    """
     processes = [PHYSICS[name] for name in toy.mixture]
     fractions = np.array(list(toy.mixture.values()), dtype=float)
     kept: list[Columns] = []
@@ -120,10 +145,24 @@ def events(rng: np.random.Generator, toy: Toy, n: int, channel: Channel) -> Colu
         accepted = _preselected(decays["legs"], channel)
         kept.append({name: values[..., accepted] for name, values in decays.items()})
     decays = {name: np.concatenate([k[name] for k in kept], axis=-1)[..., :n] for name in kept[0]}
-    columns = _pair(rng, decays, channel)
-    columns |= _jets(rng, processes, decays)
+    pair = _pair(rng, decays, channel)
+    jets = _jets(rng, processes, decays)
+    columns = pair.columns() | jets.columns()
     columns |= _flags(rng, processes, decays, columns, channel)
-    columns |= _generator(rng, toy, decays, columns)
+    columns |= _generator(rng, toy, decays, jets, columns)
+    if toy.origin == "data":
+        shifts = ()
+    for shift in shifts:
+        if shift in LEG_SCALES:
+            columns |= leg_energy(pair, columns, shift)
+        elif shift == "JES":
+            of, step = decays["of"], LOWEST_JET - SOFTEST_JET
+            soft = _each(processes, of, "jets") * step / JET_SLOPE
+            soft += _each(processes, of, "bjets") * step / B_JET_SLOPE
+            # A generator of its own, which takes nothing of the stream of the others.
+            columns |= jet_energy(rng.spawn(1)[0], pair, jets, soft)
+        elif toy.origin == "simulation":  # what is embedded has no weight for b tagging
+            columns |= tagging_efficiency(columns["btagweight"], columns["nbtag"])
     return {k: v.astype("i4" if v.dtype.kind in "bi" else "f4") for k, v in columns.items()}
 
 
@@ -182,73 +221,23 @@ def _preselected(legs: Array, channel: Channel) -> Array:
     return accepted
 
 
-def _numbered(quantities: Columns) -> Columns:
-    """Return the first two rows of each quantity as columns that end in _1 and _2."""
-    return {f"{name}_{i}": rows[i - 1] for i in (1, 2) for name, rows in quantities.items()}
-
-
-def _pair(rng: np.random.Generator, decays: Columns, channel: Channel) -> Columns:
-    """Return the legs, missing momentum, and the masses and angles made of them."""
+def _pair(rng: np.random.Generator, decays: Columns, channel: Channel) -> Pair:
+    """Return the legs, the missing momentum and the mass, as they are measured."""
     n = len(decays["of"])
     legs, genuine = decays["legs"], decays["genuine"]
     if channel == "tt":  # the taus are ordered by transverse momentum; e and mu are what they are
         swap = np.less(*np.hypot(legs[:, 0], legs[:, 1]))
         legs, genuine = np.where(swap, legs[::-1], legs), np.where(swap, genuine[::-1], genuine)
-    pt = np.hypot(legs[:, 0], legs[:, 1])
-    eta, phi = np.arcsinh(legs[:, 2] / pt), np.arctan2(legs[:, 1], legs[:, 0])
-    both = legs[0] + legs[1]
-    energy = np.linalg.norm(legs, axis=1).sum(axis=0)
-    m_vis = np.sqrt(np.maximum(energy**2 - (both**2).sum(axis=0), 0.0))
     puppi = decays["missing"] + rng.normal(0.0, 10.0, (2, n))
     pf = decays["missing"] + rng.normal(0.0, 15.0, (2, n))
     # The mass estimate sees the true mass only where there are neutrinos to reconstruct.
-    estimate = np.where(genuine.all(axis=0), decays["mass"], 1.35 * m_vis)
+    estimate = np.where(genuine.all(axis=0), decays["mass"], 1.35 * visible_mass(legs))
     m_sv = estimate * np.exp(rng.normal(0.0, 0.14, n))
-    puppimt = np.array([_transverse_mass(leg, puppi) for leg in legs])
-    mt = np.array([_transverse_mass(leg, pf) for leg in legs])
-    mt_pair = _transverse_mass(legs[0], legs[1])
-    # D_zeta = p_zeta(miss) - 0.85 p_zeta(vis), along the bisector of the legs' directions.
-    bisector = (legs[:, :2] / pt[:, None]).sum(axis=0)
-    bisector /= np.maximum(np.hypot(*bisector), 1e-6)
-    pzetavis = (both[:2] * bisector).sum(axis=0)
-    pt_tt = np.hypot(*(both[:2] + puppi))
-    pt_sv = pt_tt * np.exp(rng.normal(0.0, 0.05, n))
-    dphi_tt = abs(_wrapped(phi[0] - phi[1]))
-    return {
-        **_numbered({"pt": pt, "eta": eta, "phi": phi, "genuine": genuine}),
-        "puppimet": np.hypot(*puppi),
-        "puppimetphi": np.arctan2(puppi[1], puppi[0]),
-        "met": np.hypot(*pf),
-        "metphi": np.arctan2(pf[1], pf[0]),
-        **_numbered({"puppimt": puppimt, "mt": mt}),
-        "mt_tot": np.sqrt(mt[0] ** 2 + mt[1] ** 2 + mt_pair**2),
-        "pzetavis": pzetavis,
-        "pzeta": (puppi * bisector).sum(axis=0) - 0.85 * pzetavis,
-        "m_vis": m_vis,
-        "m_sv": m_sv,
-        "pt_vis": np.hypot(both[0], both[1]),
-        "pt_tt": pt_tt,
-        "pt_sv": pt_sv,
-        "mt_sv": np.hypot(m_sv, pt_sv),
-        "dphi_tt": dphi_tt,
-        "dr_tt": np.hypot(eta[0] - eta[1], dphi_tt),
-    }
+    return Pair(legs, genuine, puppi, pf, m_sv, np.exp(rng.normal(0.0, 0.05, n)))
 
 
-def _transverse_mass(one: Array, other: Array) -> Array:
-    squared = np.hypot(one[0], one[1]) * np.hypot(other[0], other[1])
-    squared = squared - one[0] * other[0] - one[1] * other[1]
-    mass: Array = np.sqrt(np.maximum(2 * squared, 0.0))
-    return mass
-
-
-def _wrapped(angle: Array) -> Array:
-    wrapped: Array = np.mod(angle + np.pi, 2 * np.pi) - np.pi
-    return wrapped
-
-
-def _jets(rng: np.random.Generator, processes: Sequence[Physics], decays: Columns) -> Columns:
-    """Return the jets, b jets and dijet quantities; the leading jet recoils against the pair."""
+def _jets(rng: np.random.Generator, processes: Sequence[Physics], decays: Columns) -> Jets:
+    """Return the jets; the leading one recoils against the pair."""
     of, pair = decays["of"], decays["pair"]
     n = len(of)
     n_b = np.minimum(rng.poisson(_each(processes, of, "bjets")), 3)
@@ -257,57 +246,19 @@ def _jets(rng: np.random.Generator, processes: Sequence[Physics], decays: Column
     slot = np.arange(MAX_JETS)
     present = slot < np.minimum(n_b + n_light, MAX_JETS)[:, None]
     is_b = slot < n_b[:, None]
-    pt = 20 + rng.exponential(np.where(is_b, 38.0, 32.0) + 12.0 * forward[:, None])
+    pt = LOWEST_JET + rng.exponential(
+        np.where(is_b, B_JET_SLOPE, JET_SLOPE) + 12.0 * forward[:, None]
+    )
     pt[:, 0] += 0.5 * np.hypot(pair[0], pair[1]) * rng.random(n)
     eta = np.clip(rng.normal(0.0, np.where(is_b, 1.1, 1.7)), -4.7, 4.7)
     phi = rng.uniform(-np.pi, np.pi, (n, MAX_JETS))
-    phi[:, 0] = _wrapped(np.arctan2(-pair[1], -pair[0]) + rng.normal(0, 0.6, n))
+    phi[:, 0] = wrapped(np.arctan2(-pair[1], -pair[0]) + rng.normal(0, 0.6, n))
     side = rng.choice([-1.0, 1.0], n)
     for jet, sign in ((0, side), (1, -side)):
         tagging = sign * abs(rng.normal(2.4, 0.8, n))
         eta[:, jet] = np.where(forward, np.clip(tagging, -4.7, 4.7), eta[:, jet])
     csv = np.where(is_b, rng.beta(4.0, 1.3, (n, MAX_JETS)), rng.beta(1.1, 7.0, (n, MAX_JETS)))
-    order = np.argsort(-np.where(present, pt, 0.0), axis=1, kind="stable")
-    pt, eta, phi, csv, present = (
-        np.take_along_axis(values, order, axis=1) for values in (pt, eta, phi, csv, present)
-    )
-    tagged = present & (csv > 0.42) & (abs(eta) < 2.5)
-    jets = {"pt": pt, "eta": eta, "phi": phi, "csv": csv}
-    b_order = np.argsort(~tagged, axis=1, kind="stable")[:, :2]
-    b_there = np.take_along_axis(tagged, b_order, axis=1)
-    b_jets = {name: np.take_along_axis(v, b_order, axis=1) for name, v in jets.items()}
-    dijet = _two_jets({name: v[:, :2] for name, v in jets.items()})
-    bb = _two_jets(b_jets)
-    two, two_b = present[:, 1], b_there[:, 1]
-    return {
-        "njets": (present & (pt > 30)).sum(axis=1),
-        "njetspt20": present.sum(axis=1),
-        "nbtag": tagged.sum(axis=1),
-        "gen_nbjets": n_b,
-        **_numbered({f"j{name}": np.where(present, v, ABSENT).T for name, v in jets.items()}),
-        **_numbered({f"b{name}": np.where(b_there, v, ABSENT).T for name, v in b_jets.items()}),
-        **{n: np.where(two, dijet[n], ABSENT) for n in ("mjj", "jdeta", "dijetpt", "dijeteta")},
-        "mbb": np.where(two_b, bb["mjj"], ABSENT),
-        "dRbb": np.where(two_b, bb["dr"], ABSENT),
-    }
-
-
-def _two_jets(jets: Columns) -> Columns:
-    """Return mass, angles and the sum's pt and eta of two massless jets; each (n, 2)."""
-    px, py = jets["pt"] * np.cos(jets["phi"]), jets["pt"] * np.sin(jets["phi"])
-    pz = jets["pt"] * np.sinh(jets["eta"])
-    x, y, z = px.sum(axis=1), py.sum(axis=1), pz.sum(axis=1)
-    jdeta = abs(jets["eta"][:, 0] - jets["eta"][:, 1])
-    dphi = _wrapped(jets["phi"][:, 0] - jets["phi"][:, 1])
-    squared = 2 * jets["pt"].prod(axis=1) * (np.cosh(jdeta) - np.cos(dphi))
-    pt = np.hypot(x, y)
-    return {
-        "mjj": np.sqrt(np.maximum(squared, 0.0)),
-        "jdeta": jdeta,
-        "dr": np.hypot(jdeta, dphi),
-        "dijetpt": pt,
-        "dijeteta": np.arcsinh(z / np.maximum(pt, 1e-6)),
-    }
+    return Jets(present, is_b, pt, eta, phi, csv)
 
 
 TAU_IDS = {
@@ -368,13 +319,14 @@ def _turn_on(pt: Array, threshold: float) -> Array:
     return efficiency
 
 
-def _generator(rng: np.random.Generator, toy: Toy, decays: Columns, columns: Columns) -> Columns:
+def _generator(
+    rng: np.random.Generator, toy: Toy, decays: Columns, jets: Jets, columns: Columns
+) -> Columns:
     """Return weights, pile-up and, for simulation only, what the generator knows.
 
     Intermediate quantities that no real ntuple holds are taken out of `columns`.
     """
     n = len(decays["of"])
-    gen_nbjets = columns.pop("gen_nbjets")
     genuine = [columns.pop(f"genuine_{i}") for i in (1, 2)]
     vertices = np.maximum(rng.poisson(33.0, n), 1)
     found: Columns = {"npv": vertices, "rho": 0.6 * vertices + rng.normal(0.0, 2.0, n)}
@@ -396,7 +348,7 @@ def _generator(rng: np.random.Generator, toy: Toy, decays: Columns, columns: Col
     found["mcweight"] = np.where(rng.random(n) < toy.negative, -1.0, 1.0)
     for factor in ("puweight", "btagweight", "prefiringweight", "mcweight"):
         found["weight"] = found["weight"] * found[factor]
-    found["gen_nbjets_cut"] = gen_nbjets
+    found["gen_nbjets_cut"] = jets.is_b.sum(axis=1)
     found["genbosonmass"] = decays["mass"]
     found["genbosonpt"] = np.hypot(*decays["pair"][:2])
     return found

@@ -6,7 +6,8 @@ import difflib
 from pathlib import Path
 
 from utils.schema import InputError, Location, Sample, Url, is_url, is_within, joined, location
-from utils.system.ranges import Range, find_urls, open_bytes
+from utils.system.opening import find_urls, open_bytes
+from utils.system.ranges import Range
 
 LONGEST_LIST = 10_000_000
 """Bytes of a list of files; a ROOT file by that name would be read as one."""

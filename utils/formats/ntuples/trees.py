@@ -19,7 +19,8 @@ from utils.formats.ntuples.files import no_such_file
 from utils.formats.ntuples.names import ColumnNames, names_of, refusal, tell_apart
 from utils.schema import InputError, Location, Url, location, nearest
 from utils.system.libraries.rootfiles import open_root, uproot
-from utils.system.ranges import ByteFile, Range, open_bytes
+from utils.system.opening import open_bytes
+from utils.system.ranges import ByteFile, Range
 
 
 class Baskets(NamedTuple):

@@ -22,9 +22,9 @@ from utils.results.events import (
     EvaluationTable,
     View,
     labelled,
-    learnt,
     made_ready,
     views_of,
+    with_infold_scores,
 )
 from utils.results.histograms import fill
 from utils.results.metrics.bootstrap import Term, poisson_sums
@@ -136,7 +136,7 @@ def _training_sets(train: EvaluationTable | None, options: EvaluationOptions) ->
     """Return the in-fold and the out-of-fold set; with one fold the scores are in-fold ones."""
     if train is None:
         return []
-    train = learnt(labelled(made_ready(train)[0]))
+    train = with_infold_scores(labelled(made_ready(train)[0]))
     scores: dict[ScoreSet, Floats] = {}
     if train.n_folds == 1:
         scores["in-fold"] = train.proba

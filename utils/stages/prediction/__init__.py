@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from utils.schema import ConfigError, PredictConfig, nearest
+from utils.stages.prediction.evaluation_tables import Tables
 from utils.stages.prediction.friend_trees import FriendTrees
 from utils.stages.prediction.outputs import OutputKind, publish
 from utils.stages.prediction.scorer import Scorer, open_scorer
-from utils.stages.prediction.tables import Tables
 
 __all__ = ["OUTPUT_KINDS", "open_scorer", "output_kind", "publish"]
 

@@ -27,6 +27,7 @@ from utils.schema import (
     Sample,
     nearest,
 )
+from utils.system import servers
 
 _WEIGHT_KEY = "__physics_weight__"
 """The physics weight among the definitions."""
@@ -124,6 +125,7 @@ def plan(config: PreprocessConfig, samples: Sequence[Sample], unit_size: int | N
     if config.for_training:
         _refuse_shared_files(units)
         _check_described(config, roles, trees)
+    servers.remember(tree.path for tree in trees)
     return Plan(tuple(samples), tuple(processes), tuple(trees), tuple(units))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from utils.columns.arrays import RowRange
-from utils.columns.audit import LeakAudit, trained_identities
+from utils.columns.audit import LeakAudit, unique_identities
 from utils.formats.runs import RECIPE, NewRun
 from utils.formats.skims import Skim, open_skim, origin
 from utils.models import FoldResult, Split, kind
@@ -81,7 +81,7 @@ def log_training(
             (recipe / f"model_{result.index}{models.SUFFIX}").write_text(
                 result.model, encoding="utf-8"
             )
-            trained = trained_identities(data.identity, split.train)
+            trained = unique_identities(data.identity, split.train)
             np.save(recipe / f"trained_{result.index}.npy", trained)
         _write_rows(recipe / "audit.csv", audit.to_rows())
         _write_rows(recipe / "importances.csv", _importances(data, results))
@@ -186,7 +186,7 @@ def places(config: TrainConfig) -> list[str]:
 
 
 def _named_files(config: TrainConfig) -> list[str]:
-    """Return the absolute paths among the files of samples, without their patterns."""
+    """Return the folders of the absolute paths and URLs among the files of samples."""
     files = [s.files for s in config.samples.values()]
     files += [
         item.get("files")
@@ -194,7 +194,11 @@ def _named_files(config: TrainConfig) -> list[str]:
         if isinstance(item, Mapping)
     ]
     listed = [f for some in files for f in ([some] if isinstance(some, str) else some or [])]
-    return [str(Path(f).parent) for f in map(str, listed) if Path(f).expanduser().is_absolute()]
+    return [
+        str(location(f).parent)
+        for f in map(str, listed)
+        if is_url(f) or Path(f).expanduser().is_absolute()
+    ]
 
 
 def next_commands(run: NewRun, prefix: str) -> list[str]:

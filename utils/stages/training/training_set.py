@@ -151,7 +151,7 @@ def load_training_set(config: TrainConfig, skim: Skim) -> TrainingSet:
     )
     for line in summary_table(weight_summary(raw, target, fold, names)).splitlines():
         log.info("%s", line)
-    learnt, positive = weight.learnt(raw, target, names)
+    prepared, positive = weight.after_policy(raw, target, names)
     part, kept, duplicates = resolve_duplicates(identity, fold, config.duplicates)
     if duplicates.warning:
         log.warning("Warning: %s", duplicates.warning)
@@ -164,7 +164,7 @@ def load_training_set(config: TrainConfig, skim: Skim) -> TrainingSet:
         weight_name=weight.expression,
         rows=rows,
         target=target[rows],
-        weight=learnt[rows],
+        weight=prepared[rows],
         fold=part[rows],
         identity=identity[rows],
         process=columns["provenance"]["process"][rows],

@@ -78,7 +78,7 @@ class Tables:
         others = [*scorer.pipeline.outputs, *skim.groups["cat_features"]]
         features = tuple(dict.fromkeys([*scorer.models.features, *others]))
         source = SkimRows(RowRange(0, skim.n_rows), features, skim, CHUNK_ROWS)
-        return Table(name, source, misc_of(misc, skim), folder, *_learnt_weight(skim, scorer))
+        return Table(name, source, misc_of(misc, skim), folder, *_weight_after_policy(skim, scorer))
 
     def _skim_path(self, name: str) -> Path:
         known = self._scorer.recipe.skims
@@ -96,7 +96,7 @@ class Tables:
         return ["Next:", *(command + name for name in self.datasets)]
 
 
-def _learnt_weight(skim: Skim, scorer: Scorer) -> tuple[Floats | None, str]:
+def _weight_after_policy(skim: Skim, scorer: Scorer) -> tuple[Floats | None, str]:
     """Return what each row of a skim would weigh in the run's training, or why that is unknown.
 
     Rows that its policy on negative weights drops weigh nothing.
@@ -112,10 +112,11 @@ def _learnt_weight(skim: Skim, scorer: Scorer) -> tuple[Floats | None, str]:
     values, target = weight.raw(columns), columns["targets"][TARGET]
     known = target >= 0
     try:
-        learnt, kept = weight.learnt(values[known], target[known], [c.name for c in recipe.classes])
+        names = [c.name for c in recipe.classes]
+        prepared, kept = weight.after_policy(values[known], target[known], names)
     except InputError as error:
         return None, str(error)
-    values[known] = np.where(kept, learnt, 0.0)
+    values[known] = np.where(kept, prepared, 0.0)
     return values, ""
 
 
