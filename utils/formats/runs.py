@@ -31,11 +31,14 @@ from utils.formats.manifests import Manifest, is_inside, is_manifest, manifest_o
 from utils.schema import (
     PROJECT,
     ConfigError,
+    Location,
     PipelineError,
     Recipe,
     RunError,
+    is_within,
+    location,
     nearest,
-    project_path,
+    normal,
 )
 from utils.system.files import complete, exchanged, locked, scratch
 
@@ -505,7 +508,7 @@ class Run:
         return path
 
     @cached_property
-    def _own_places(self) -> tuple[Path, ...]:
+    def _own_places(self) -> tuple[Location, ...]:
         try:
             said = json.loads((PLACES / f"{self.run_id}.json").read_text(encoding="utf-8"))
             project, places = said["project"], [location(place) for place in said["places"]]

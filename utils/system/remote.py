@@ -199,16 +199,13 @@ class _AnswerError(Exception):
     """The server's answer is not what was asked for."""
 
 
-def _waits() -> list[float]:
-    """Return the seconds to wait before each further attempt: twice as long each time."""
+def _patience() -> float:
+    """Return for how many seconds a server that fails is asked again."""
+    text = os.environ.get(PATIENCE, "30")
     try:
-        patience = float(os.environ.get(PATIENCE, "30"))
+        return max(0.0, float(text))
     except ValueError:
-        raise InputError(f"{PATIENCE} is {os.environ[PATIENCE]}: give it in seconds") from None
-    waits: list[float] = []
-    while sum(waits) + 0.5 * 2 ** len(waits) <= patience:
-        waits.append(0.5 * 2 ** len(waits))
-    return waits
+        raise InputError(f"{PATIENCE} is {text}: give it in seconds") from None
 
 
 def _patiently(url: Url, what: str, action: Callable[[], T]) -> T:
@@ -257,11 +254,11 @@ def _insist(
 ) -> list[T]:
     """Return what `attempt` makes of each task; those that failed are attempted again.
 
-    Patience begins anew whenever something came. Raises InputError where it ends.
+    The time between attempts doubles. Patience begins anew whenever something came, and lasts for
+    two attempts at least. Raises InputError where it ends.
     """
     results: dict[int, T] = {}
-    waits = iter(_waits())
-    begin, attempts = time.monotonic(), 0
+    patience, begin, attempts = _patience(), time.monotonic(), 0
     while True:
         pending = [i for i in range(len(tasks)) if i not in results]
         answers = dict(zip(pending, attempt([tasks[i] for i in pending]), strict=True))
@@ -270,13 +267,15 @@ def _insist(
         if not errors:
             return [results[i] for i in range(len(tasks))]
         if len(errors) < len(pending):
-            waits, attempts, begin = iter(_waits()), 0, time.monotonic()
+            begin, attempts = time.monotonic(), 0
         attempts += 1
         error = next((e for e in errors.values() if _is_final(e)), next(iter(errors.values())))
-        failed, wait = what([tasks[i] for i in errors]), next(waits, None)
-        if wait is None or _is_final(error):
-            raise _ended(url, failed, error, attempts, time.monotonic() - begin) from error
-        wait *= random.uniform(0.8, 1.2)  # many readers of one server don't ask all at once
+        # Not all at the same moments: a server that many wait for would fail again.
+        wait = 0.5 * 2 ** (attempts - 1) * random.uniform(0.8, 1.2)
+        passed, failed = time.monotonic() - begin, what([tasks[i] for i in errors])
+        is_over = passed + wait > patience and (attempts > 1 or not patience)
+        if is_over or _is_final(error):
+            raise _ended(url, failed, error, attempts, passed) from error
         log.warning("%s: could not %s (%s); again in %.1f s", url, failed, _cause(error), wait)
         time.sleep(wait)
 
@@ -312,7 +311,8 @@ def _cause(error: Exception) -> str:
     status, message = getattr(error, "status", None), getattr(error, "message", None)
     if isinstance(status, int):
         return without_secrets(f"the server answered {status} {message or ''}".strip())
-    text = " ".join(without_secrets(str(error)).split())[:300]
+    text = re.sub(r"Failed to submit <.*> request: ", "", str(error))  # objects of the client's
+    text = " ".join(without_secrets(text).split())[:300]
     name = type(error).__name__.lstrip("_")
     return text if name in ("AnswerError", "OSError") and text else f"{name}: {text}".rstrip(": ")
 
@@ -364,8 +364,9 @@ def _server_of(scheme: str, host: str) -> _Server:
 
 
 _XROOTD_CLIENT = {
-    "XRD_CONNECTIONWINDOW": "10",
+    "XRD_CONNECTIONWINDOW": "3",
     "XRD_CONNECTIONRETRY": "1",
+    "XRD_TIMEOUTRESOLUTION": "1",
     "XRD_STREAMERRORWINDOW": "0",
     "XRD_REQUESTTIMEOUT": str(SILENCE),
 }
@@ -440,7 +441,9 @@ class _S3(_Listed):
         set_by_user = dict(fsspec.config.conf.get("s3", {}).get("config_kwargs", {}))
         silence = {"connect_timeout": SILENCE, "read_timeout": SILENCE}
         once = {"retries": {"max_attempts": 1}}  # trying again is done here
-        fs = fsspec.filesystem("s3", config_kwargs={**silence, **once, **set_by_user})
+        fs = fsspec.filesystem(
+            "s3", config_kwargs={**silence, **once, **set_by_user}, use_listings_cache=False
+        )
         fs.retries = 1
         return fs
 

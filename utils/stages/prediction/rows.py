@@ -11,7 +11,6 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from utils.columns.pipeline import FeaturePipeline, feature_matrix
 from utils.columns.roles import Roles
 from utils.formats import ntuples
 from utils.formats.skims import Skim
-from utils.schema import FoldRule, ProofError
+from utils.schema import FoldRule, Location, ProofError
 from utils.stages.preprocessing import reading
 
 Described = Sequence[Mapping[str, Any]]
@@ -137,7 +136,7 @@ class SkimEntries(SkimRows):
     """
 
     code: int
-    path: Path
+    path: Location
     roles: Roles
 
     def parts(self) -> Iterator[Part]:

@@ -17,7 +17,15 @@ from utils.columns.audit import LeakAudit, unique_identities
 from utils.formats.runs import RECIPE, NewRun
 from utils.formats.skims import Skim, open_skim, origin
 from utils.models import FoldResult, Split, kind
-from utils.schema import Recipe, TrainConfig, portable, project_path, skim_name
+from utils.schema import (
+    Recipe,
+    TrainConfig,
+    is_url,
+    location,
+    portable,
+    project_path,
+    skim_name,
+)
 from utils.stages.training.training_set import TrainingSet
 from utils.system.files import scratch
 
