@@ -22,6 +22,7 @@ def evaluate(config: EvaluateConfig) -> None:
 
     with evaluation.papers(config) as writer:  # starts while the numbers are made
         run = runs.open_run(config.run_id, config.experiment_id)
+        run.mend()
         evaluated = evaluation.evaluate_dataset(run, config)
         evaluation.log_summary(evaluated)
         evaluation.publish(run, config, evaluated, writer)

@@ -24,6 +24,7 @@ def predict(config: PredictConfig) -> None:
 
     make_outputs = prediction.output_kind(config.kind)
     run = runs.open_run(config.run_id, config.experiment_id)
+    run.mend()
     scorer = prediction.open_scorer(run, config)
     outputs = make_outputs(config, scorer)
     with engine.start(config.engine) as workers:

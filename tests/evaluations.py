@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from utils.results.evaluation import Evaluation, evaluate
-from utils.results.events import EvaluationTable
+from utils.results.events import EvaluationTable, score_classes, signal_class
 from utils.results.metrics.importance import Importance, LearningCurve, LearningCurves, ShapSummary
 from utils.results.options import EvaluationOptions
 from utils.schema import ClassInfo
@@ -45,7 +45,8 @@ def make_evaluation(
     train, test = (make_table(names, n, d, avoid=avoid) for d in ("train", "test"))
     k = len(names)
     features = ("m_sv", "njets")
-    values = np.linspace(-1, 1, k * 2 * 40).reshape(k, 2, 40)
+    scores = score_classes(k, signal_class(names, names[:1]))
+    values = np.linspace(-1, 1, len(scores) * 2 * 40).reshape(len(scores), 2, 40)
     iteration = np.arange(5)
     curves = tuple(
         LearningCurve(fold, iteration, 1.0 / (1 + iteration), iteration, 0.9 / (1 + iteration), 4)
@@ -64,5 +65,5 @@ def make_evaluation(
         test=test,
         learning_curves=LearningCurves("multi_logloss", curves),
         importances=[Importance("gain", features, np.array([[0.7, 0.3], [0.6, 0.4]]), "Share")],
-        shap=ShapSummary(features, values, values[0], np.abs(values).mean(axis=2)),
+        shap=ShapSummary(scores, features, values, values[0], np.abs(values).mean(axis=2)),
     )

@@ -164,7 +164,10 @@ def s3() -> Iterator[tuple[str, dict[str, str], Callable[[Path], None]]]:
         server.start()
         stack.callback(server.stop)
         host, port = server.get_host_and_port()
-        environment = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+        environment = {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
         environment |= S3_USER
         client = boto3.client(
             "s3",

@@ -69,6 +69,7 @@ KNOW_KINDS = ("models/", "schema/", "system/libraries/", "formats/runs.py")
 """Who may use them: the kinds, the default, the library's home, and MLflow's own way to log."""
 
 ABOVE_THE_FLOORS = {
+    "test_kills.py": "what a killed command leaves, and the next one makes of it",
     "test_architecture.py": "the floors themselves",
     "test_bad_inputs.py": "damaged files of other groups, through every reader",
     "test_chain.py": "all stages, as users run them",
@@ -92,6 +93,7 @@ NAMED_OTHERWISE = {
     "formats/test_skims_untrusted.py": "what a skim from elsewhere may try",
     "system/test_private_parts.py": "what any module uses of a library's private parts",
     "formats/test_histograms_oracle.py": "published histograms, from what ntuples/ reads",
+    "results/test_two_classes.py": "a binary problem, through metrics and figures",
     "formats/test_root_readers.py": "ROOT itself reads friends and rewrites what is proved",
 }
 """Test files on a floor that are about no one module, and why they are there."""

@@ -307,6 +307,51 @@ def test_a_mistake_ends_in_one_line(
     assert not output.exists()
 
 
+def test_shifted_branches_become_variations_and_no_features(tmp_path: Path) -> None:
+    names = ["TTTo2L2Nu", "TTTo2L2Nu_tuneUp", "TTTo2L2Nu_tuneDown", "VBFHToTauTau_M125"]
+    shifts = ["tauES", "btag"]
+    paths = [
+        *write_ntuples(tmp_path, names, 400, shifts=shifts).values(),
+        *write_ntuples(tmp_path, ["Tau_Run2018A"], 100, shifts=shifts).values(),
+    ]
+    text = new_analysis.write(paths, None, tmp_path / "shifts.yaml")
+    simulated = "[TTTo2L2Nu, VBFHToTauTau_M125]"
+    for line in (
+        "tune: {samples_up: {TTTo2L2Nu: TTTo2L2Nu_tuneUp}, "
+        "samples_down: {TTTo2L2Nu: TTTo2L2Nu_tuneDown}}",
+        "tauES: {up: '{branch}__tauESUp', down: '{branch}__tauESDown', "
+        f"samples: {simulated}}}",
+        "btag: {weight_up: 'btagweight__btagUp / btagweight', "
+        f"weight_down: 'btagweight__btagDown / btagweight', samples: {simulated}}}",
+    ):
+        assert f"\n  {line}\n" in text
+    found = config(text)
+    assert not any("__" in n for n in (*found.cont_features, *found.cat_features))
+    assert "__" not in text.split("# Left out of the features:")[1].split("# --- systematic")[0]
+    assert [c.name for c in found.classes.values()] == ["TTTo2L2Nu", "VBFHToTauTau_M125"]
+    assert [s.name for s in found.read_samples] == ["TTTo2L2Nu", "VBFHToTauTau_M125"]
+    predicted = config(f"{text}for_training: false").prediction_samples
+    assert len(predicted) == 3
+    assert {n: v.kind for n, v in found.variations.items()} == {
+        "tune": "samples",
+        "tauES": "branches",
+        "btag": "weight",
+    }
+
+
+def test_branches_of_the_nosys_kind_become_pairs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    names = ("pt_NOSYS", "pt_JES__1up", "pt_JES__1down", "m_NOSYS", "m_RES__1up", "eta")
+    columns = {name: rng.random(200) for name in names}
+    columns_file(tmp_path / "a.root", **columns)
+    text = new_analysis.write([tmp_path / "a.root"], None, tmp_path / "a.yaml")
+    assert "  JES: {up: {pt_NOSYS: pt_JES__1up}, down: {pt_NOSYS: pt_JES__1down}}\n" in text
+    assert "  RES: {up: {m_NOSYS: m_RES__1up}, one_sided: true}\n" in text
+    found = config(text)
+    assert found.cont_features == ["pt_NOSYS", "m_NOSYS", "eta"]
+    assert {v.kind for v in found.variations.values()} == {"expressions"}
+
+
 # --- the page ------------------------------------------------------------------------------------
 
 PAGE = (PROJECT / "docs/new_analysis.md").read_text()

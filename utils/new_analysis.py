@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from string import Template
 import numpy as np
 
 from utils.columns.arrays import Array
+from utils.columns.conventions import GuessedShifts, guess_shifts
 from utils.formats import ntuples
 from utils.formats.ntuples.trees import cause, open_input
 from utils.schema import (
@@ -98,6 +99,7 @@ class Column:
 class Sight:
     """What one file looks like: its columns, arrays and unreadable branches, and its identity.
 
+    `shifted` are branches that seem to be shifted partners of others, which are not looked at.
     `repeated` is the share of events whose identity occurs earlier in the file, 0 where there is
     no event number; `uneven` whether its event numbers fill two folds unequally.
     """
@@ -107,6 +109,7 @@ class Sight:
     columns: Mapping[str, Column]
     arrays: Mapping[str, tuple[int, ...]]
     unreadable: Mapping[str, str]
+    shifted: tuple[str, ...]
     identity: tuple[str, ...]
     repeated: float
     uneven: bool
@@ -149,7 +152,8 @@ def look_at(path: Path, tree: str) -> Sight:
     """Return what the file at `path` looks like. Raises InputError where it can't be read."""
     info = ntuples.open_tree(path, tree)
     shapes = {n: info.branches[n].shape for n in info.columns if n in info.branches}
-    names = [n for n, shape in shapes.items() if not shape]
+    shifted = {n for guess in guess_shifts(list(info.columns)) for n in guess.shifted}
+    names = [n for n, shape in shapes.items() if not shape and n not in shifted]
     if not names:
         raise InputError(f"tree '{tree}' of {path} has no branch that holds one number per entry")
     stop = min(info.n_entries, MAX_ENTRIES, MAX_CELLS // len(names))
@@ -171,8 +175,9 @@ def look_at(path: Path, tree: str) -> Sight:
         path,
         stop,
         columns,
-        {n: shape for n, shape in shapes.items() if shape},
+        {n: shape for n, shape in shapes.items() if shape and n not in shifted},
         {n: why for n, why in info.unreadable.items() if n in info.columns},
+        tuple(n for n, shape in shapes.items() if not shape and n in shifted),
         identity,
         repeated,
         bool(uneven),
@@ -324,7 +329,7 @@ ${prediction_samples}${files}
 # EDIT: drop what simulation describes badly or what would give a process away.
 ${cont_features}${cat_features}misc_features: [$identity]  # copied to the friend trees
 derived_features: {}  # such as pt_ratio: pt_1 / pt_2; then list it above
-${arrays}${missing}${left_out}${unreadable}
+${arrays}${missing}${left_out}${unreadable}${variations}
 # --- weights and training -------------------------------------------------
 ${weight}weight_name: w_class_imbalance  # the training weight: all classes count the same
 train_size: 0.8
@@ -353,6 +358,7 @@ def analysis_text(name: str, tree: str, sights: Sequence[Sight]) -> str:
         "missing": _missing([x.columns[n] for x in sights for n in (*s.cont, *s.cat)]),
         "left_out": ["# Left out of the features:"] * bool(left_out) + left_out,
         "unreadable": _unreadable(sights),
+        "variations": _variations(sights),
         "weight": [f"weight: {_weight(sights)}"],
     }
     return _FILE.substitute(
@@ -371,7 +377,8 @@ def analysis_text(name: str, tree: str, sights: Sequence[Sight]) -> str:
 
 def _samples(paths: Mapping[str, Path]) -> dict[str, list[str]]:
     """Return classes, one for each simulated sample, and what is trained on and predicted."""
-    simulated = [n for n in paths if not _DATA.search(n)] or list(paths)
+    of_their_own = [n for n in paths if n not in _alternative(paths)]
+    simulated = [n for n in of_their_own if not _DATA.search(n)] or of_their_own
     classes, training, prediction, files = [], [], [], []
     for i, sample in enumerate(map(_quoted, simulated)):
         classes.append(f"  {i}: {{name: {sample}, color: '{_COLORS[i % len(_COLORS)]}'}}")
@@ -383,10 +390,9 @@ def _samples(paths: Mapping[str, Path]) -> dict[str, list[str]]:
     folder = next(iter(paths.values())).parent
     for name, path in paths.items():
         sample = _quoted(name)
-        simple = name in simulated
-        prediction.append(
-            f"  - {sample}" if simple else f"  - {{sample: {sample}, never_trained: true}}"
-        )
+        if name in of_their_own:
+            never = f"{{sample: {sample}, never_trained: true}}"
+            prediction.append(f"  - {sample if name in simulated else never}")
         file = path.relative_to(folder) if path.is_relative_to(folder) else path
         files.append(f"  {sample}: {{files: {_quoted(str(file))}}}")
     if all(path == folder / f"{name}.root" for name, path in paths.items()):
@@ -397,6 +403,59 @@ def _samples(paths: Mapping[str, Path]) -> dict[str, list[str]]:
         "prediction_samples": prediction,
         "files": ["samples:"] * bool(files) + files,
     }
+
+
+def _alternative(samples: Collection[str]) -> set[str]:
+    """Return the samples that seem to stand for others under a variation."""
+    return {name for guess in guess_shifts(samples) for name in guess.shifted}
+
+
+def _variations(sights: Sequence[Sight]) -> list[str]:
+    """Return the block of variations that the names of branches and of files tell of."""
+    samples = dict(zip(_sample_names(sights), sights, strict=True))
+    lines = []
+    for guess in guess_shifts(samples):
+        parts = [f"samples_{way}: {{{_pairs(of)}}}" for way, of in guess.partners.items()]
+        parts += [] if guess.two_sided else ["one_sided: true"]
+        lines.append(f"  {_quoted(guess.name)}: {{{', '.join(parts)}}}")
+    for name in _alternative(samples):
+        del samples[name]
+    sights = list(samples.values())
+    branches = dict.fromkeys(n for s in sights for n in (*s.columns, *s.shifted))
+    for guess in guess_shifts(list(branches)):
+        has = [set(guess.shifted) <= {*s.shifted} for s in sights]
+        where = [_quoted(n) for n, yes in zip(samples, has, strict=True) if yes]
+        if not where:  # some branches here, some there: nothing that one block could say
+            continue
+        parts = _replacements(guess)
+        parts += [] if guess.two_sided else ["one_sided: true"]
+        parts += [] if all(has) else [f"samples: [{', '.join(where)}]"]
+        some = ", ".join(guess.branches[:4]) + ", ..." * (len(guess.branches) > 4)
+        note = f"{len(guess.branches)} branch{'es' * (len(guess.branches) > 1)}: {some}"
+        lines += [f"  # {note}", f"  {_quoted(guess.name)}: {{{', '.join(parts)}}}"]
+    if not lines:
+        return []
+    edit = (
+        "# EDIT: drop what is no uncertainty of yours, and rename: the names end those of branches."
+    )
+    return ["", "# --- systematic variations " + 46 * "-", edit, "variations:", *lines]
+
+
+def _replacements(guess: GuessedShifts) -> list[str]:
+    """Return what stands in the place of what, in each direction of a variation."""
+    if all(_WEIGHT.search(branch) for branch in guess.branches):
+        factors = {
+            way: " * ".join(f"{shifted} / {nominal}" for nominal, shifted in of.items())
+            for way, of in guess.partners.items()
+        }
+        return [f"weight_{way}: {_text(factor)}" for way, factor in factors.items()]
+    if (patterns := guess.patterns) is not None:
+        return [f"{way}: {_text(pattern)}" for way, pattern in patterns.items()]
+    return [f"{way}: {{{_pairs(of)}}}" for way, of in guess.partners.items()]
+
+
+def _pairs(partners: Mapping[str, str]) -> str:
+    return ", ".join(f"{_quoted(n)}: {_quoted(shifted)}" for n, shifted in partners.items())
 
 
 def _missing(columns: Sequence[Column]) -> list[str]:
@@ -434,6 +493,11 @@ def _quoted(text: str) -> str:
     """Return `text` as YAML reads it back."""
     if _PLAIN.fullmatch(text) and text.lower() not in _YAML_WORDS:
         return text
+    return _text(text)
+
+
+def _text(text: str) -> str:
+    """Return `text` in quotes, as YAML reads it back."""
     doubled = text.replace("'", "''")
     return f"'{doubled}'"
 

@@ -78,10 +78,16 @@ def test_metrics_follow_their_manifest_and_vanish_with_it(
         with pytest.raises(ZeroDivisionError):
             run.publish(files, {"metrics": {"test/a": 3.0}})
     assert metrics_of(run) == {"test/a": 1.0, "test/b": 2.0}
-    run.publish(files, {"metrics": {"test/a": 3.0}})
-    found = metrics_of(run)
-    assert found["test/a"] == 3.0
-    assert np.isnan(found["test/b"])
+    for repaired in (run.mend, lambda: run.publish(files, {"metrics": {"test/a": 3.0}}), run.mend):
+        repaired()
+        found = metrics_of(run)
+        assert found["test/a"] == 3.0
+        assert np.isnan(found["test/b"])
+    monkeypatch.setattr(runs, "_sqlite_file", lambda: None)  # as a server is asked
+    assert runs._same(found["test/b"], run._logged_metrics()["test/b"])
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_log_metrics", lambda *_: 1 / 0)  # all is there: nothing to do
+        run.mend()
     run.publish(files, {"metrics": {"test/a": 3.0, "test/b": 4.0}})
     assert metrics_of(run) == {"test/a": 3.0, "test/b": 4.0}
 

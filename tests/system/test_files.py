@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +17,7 @@ import pytest
 from utils.schema import InputError, PipelineError, ProofError
 from utils.system import files
 from utils.system.files import complete, scratch, system_message
+from utils.system.processes import Process
 
 
 def test_a_file_appears_under_its_name_when_it_is_complete(tmp_path: Path) -> None:
@@ -79,37 +86,67 @@ def test_an_error_names_the_file_and_never_the_temporary_one(
 
 def test_an_error_of_the_system_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "out.root"
-    with pytest.raises(OSError, match="No space left") as told, complete(path) as partial:
-        raise OSError(28, "No space left on device", str(partial))
-    assert system_message(told.value) == f"No space left on device: {path}"
+    with pytest.raises(OSError, match="denied") as told, complete(path) as partial:
+        raise PermissionError(errno.EACCES, "Permission denied", str(partial))
+    assert system_message(told.value) == f"Permission denied: {path}"
 
 
-def test_files_are_exchanged_together_or_not_at_all(tmp_path: Path) -> None:
-    for name in ("a", "b", "new_a", "new_b"):
-        (tmp_path / name).write_text(name)
-    a, b = tmp_path / "a", tmp_path / "b"
+def test_a_full_disk_is_named_by_what_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "out.root"
+    with pytest.raises(OSError, match="No space left") as told, complete(path):
+        raise OSError(errno.ENOSPC, "No space left on device", "/elsewhere/source.root")
+    assert system_message(told.value) == (
+        f"No space left on device: {path} (on the disk mounted at {files._mount(path)})"
+    )
+    assert os.path.ismount(files._mount(path))
 
-    def texts() -> dict[str, str]:
-        return {p.name: p.read_text() for p in tmp_path.iterdir() if not p.name.startswith("new")}
 
-    before = texts()
-    with pytest.raises(FileNotFoundError):
-        files.exchanged({a: tmp_path / "new_a", b: tmp_path / "new_none"})
-    assert texts() == before
-    with pytest.MonkeyPatch.context() as patch:
-        replace = Path.replace
+def left_by(process: Process, folder: Path, suffix: str = "") -> Path:
+    """Return a file that a process left unfinished."""
+    path = folder / f".out.{process}-0123abcd.tmp{suffix}"
+    path.write_text("half")
+    return path
 
-        def fails_at_b(self: Path, target: Path) -> Path:
-            if target == b and ".tmp" in self.name and self.read_text() == "new_b":
-                raise KeyboardInterrupt
-            return replace(self, target)
 
-        patch.setattr(Path, "replace", fails_at_b)
-        with pytest.raises(KeyboardInterrupt):
-            files.exchanged({a: tmp_path / "new_a", tmp_path / "c": a, b: tmp_path / "new_b"})
-    assert texts() == before
-    files.exchanged({a: tmp_path / "new_a", b: tmp_path / "new_b"})
-    assert texts() == {"a": "new_a", "b": "new_b"}
+def test_what_a_dead_process_left_goes_and_what_others_write_stays(tmp_path: Path) -> None:
+    mine = Process.current()
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    gone = [
+        left_by(replace(mine, pid=child.pid), tmp_path, ".h5"),
+        left_by(replace(mine, started=mine.started - 1), tmp_path),  # its number was given again
+    ]
+    elsewhere = replace(mine, machine="0" * 12)
+    silent = left_by(elsewhere, tmp_path, ".root")
+    os.utime(silent, (time.time() - 700,) * 2)
+    (tmp_path / "deep").mkdir()
+    stay = [
+        left_by(mine, tmp_path),
+        left_by(replace(elsewhere, pid=1), tmp_path),
+        left_by(replace(mine, pid=child.pid), tmp_path / "deep"),
+        *(tmp_path / name for name in ("out.h5", ".out.0123abcd.tmp.h5", ".hidden")),
+    ]
+    for path in stay:
+        path.touch()
+    files.discard_abandoned(tmp_path, tmp_path / "none")
+    assert not any(path.exists() for path in (*gone, silent))
+    assert all(path.exists() for path in stay)
+    assert set(files.unfinished_below(tmp_path)) == {tmp_path, tmp_path / "deep"}
+
+
+def test_what_is_being_written_is_touched_as_long_as_its_process_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "HEARTBEAT_ENDS", 0.1)
+    monkeypatch.setattr(files, "_BEATING", threading.Lock())
+    with complete(tmp_path / "out.h5") as partial:
+        partial.write_text("half")
+        os.utime(partial, (0, 0))
+        for _ in range(1000):
+            if partial.stat().st_mtime > 0:
+                break
+            time.sleep(0.01)
+        assert time.time() - partial.stat().st_mtime < 60
 
 
 def test_a_file_system_without_locks_lets_all_in(

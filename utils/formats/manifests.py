@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -45,11 +45,18 @@ class Manifest:
     """The files of a publication by their artifact paths, and what the publication says of itself.
 
     `former`: it is an evaluation's of the time before checksums, which names files only.
+    `obsolete`: files of the publication before, which go when these files get their own names.
     """
 
     files: dict[str, Listed]
     about: dict[str, Any] = field(default_factory=dict)
     former: bool = False
+    obsolete: tuple[str, ...] = ()
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether each file is kept under its own name."""
+        return all(listed.kept == path for path, listed in self.files.items())
 
     def to_json(self) -> str:
         rows = {
@@ -57,7 +64,8 @@ class Manifest:
             | ({"kept": f.kept} if f.kept != path else {})
             for path, f in sorted(self.files.items())
         }
-        return json.dumps({**self.about, "format": FORMAT, "files": rows}, indent=1)
+        obsolete = {"obsolete": list(self.obsolete)} if self.obsolete else {}
+        return json.dumps({**self.about, "format": FORMAT, "files": rows, **obsolete}, indent=1)
 
     @classmethod
     def from_json(cls, text: str, place: str) -> Self:
@@ -68,6 +76,7 @@ class Manifest:
         """
         raw = json.loads(text)
         files, stated = raw.pop("files"), raw.pop("format", None)
+        obsolete = tuple(str(path) for path in raw.pop("obsolete", ()))
         former = stated is None and isinstance(files, list)
         if not former and stated != FORMAT:
             raise ValueError(f"it is of format {stated}, this version reads {FORMAT}")
@@ -78,13 +87,12 @@ class Manifest:
                 path: Listed(int(row["bytes"]), str(row["sha256"]), str(row.get("kept", path)))
                 for path, row in files.items()
             }
-        for path, row in listed.items():
-            for name in (path, row.kept):
-                if not is_inside(name) or not PurePosixPath(name).is_relative_to(
-                    PurePosixPath(place).parent
-                ):
-                    raise ValueError(f"it lists {name}")
-        return cls(listed, raw, former)
+        for name in (*listed, *(row.kept for row in listed.values()), *obsolete):
+            if not is_inside(name) or not PurePosixPath(name).is_relative_to(
+                PurePosixPath(place).parent
+            ):
+                raise ValueError(f"it lists {name}")
+        return cls(listed, raw, former, obsolete)
 
 
 def manifest_of(path: str) -> str:
@@ -112,6 +120,12 @@ def is_inside(path: str) -> bool:
     """Tell whether an artifact path leads to a place inside the run."""
     place = PurePosixPath(path)
     return bool(place.parts) and not place.is_absolute() and ".." not in place.parts
+
+
+def settled(manifest: Manifest) -> Manifest:
+    """Return the manifest of the same files under their own names."""
+    files = {path: replace(listed, kept=path) for path, listed in manifest.files.items()}
+    return replace(manifest, files=files, obsolete=())
 
 
 def summed(files: Mapping[str, Path], kept: Mapping[str, str]) -> dict[str, Listed]:

@@ -11,13 +11,14 @@ that leaves it, and what its recipe names outside of it counts only where the us
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ from urllib.parse import unquote, urlparse, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.formats.manifests import Manifest, is_inside, is_manifest, manifest_of, summed
+from utils.formats.manifests import Manifest, is_inside, is_manifest, manifest_of, settled, summed
 from utils.schema import (
     PROJECT,
     ConfigError,
@@ -40,7 +41,17 @@ from utils.schema import (
     nearest,
     normal,
 )
-from utils.system.files import complete, exchanged, locked, scratch
+from utils.system.files import (
+    complete,
+    discard_abandoned,
+    is_abandoned,
+    locked,
+    scratch,
+    unfinished,
+    unfinished_below,
+    unfinished_in,
+    writing,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -405,6 +416,17 @@ class Run:
             return self.unchecked(path, what)
         place = manifest_of(path)
         manifest = self.manifest(place)
+        while True:
+            try:
+                return self._listed(path, what, place, manifest)
+            except RunError:
+                # Another command may just have published anew: then that is what is read.
+                before, manifest = manifest, self.manifest(place)
+                if manifest == before:
+                    raise
+
+    def _listed(self, path: str, what: str, place: str, manifest: Manifest | None) -> Path:
+        """Return a local copy of an artifact as `manifest`, the one at `place`, lists it."""
         if manifest is None or manifest.former:
             self.unchecked(path, what)
             if place == manifest_of(RECIPE):
@@ -440,37 +462,140 @@ class Run:
     def publish(self, files: Mapping[str, Path], about: Mapping[str, Any] | None = None) -> None:
         """Publish files under their artifact paths: together, with their manifest, or not at all.
 
-        All belong to one publication, and `about` is what its manifest says of it. In a local store
-        they are exchanged for those of the earlier publication, which stands until then; to a
-        server they go under a new name, which the manifest gives. The metrics in `about` are logged
-        after that, and as NaN those of the earlier publication that are no more.
+        All belong to one publication, and `about` is what its manifest says of it. Files go to the
+        run under new names, which the manifest gives: by this one file the publication takes the
+        place of the earlier one, whenever the process may be killed. In a local store the files
+        then get their own names. The metrics in `about` are logged after that, and as NaN those of
+        the earlier publication that are no more. What is cut off there, `mend` does.
         """
         [place] = {manifest_of(path) for path in files}
-        former = self.manifest(place)
-        said = dict(about or {})
-        gone = _gone(former, said)
-        if gone:
-            said["gone"] = gone
-        folder = Path(place).parent.as_posix()
-        targets = {path: self._place(path) for path in [*files, place]}
-        remote = targets[place] is None
-        under = f"{folder}/{uuid.uuid4().hex[:12]}" if remote and folder != "recipe" else folder
-        kept = {p: f"{under}/{Path(p).relative_to(folder).as_posix()}" for p in files}
-        with scratch() as temporary:
-            text = Manifest(summed(files, kept), said).to_json()
-            (temporary / Path(place).name).write_text(text, encoding="utf-8")
-            every = {**files, place: temporary / Path(place).name}
-            if remote:
-                with _answering("take the files"):
-                    for path, source in every.items():
-                        self._send(source, kept.get(path, path), temporary)
+        with self._alone():
+            if self._local() is not None:
+                self._settle(place)
+            former = self.manifest(place)
+            said = dict(about or {})
+            gone = _gone(former, said)
+            if gone:
+                said["gone"] = gone
+            if self._local() is None:
+                self._publish_remotely(place, files, said)
             else:
-                local = {p: t for p, t in targets.items() if t is not None}
-                exchanged({local[path]: source for path, source in every.items()})
-        if not remote and former is not None:
-            self._remove(set(former.files) - set(files))
+                self._publish_locally(place, files, said, former)
         if "metrics" in said:
-            self.log_metrics({**said["metrics"], **dict.fromkeys(gone, np.nan)}, gone)
+            self.log_metrics(*_metrics_of(said))
+
+    def _publish_remotely(
+        self, place: str, files: Mapping[str, Path], about: Mapping[str, Any]
+    ) -> None:
+        folder = Path(place).parent.as_posix()
+        under = folder if folder == "recipe" else f"{folder}/{uuid.uuid4().hex[:12]}"
+        kept = {p: f"{under}/{Path(p).relative_to(folder).as_posix()}" for p in files}
+        with scratch() as temporary, _answering("take the files"):
+            text = Manifest(summed(files, kept), dict(about)).to_json()
+            (temporary / Path(place).name).write_text(text, encoding="utf-8")
+            for path, source in files.items():
+                self._send(source, kept[path], temporary)
+            self._send(temporary / Path(place).name, place, temporary)
+
+    def _publish_locally(
+        self,
+        place: str,
+        files: Mapping[str, Path],
+        about: Mapping[str, Any],
+        former: Manifest | None,
+    ) -> None:
+        for path in [*files, place]:
+            target = self._target(path)
+            if target.is_dir():
+                raise IsADirectoryError(
+                    errno.EISDIR, "a folder is in the place of a file", str(target)
+                )
+            target.parent.mkdir(parents=True, exist_ok=True)
+        target, folder = self._target(place), Path(place).parent
+        with unfinished(target.with_suffix("")) as staged:
+            staged.mkdir()
+            kept = {}
+            for path, source in files.items():
+                copy = staged / Path(path).relative_to(folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                with writing(self._target(path)):
+                    shutil.copyfile(source, copy)
+                kept[path] = (folder / copy.relative_to(target.parent)).as_posix()
+            obsolete = sorted(set(former.files) - set(files)) if former is not None else []
+            manifest = Manifest(summed(files, kept), dict(about), obsolete=tuple(obsolete))
+            with complete(target) as partial:
+                partial.write_text(manifest.to_json(), encoding="utf-8")
+            self._settle(place)
+
+    def _settle(self, place: str) -> None:
+        """Give the files of a local publication their own names: again and again does no harm.
+
+        The manifest at `place` holds at every moment: it names the new files where they came, as
+        long as their own names are not theirs.
+        """
+        manifest = self.manifest(place)
+        if manifest is None or manifest.former or manifest.is_settled:
+            return
+        if not all(self._target(listed.kept).is_file() for listed in manifest.files.values()):
+            return  # damage, which whoever reads the publication is told
+        for path, listed in manifest.files.items():
+            with complete(self._target(path)) as partial:
+                _linked(self._target(listed.kept), partial)
+        for path in manifest.obsolete:
+            target = self._target(path)
+            if target.is_file():
+                target.unlink()
+        with complete(self._target(place)) as partial:
+            partial.write_text(settled(manifest).to_json(), encoding="utf-8")
+
+    def _target(self, path: str) -> Path:
+        place = self._place(path)
+        if place is None:
+            raise RuntimeError(f"{path} is not in a local store")
+        return place
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one process at a time change what is published in a local store."""
+        root = self._local()
+        if root is None:
+            yield
+            return
+        self._place("recipe")  # links are refused
+        with locked(root.parent / ".publishing.lock"):
+            yield
+
+    def mend(self) -> None:
+        """Finish what a command did not that ended while it published; remove what it left.
+
+        That is: own names for files, where the manifest was exchanged; metrics of an evaluation,
+        where the store has others than its manifest. Changes nothing where all is as it should be.
+        """
+        root = self._local()
+        if root is not None and root.is_dir():
+            with self._alone():
+                for folder in unfinished_below(root):
+                    self._mend(folder.relative_to(root).as_posix())
+        logged: dict[str, float] | None = None
+        for evaluation in self.artifacts("plots"):
+            manifest = self.manifest(f"{evaluation}/manifest.json")
+            if manifest is None or "metrics" not in manifest.about:
+                continue
+            metrics, gone = _metrics_of(manifest.about)
+            logged = self._logged_metrics() if logged is None else logged
+            if any(not _same(value, logged.get(name)) for name, value in metrics.items()):
+                log.info("Logging the metrics of %s, which an earlier command did not", evaluation)
+                self.log_metrics(metrics, gone)
+
+    def _mend(self, folder: str) -> None:
+        """Finish the publications in a folder of a local store whose processes are dead."""
+        here = self._target(folder)
+        dead = [partial for partial in unfinished_in(here) if is_abandoned(partial)]
+        for path in self.artifacts(folder):
+            # Where there are no locks, a living process may be at it.
+            if is_manifest(path) and any(p.name.startswith(f".{Path(path).stem}.") for p in dead):
+                self._settle(path)
+        discard_abandoned(here)
 
     def seal(self, paths: Sequence[str], about: Mapping[str, Any]) -> None:
         """Write the manifest of artifacts that are there without one."""
@@ -482,11 +607,21 @@ class Run:
             source = Path(shutil.copyfile(source, temporary / Path(path).name))
         self.client.log_artifact(self.run_id, str(source), Path(path).parent.as_posix())
 
-    def _remove(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            place = self._place(path)
-            if place is not None and place.is_file():
-                place.unlink()
+    def _logged_metrics(self) -> dict[str, float]:
+        """Return the newest values of the run's metrics in the store."""
+        import sqlite3
+
+        path = _sqlite_file()
+        if path is not None and path.is_file():
+            query = "SELECT key, value, is_nan FROM latest_metrics WHERE run_uuid = ?"
+            with (
+                contextlib.suppress(sqlite3.Error),
+                contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as store,
+            ):
+                rows = store.execute(query, (self.run_id,)).fetchall()
+                return {str(k): float("nan") if nan else float(v) for k, v, nan in rows}
+        with _answering("give the metrics"):
+            return dict(self.client.get_run(self.run_id).data.metrics)
 
     def log_metrics(self, metrics: Mapping[str, float], gone: Collection[str] = ()) -> None:
         """Log metrics in one batch; values that are not finite are left out, those `gone` NaN."""
@@ -553,6 +688,27 @@ class Run:
 def opened_run(run: NewRun) -> Run:
     """Return the run of a training in progress as others open it."""
     return Run(run.run_id, run.experiment_id, run.artifact_uri)
+
+
+def _metrics_of(about: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:
+    """Return the metrics that a publication says to log, and those of them that are no more."""
+    gone = list(about.get("gone", []))
+    return {**about["metrics"], **dict.fromkeys(gone, np.nan)}, gone
+
+
+def _same(value: float, logged: float | None) -> bool:
+    """Tell whether the store has a value; those that are not finite are not logged."""
+    if logged is None or not np.isfinite(value):
+        return not np.isfinite(value) and (logged is None or not np.isfinite(logged))
+    return value == logged
+
+
+def _linked(source: Path, target: Path) -> None:
+    """Let `target` be another name of a file, or a copy where file systems have one name only."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _gone(former: Manifest | None, about: Mapping[str, Any]) -> list[str]:

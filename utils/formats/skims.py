@@ -399,7 +399,8 @@ _NOT_OF_FILES = ("path", "types", "group")
 
 _NOT_IN_ROWS = frozenset(
     {"engine", "data_root", "input_path", "skim_path", "output_path", "chunk_size", "variations"}
-    | {"experiment_text", "luminosity", "center_of_mass_energy", "signal_classes"}
+    | {"experiment_text", "luminosity", "reference_luminosity", "center_of_mass_energy"}
+    | {"signal_classes", "background_uncertainty"}
     | {"profile_features", "training_features", "model_param", "n_splits", "weight_name"}
     | {"negative_weights", "validation", "validation_size", "prediction_samples"}
 )

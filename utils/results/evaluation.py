@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from utils.results.events import (
     class_counts,
     labelled,
     made_ready,
+    score_classes,
+    signal_class,
     views_of,
 )
 from utils.results.metrics import features, overtraining
@@ -51,8 +53,9 @@ class Evaluation:
     A section that can't be made is empty (or None) and its reason stands in `gaps` under the name
     of the field, e.g. gaps['significance']; a gap of one view or class has a longer key, e.g.
     'average_precision/physics'. n_dropped: filler rows. n_unlabelled: events of unknown true class,
-    which enter distributions only. trained_view: see `EvaluationTable`. Tuples with a `view` hold
-    one entry per view and class, view by view.
+    which enter distributions only. trained_view, signal: see `EvaluationTable`. Tuples with a
+    `view` hold one entry per view and score, view by view: a score per class, of two classes one.
+    normalisation: a sentence on what yields stand for, '' where there is nothing to say.
     """
 
     dataset: str
@@ -64,6 +67,7 @@ class Evaluation:
     fraction: float
     views: tuple[View, ...]
     trained_view: View | None = None
+    signal: int = 1
     class_counts: tuple[ClassCounts, ...] = ()
     scores: tuple[Scores, ...] = ()
     confusion: tuple[ConfusionMatrix, ...] = ()
@@ -82,6 +86,7 @@ class Evaluation:
     shap: ShapSummary | None = None
     comparison: Comparison | None = None
     gaps: Mapping[str, str] = field(default_factory=dict)
+    normalisation: str = ""
 
     def label(self, view: View) -> str:
         """Return a view in words."""
@@ -90,6 +95,16 @@ class Evaluation:
     def name(self, class_id: int) -> str:
         """Return a class's name for titles and captions, which are plain text."""
         return self.classes[class_id].name if class_id >= 0 else "unlabelled"
+
+    @property
+    def binary(self) -> bool:
+        """Whether there are two classes, which one score tells apart."""
+        return len(self.classes) == 2
+
+    @property
+    def score_classes(self) -> tuple[int, ...]:
+        """The classes whose probabilities are scores."""
+        return score_classes(len(self.classes), self.signal)
 
     @property
     def main_view(self) -> View:
@@ -132,8 +147,10 @@ def evaluate(
     Raises InputError where the table contradicts itself or options name what it lacks.
     """
     fraction = table.fraction
-    table, n_dropped = made_ready(table)
     _check_options(table, options)
+    signal = signal_class(table.names, options.signal_classes)
+    table, n_dropped = made_ready(replace(table, signal=signal))
+    train, test = (replace(t, signal=signal) if t else None for t in (train, test))
     if table.infold_proba is not None or table.dataset == "train":
         train = table if train is None else train
     elif table.dataset == "test":
@@ -168,6 +185,7 @@ def evaluate(
         fraction=fraction,
         views=views_of(table),
         trained_view=table.trained_view,
+        signal=signal,
         class_counts=class_counts(table),
         gaps=gaps,
         **parts.made,
@@ -239,10 +257,11 @@ def _add_performance(parts: _Parts, table: EvaluationTable, options: EvaluationO
         return
     n_threads, views = options.n_threads, views_of(table)
     ranked = rank_classes(table, n_threads)
-    terms = score_terms(table.proba, table.target, [r.codes for r in ranked], table.weight)
-    bins: list[Bins] = []
+    codes = {one.class_id: one.codes for one in ranked}
+    terms = score_terms(table.proba, table.target, codes, table.weight)
+    bins: dict[int, Bins] = {}
     if "calibration" in parts.wanted:
-        rankings = [one.ranking for one in ranked]
+        rankings = {one.class_id: one.ranking for one in ranked}
         of_bins, bins = calibration_terms(table, rankings, options.n_calibration_bins)
         terms |= of_bins
     n_folds = table.n_folds if table.n_folds > 1 else 0
@@ -265,8 +284,9 @@ def _add_performance(parts: _Parts, table: EvaluationTable, options: EvaluationO
 
 def _curve_gaps(table: EvaluationTable, scores: Scores) -> dict[str, str]:
     gaps = {}
+    names = [table.names[c] for c in table.score_classes]
     both = zip(scores.roc_auc, scores.average_precision, strict=True)
-    for name, (auc, precision) in zip(table.names, both, strict=True):
+    for name, (auc, precision) in zip(names, both, strict=True):
         if not np.isfinite(auc.value):
             gaps[f"roc/{scores.view}/{name}"] = auc.note
         elif precision.note == SIGNED_NOTE:

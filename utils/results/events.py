@@ -6,7 +6,7 @@ is that class's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -56,6 +56,7 @@ class EvaluationTable:
     fraction: the evaluated fraction of the sample; physics weights are divided by it.
     process_fractions: that of each process by name, in its place where given.
     n_folds: number of models.
+    signal: of two classes the one whose probability is the score (see `signal_class`).
     """
 
     classes: tuple[ClassInfo, ...]
@@ -73,6 +74,23 @@ class EvaluationTable:
     n_folds: int = 1
     train_weight: Floats | None = None
     trained_view: View | None = "balanced"
+    signal: int = 1
+
+    @property
+    def binary(self) -> bool:
+        """Whether there are two classes: one score, from 0 to 1, tells them apart."""
+        return len(self.classes) == 2
+
+    @property
+    def score_classes(self) -> tuple[int, ...]:
+        """The classes whose probabilities are scores: all, but of two the signal alone."""
+        return score_classes(len(self.classes), self.signal)
+
+    def selected(self, class_id: int) -> NDArray[np.bool_]:
+        """Return which events a class's score is shown for: its category; of two classes, all."""
+        if self.binary:
+            return np.ones(len(self.proba), np.bool_)
+        return np.asarray(self.category == class_id)
 
     @property
     def names(self) -> list[str]:
@@ -109,6 +127,20 @@ def _columns(table: EvaluationTable) -> dict[str, Any]:
     columns = {name: getattr(table, name) for name in _COLUMNS}
     columns |= {"process": table.process and table.process[0], **table.features}
     return {name: v if v is None else np.asarray(v) for name, v in columns.items()}
+
+
+def score_classes(n_classes: int, signal: int) -> tuple[int, ...]:
+    """Return the classes whose probabilities are scores: all, but of two the signal alone."""
+    return (signal,) if n_classes == 2 else tuple(range(n_classes))
+
+
+def signal_class(names: Sequence[str], signal_classes: Sequence[str]) -> int:
+    """Return the class whose probability is the score of a binary problem.
+
+    The one of the two that is called signal; class 1 where none is, or both are.
+    """
+    signals = [c for c, name in enumerate(names) if name in signal_classes]
+    return signals[0] if len(signals) == 1 else 1
 
 
 @dataclass(frozen=True, eq=False)

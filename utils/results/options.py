@@ -22,6 +22,7 @@ class EvaluationOptions:
     signal_classes: names of the classes that are signal; none means no significance.
     profile_features: features (masses) that scores are profiled against.
     background_uncertainty: relative systematic uncertainty of the background yield.
+    min_background: effective events, (sum w)^2 / sum w^2, of background that a best cut leaves.
     luminosity: in 1/fb, None where yields are not scaled to one (then no significance).
     n_bootstrap, n_permutations: size of the resampling. max_permuted_rows: of each class.
     n_calibration_bins: most bins of a reliability diagram, equally populated by 100 events or more
@@ -39,6 +40,7 @@ class EvaluationOptions:
     profile_features: tuple[str, ...] = ()
     luminosity: float | None = None
     background_uncertainty: float = 0.1
+    min_background: float = 10.0
     n_calibration_bins: int = 20
     density_bin: float = 0.025
     sections: tuple[str, ...] = SECTIONS

@@ -30,7 +30,7 @@ from utils.schema.basics import (
     unique_slugs,
 )
 from utils.schema.exchange import FoldRule, Missing, Process, Sample
-from utils.schema.loading import load, undeclared_keys
+from utils.schema.loading import load, load_part, undeclared_keys
 from utils.schema.locations import (
     Location,
     Url,
@@ -98,6 +98,7 @@ __all__ = [
     "is_within",
     "joined",
     "load",
+    "load_part",
     "location",
     "nearest",
     "normal",

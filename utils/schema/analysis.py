@@ -42,6 +42,7 @@ class AnalysisConfig(Closed):
     data_root: str = "data"
     experiment_text: str = ""
     luminosity: float | None = Field(None, gt=0)
+    reference_luminosity: float | None = Field(None, gt=0)
     center_of_mass_energy: float | None = Field(None, gt=0)
 
     # input
@@ -57,6 +58,7 @@ class AnalysisConfig(Closed):
     # classes and columns by role
     class_to_info: Annotated[dict[int, ClassInfo], BeforeValidator(as_class_ids)] = {}
     signal_classes: list[Text] = []
+    background_uncertainty: float = Field(0.1, ge=0)
     cont_features: list[str] = []
     cat_features: list[str] = []
     misc_features: list[str] = []

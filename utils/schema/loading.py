@@ -14,6 +14,17 @@ from utils.schema.parts import types_in
 C = TypeVar("C", bound=BaseModel)
 
 
+def load_part(model: type[C], raw: Mapping[str, Any], place: str) -> C:
+    """Return what stands at the key `place` of a configuration as a typed `model`.
+
+    Raises ConfigError, in one line that names the whole key.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(one_line(error, model, prefix=place)) from None
+
+
 def load(model: type[C], raw: Mapping[str, Any], referred: Iterable[str] = ()) -> C:
     """Return the composed configuration `raw` as a typed `model`.
 

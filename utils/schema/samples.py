@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from utils.schema.analysis import AnalysisConfig
 from utils.schema.basics import (
     FILLER_CLASS,
@@ -17,7 +15,7 @@ from utils.schema.basics import (
     refuse_repeated,
 )
 from utils.schema.exchange import Process, Sample
-from utils.schema.loading import one_line
+from utils.schema.loading import load_part
 from utils.schema.locations import is_url, joined
 from utils.schema.parts import ProcessConfig, SampleEntry
 
@@ -164,11 +162,7 @@ def _entry_of(config: AnalysisConfig, item: Any) -> SampleEntry:
     described = config.samples.get(str(raw["sample"]))
     if described is not None:
         raw = {**described.model_dump(exclude_unset=True), **raw}
-    try:
-        return SampleEntry.model_validate(raw)
-    except ValidationError as error:
-        where = f"input_samples.{raw['sample']}"
-        raise ConfigError(one_line(error, SampleEntry, prefix=where)) from None
+    return load_part(SampleEntry, raw, f"input_samples.{raw['sample']}")
 
 
 def _number(value: float | str, where: str) -> float:
@@ -187,10 +181,7 @@ def _number(value: float | str, where: str) -> float:
 
 def _process(config: AnalysisConfig, where: str, name: str, raw: Any) -> Process:
     where = f"{where}.{name}"
-    try:
-        parsed = ProcessConfig.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(one_line(error, ProcessConfig, prefix=where)) from None
+    parsed = load_part(ProcessConfig, raw, where)
     if config.class_to_info and parsed.class_id not in config.class_to_info:
         raise ConfigError(
             f"{where}.class is {parsed.class_id}, which class_to_info does not name; "

@@ -18,9 +18,9 @@ from utils.schema.basics import (
 )
 from utils.schema.exchange import Sample
 from utils.schema.parts import (
-    ClassInfo,
     Closed,
     EngineConfig,
+    FeatureInfo,
     SampleName,
     Template,
     Text,
@@ -182,12 +182,22 @@ class PredictConfig(RunStageConfig):
 
 
 class EvaluateConfig(RunStageConfig):
-    """Keys of evaluate.py."""
+    """Keys of evaluate.py.
+
+    `class_to_info` changes what it names of the run's classes, `feature_info` labels and units.
+    Where these and other keys that an analysis has too are left out, they are as in the run.
+    """
 
     dataset: Text = "test"
     against: Text | None = None
-    class_to_info: Annotated[dict[int, ClassInfo] | None, BeforeValidator(as_class_ids)] = None
+    class_to_info: Annotated[dict[int, dict[str, Any]] | None, BeforeValidator(as_class_ids)] = None
+    feature_info: dict[str, FeatureInfo] | None = None
     experiment_text: str | None = None
+    luminosity: float | None = Field(None, gt=0)
+    reference_luminosity: float | None = Field(None, gt=0)
+    center_of_mass_energy: float | None = Field(None, gt=0)
+    signal_classes: list[Text] | None = None
+    background_uncertainty: float | None = Field(None, ge=0)
     stacked: bool = False
     sections: list[Text] | None = None
     n_bootstrap: int = Field(200, ge=2)

@@ -1,6 +1,7 @@
 """Files that are complete or absent, scratch space, and what the system says of files.
 
-Every module may import this one.
+Every module may import this one. What is unfinished has a name that says whose it is, and is
+touched every minute as long as that process lives: so the next command knows what a dead one left.
 """
 
 from __future__ import annotations
@@ -9,21 +10,48 @@ import contextlib
 import errno
 import fcntl
 import logging
+import os
 import shutil
 import tempfile
+import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from utils.schema import PipelineError
+from utils.system.processes import HEARTBEAT_ENDS, Process
 
 log = logging.getLogger(__name__)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def system_message(error: OSError) -> str:
     """Return an error of the operating system in words, with the file it concerns."""
     where = f": {error.filename}" if error.filename else ""
+    if error.errno in _FULL and error.filename:
+        where += f" (on the disk mounted at {_mount(Path(error.filename))})"
     return f"{error.strerror}{where}"
+
+
+def _mount(path: Path) -> Path:
+    """Return where the disk is mounted that a path is on."""
+    place = path.absolute()
+    while place != place.parent and not (place.exists() and place.is_mount()):
+        place = place.parent
+    return place
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Let an error that says that a disk is full name `path`, which is being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise OSError(error.errno, error.strerror or os.strerror(error.errno), str(path)) from error
 
 
 @contextlib.contextmanager
@@ -33,82 +61,111 @@ def complete(path: Path) -> Iterator[Path]:
     Errors inside name `path`, never the temporary name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _beside(path)
-    _UNFINISHED.add(partial)
+    with unfinished(path) as partial:
+        try:
+            with writing(path):
+                yield partial
+                partial.replace(path)
+        except PipelineError as error:
+            said = str(error).replace(partial.name, path.name)
+            if said == str(error):
+                raise
+            raise type(error)(said) from error
+        except OSError as error:
+            if error.filename == str(partial):
+                error.filename = str(path)
+            raise
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """Provide a hidden name beside `path` for a file or folder, which is removed at the end.
+
+    It keeps the suffix, which some writers go by.
+    """
+    name = f".{path.stem[:100]}.{Process.current()}-{uuid.uuid4().hex[:8]}{_MARK}{path.suffix}"
+    partial = path.with_name(name)
+    _keep_alive(partial)
     try:
         yield partial
-        partial.replace(path)
-    except PipelineError as error:
-        said = str(error).replace(partial.name, path.name)
-        if said == str(error):
-            raise
-        raise type(error)(said) from error
-    except OSError as error:
-        if error.filename == str(partial):
-            error.filename = str(path)
-        raise
     finally:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
         _UNFINISHED.discard(partial)
 
 
+_MARK = ".tmp"
+
 _UNFINISHED: set[Path] = set()
 """What this process is writing: a signal ends the process in the midst of its other threads."""
+
+_BEATING = threading.Lock()
+"""Held for ever by the thread that shows that this process lives."""
+
+
+def _keep_alive(partial: Path) -> None:
+    """Touch what is unfinished every minute, from now on."""
+    _UNFINISHED.add(partial)
+    if _BEATING.acquire(blocking=False):
+        threading.Thread(target=_beat, name="heartbeat", daemon=True).start()
+
+
+def _beat() -> None:
+    while True:
+        threading.Event().wait(HEARTBEAT_ENDS / 10)
+        for partial in tuple(_UNFINISHED):
+            with contextlib.suppress(OSError):
+                os.utime(partial)
+
+
+def _remove(partial: Path) -> None:
+    if partial.is_dir() and not partial.is_symlink():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        partial.unlink(missing_ok=True)
 
 
 def discard_unfinished() -> None:
     """Remove what any thread of this process is writing. The process has to end at once then."""
     for partial in tuple(_UNFINISHED):
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            _remove(partial)
 
 
-def exchanged(files: Mapping[Path, Path]) -> None:
-    """Put copies of files, target -> source, in place: all of them, or on any error none.
-
-    Everything is copied first, beside its target; what stood there before comes back if a rename
-    fails. The targets are renamed in the order given.
-    """
-    for target in files:
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "a folder is in the place of a file", str(target))
-    with contextlib.ExitStack() as stack:
-        ready = {}
-        for target, source in files.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            ready[target] = _beside(target)
-            stack.callback(ready[target].unlink, missing_ok=True)
-            shutil.copyfile(source, ready[target])
-        before: dict[Path, Path | None] = {}
-        try:
-            for target, partial in ready.items():
-                before[target] = _beside(target) if target.exists() else None
-                _keep(target, before[target])
-                partial.replace(target)
-        except BaseException:
-            for target, kept in before.items():
-                if kept is None:
-                    target.unlink(missing_ok=True)
-                elif kept.exists():
-                    kept.replace(target)
-                    kept.unlink(missing_ok=True)  # a second name of an untouched file stays
-            raise
-        for kept in before.values():
-            if kept is not None:
-                kept.unlink()
+def discard_abandoned(*folders: Path) -> None:
+    """Remove what processes that are dead left unfinished in these folders (not below them)."""
+    for folder in dict.fromkeys(folders):
+        for path in unfinished_in(folder):
+            with contextlib.suppress(OSError):  # another command may be as quick; others' own stay
+                if is_abandoned(path):
+                    _remove(path)
+                    log.info("Removed %s, which a command left that ended early", path)
 
 
-def _keep(target: Path, kept: Path | None) -> None:
-    """Let `kept` be a second name of a file, or its only one where file systems have one only."""
-    if kept is not None:
-        try:
-            kept.hardlink_to(target)
-        except OSError:
-            target.rename(kept)
+def is_abandoned(partial: Path) -> bool:
+    """Tell whether there is evidence that the process that was writing this is dead."""
+    process = Process.named_in(partial.name)
+    try:
+        return process is not None and process.is_dead(partial.lstat().st_mtime)
+    except FileNotFoundError:
+        return False
 
 
-def _beside(path: Path) -> Path:
-    """Return a new hidden name beside `path`, with its suffix, which some writers go by."""
-    return path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+def unfinished_in(folder: Path) -> list[Path]:
+    """Return what processes, dead or alive, have not finished in a folder."""
+    try:
+        return [p for p in folder.iterdir() if p.name.startswith(".") and _MARK in p.name]
+    except OSError:
+        return []
+
+
+def unfinished_below(folder: Path) -> list[Path]:
+    """Return the folders, `folder` and those below, in which something is not finished."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        if any(name.startswith(".") and _MARK in name for name in (*folders, *names)):
+            found.append(Path(place))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    return found
 
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -131,8 +188,13 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def scratch(parent: Path | None = None) -> Iterator[Path]:
-    """Provide an empty folder, removed at the end: in `parent`, or outside the project."""
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="htt-ml-", dir=parent) as folder:
-        yield Path(folder)
+    """Provide an empty folder, removed at the end: in `parent`, or outside the project.
+
+    What dead processes left there goes first.
+    """
+    place = parent or Path(tempfile.gettempdir())
+    place.mkdir(parents=True, exist_ok=True)
+    discard_abandoned(place)
+    with unfinished(place / "htt-ml") as folder:
+        folder.mkdir(mode=0o700)
+        yield folder

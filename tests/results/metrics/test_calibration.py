@@ -30,7 +30,7 @@ def test_calibrated_scores_show_an_error_of_the_size_of_noise():
         fold=np.zeros(n, dtype=np.int32),
         train_weight=np.ones(n),
     )
-    found = evaluate(table, FAST).calibration[1]
+    found = evaluate(table, FAST).calibration[0]
     assert found.error.value == pytest.approx(found.noise, rel=0.6)
     assert found.error.low < found.noise
     pull = (found.observed - found.predicted) / found.observed_error
@@ -39,7 +39,7 @@ def test_calibrated_scores_show_an_error_of_the_size_of_noise():
     assert found.n.min() > 0.9 * n / 20
 
     wrong = dataclasses.replace(table, proba=np.stack([1 - p**2, p**2], axis=1))
-    found = evaluate(wrong, FAST).calibration[1]
+    found = evaluate(wrong, FAST).calibration[0]
     truth = np.mean(p - p**2)
     assert found.error.value == pytest.approx(truth, abs=0.01)
     assert found.error.low <= truth <= found.error.high
@@ -59,7 +59,7 @@ def test_calibration_uses_the_weights_trained_with():
         target=target,
         fold=np.zeros(n, dtype=np.int32),
     )
-    balanced = evaluate(table, FAST).calibration[1].error.value
+    balanced = evaluate(table, FAST).calibration[0].error.value
     unweighted = evaluate(dataclasses.replace(table, train_weight=np.ones(n)), FAST)
     assert balanced < 0.03
-    assert unweighted.calibration[1].error.value > 0.2
+    assert unweighted.calibration[0].error.value > 0.2

@@ -41,10 +41,12 @@ def test_gain_importance_is_a_share():
     np.testing.assert_allclose(found.mean, [0.25, 0.75])
 
 
-def test_shap_summary_mirrors_a_binary_model():
+def test_shap_summary_of_a_binary_model_is_of_its_signal():
     values = np.array([[[1.0, -2.0]], [[3.0, 0.0]]])
     found = shap_summary(["a", "b"], values, np.ones((2, 2)))
-    np.testing.assert_allclose(found.values[0], -found.values[1])
-    np.testing.assert_allclose(found.mean_abs, [[2, 1], [2, 1]])
+    mirrored = shap_summary(["a", "b"], values, np.ones((2, 2)), signal=0)
+    np.testing.assert_allclose(found.values, [values[:, 0].T])
+    np.testing.assert_allclose(mirrored.values, -found.values)
+    np.testing.assert_allclose(found.mean_abs, [[2, 1]])
     with pytest.raises(InputError, match="do not belong"):
         shap_summary(["a"], values, np.ones((2, 2)))

@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from scored_tables import remembering
+from scored_tables import TWO_CLASSES, remembering
 
 from utils.results.evaluation import evaluate
+from utils.results.events import EvaluationTable
 from utils.results.metrics.significance import asimov, asimov_uncertain
 from utils.results.options import EvaluationOptions
 
@@ -86,6 +87,29 @@ def test_significance_scan_equals_direct_sums():
     db = float(asimov(s, b + step) - asimov(s, b - step)) / (2 * step)
     expected = math.hypot(ds * scan.signal_error[0], db * scan.background_error[0])
     assert scan.z_error[0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_best_cut_never_stands_on_a_few_events():
+    # Above 0.6 only three events of background are left, with all of the signal.
+    p = np.concatenate([np.linspace(0.7, 1, 1000), np.linspace(0, 0.6, 997), [0.9, 0.92, 0.94]])
+    table = EvaluationTable(
+        classes=TWO_CLASSES,
+        proba=np.stack([1 - p, p], axis=1),
+        target=np.repeat([1, 0], 1000),
+        fold=np.zeros(2000, int),
+        weight=np.ones(2000),
+    )
+    options = dataclasses.replace(FAST, signal_classes=("signal",), luminosity=60.0)
+    found = {
+        least: evaluate(table, dataclasses.replace(options, min_background=least)).significance
+        for least in (0.0, 10.0, 1e4)
+    }
+    scans = {least: of.scans[0] for least, of in found.items()}
+    assert scans[0.0].threshold[scans[0.0].best] > 0.6
+    best = scans[10.0]
+    assert best.background[best.best] == 20  # the tightest cut below 0.6, of so many equal weights
+    assert best.best == np.nanargmax(np.where(best.background >= 10, best.z_uncertain, np.nan))
+    assert scans[1e4].best is None
 
 
 @pytest.mark.parametrize(

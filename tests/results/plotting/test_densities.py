@@ -49,6 +49,6 @@ def test_unlabelled_events_are_points() -> None:
     unknown = replace(table, target=np.full(300, -1))
     evaluation = evaluate(unknown, EvaluationOptions(n_bootstrap=5, n_permutations=5))
     drawn = figures(evaluation, Style(evaluation.classes))
-    shown = trace(drawn["performance/score_signal"], "unlabelled")
+    shown = trace(drawn["performance/score"], "unlabelled")
     assert shown.mode == "markers"
     assert shown.error_y.array is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,14 +42,17 @@ class Calibration:
 
 
 def calibration_terms(
-    table: EvaluationTable, rankings: Sequence[Ranking], n_bins: int
-) -> tuple[dict[str, Term], list[Bins]]:
-    """Return the sums that calibration needs, and per class the bin edges and bin of each event."""
+    table: EvaluationTable, rankings: Mapping[int, Ranking], n_bins: int
+) -> tuple[dict[str, Term], dict[int, Bins]]:
+    """Return the sums that calibration needs, and the bin edges and bin of each event.
+
+    Of each class whose scores, sorted, are among `rankings`.
+    """
     weight = trained_weights(table)
     n_bins = min(n_bins, max(len(table.target) // 100, 5))
     terms: dict[str, Term] = {}
-    bins = []
-    for c, ranking in enumerate(rankings):
+    bins: dict[int, Bins] = {}
+    for c, ranking in rankings.items():
         p = table.proba[:, c]
         lowest, highest = ranking.threshold[-1], ranking.threshold[0]
         share = np.linspace(0, 1, n_bins + 1)[1:-1]
@@ -61,17 +64,17 @@ def calibration_terms(
         row = code + np.int32(m) * (table.target == c)
         terms[f"calibration_{c}"] = Term(row, weight, 2 * m)
         terms[f"calibration_p_{c}"] = Term(code, weight * p, m)
-        bins.append((edges, code))
+        bins[c] = (edges, code)
     return terms, bins
 
 
 def make_calibration(
-    table: EvaluationTable, sums: Sums, bins: Sequence[Bins]
+    table: EvaluationTable, sums: Sums, bins: Mapping[int, Bins]
 ) -> tuple[Calibration, ...]:
-    """Return the reliability of each class's probability under the weights trained with."""
+    """Return the reliability of the probabilities in `bins` under the weights trained with."""
     notes = class_notes(table.target, table.names)
     return tuple(
-        _calibration(table, sums, c, edges, code, notes[c]) for c, (edges, code) in enumerate(bins)
+        _calibration(table, sums, c, edges, code, notes[c]) for c, (edges, code) in bins.items()
     )
 
 

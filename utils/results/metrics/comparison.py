@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from utils.results.estimates import NO_INTERVAL, Estimate, class_notes
-from utils.results.events import EvaluationTable, View, labelled, made_ready, views_of
+from utils.results.events import (
+    EvaluationTable,
+    View,
+    labelled,
+    made_ready,
+    signal_class,
+    views_of,
+)
 from utils.results.metrics.bootstrap import Term, poisson_sums
 from utils.results.metrics.one_versus_rest import full_areas, rank_classes
 from utils.results.metrics.scores import (
@@ -25,6 +32,8 @@ from utils.schema import InputError
 @dataclass(frozen=True)
 class ComparedMetric:
     """One metric in two runs on the same events; difference is `a` minus `b`.
+
+    class_id: None for a number of all classes, or of the one score of two.
 
     higher_is_better: which sign favours `a`. verdict: e.g. 'a is better by 0.012 [0.008, 0.016]'.
     """
@@ -77,6 +86,7 @@ def compare(
     lacks (fillers) are dropped from both. Raises InputError where targets or classes differ.
     """
     _check_same(a, b)
+    a, b = (replace(t, signal=signal_class(t.names, options.signal_classes)) for t in (a, b))
     usable = np.isfinite(a.proba).all(axis=1) & np.isfinite(b.proba).all(axis=1)
     filler = np.where(usable, 0.0, np.nan)[:, None]
     # Fillers of one become fillers of both; features play no part here.
@@ -89,7 +99,7 @@ def compare(
     areas: dict[tuple[str, View], ExactAreas] = {}
     for key, table in (("a:", a), ("b:", replace(b, weight=a.weight))):
         ranked = rank_classes(table, options.n_threads)
-        codes = [one.codes for one in ranked]
+        codes = {one.class_id: one.codes for one in ranked}
         terms |= score_terms(table.proba, table.target, codes, a.weight, key)
         for view in views_of(a):
             precision = not (view == "physics" and a.signed)
@@ -118,13 +128,16 @@ def _compared(
     notes = class_notes(table.target, table.names)
     note_of_all = next((note for note in notes if note.endswith(NO_INTERVAL)), "")
     for metric, higher in _HIGHER_IS_BETTER.items():
-        for c in range(len(notes)) if metric in _PER_CLASS else (None,):
+        if metric == "roc_auc" and table.binary:  # which the mean is
+            continue
+        for s, c in enumerate(table.score_classes) if metric in _PER_CLASS else [(None, None)]:
             note = note_of_all if c is None else notes[c]
             if metric == "average_precision" and view == "physics" and table.signed:
                 note = SIGNED_NOTE
-            first, second, difference = mine.minus(theirs, metric, c, table.n_folds, note)
+            first, second, difference = mine.minus(theirs, metric, s, table.n_folds, note)
             words = _words(difference, higher, names)
-            yield ComparedMetric(metric, view, c, first, second, difference, higher, words)
+            of = None if table.binary else c
+            yield ComparedMetric(metric, view, of, first, second, difference, higher, words)
 
 
 def _check_same(a: EvaluationTable, b: EvaluationTable) -> None:

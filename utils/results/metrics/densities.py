@@ -16,7 +16,8 @@ from utils.results.histograms import Histogram, fill
 class ScoreDensities:
     """Distributions of a category's probability for the events in it, per true class.
 
-    edges (m+1,). true_classes: T class ids, those with events in the dataset (-1: unlabelled).
+    Of two classes: of the one score, for all events. edges (m+1,). true_classes: T class ids, those
+    with events in the dataset (-1: unlabelled).
     density, density_error (T, m): normalised to unit area within the category, zero where the
     class has no event there. yields, yields_error (T, m): sums of weights (physics: divided by the
     evaluated fraction), for stacking. n (T,): events. Errors from the sums of squared weights.
@@ -34,9 +35,12 @@ class ScoreDensities:
 
 
 def score_edges(table: EvaluationTable, category: int, default_bin: float) -> Floats:
-    """Return bin edges of a category's probability: from about 1/K, the lowest possible, to 1."""
+    """Return bin edges of a category's probability, from the lowest possible to 1.
+
+    That is about 1/K in its category; the one score of two classes begins at 0.
+    """
     width = table.classes[category].bin_size or default_bin
-    lowest = 1.0 / len(table.classes)
+    lowest = 0.0 if table.binary else 1.0 / len(table.classes)
     m = max(int(np.ceil((1 - lowest) / width - 1e-9)), 1)
     edges = np.maximum(1 - width * np.arange(m, -1, -1), 0.0)
     # Widths that do not divide 1 must not leave an empty first bin below 0.
@@ -47,7 +51,7 @@ def make_densities(
     table: EvaluationTable, views: Sequence[View], default_bin: float
 ) -> tuple[ScoreDensities, ...]:
     """Return one result per view and category; `table` may hold unlabelled events (class -1)."""
-    target, category = np.asarray(table.target), table.category
+    target = np.asarray(table.target)
     present = classes_present(target)
     series = places(target, present)
     n_known = np.count_nonzero(target != UNLABELLED)
@@ -55,9 +59,9 @@ def make_densities(
         [n_known / np.count_nonzero(target == c) if c != UNLABELLED else 1.0 for c in present]
     )[:, None]
     made: dict[View, list[ScoreDensities]] = {view: [] for view in views}
-    for c in range(len(table.classes)):
+    for c in table.score_classes:
         edges = score_edges(table, c, default_bin)
-        mine = np.flatnonzero(category == c)
+        mine = np.flatnonzero(table.selected(c))
         score, rows = table.proba[mine, c], (series[mine], len(present))
         counts = fill(score, edges, None, rows)
         for view in views:

@@ -45,12 +45,13 @@ class FeatureDistribution:
 class ScoreProfile:
     """Mean probability against a feature, per true class: where it bends, cuts sculpt the feature.
 
-    edges (m+1,). true_classes: T ids. mean, error (K, T, m): [probability of class, true class,
-    bin], unweighted, error of the mean; NaN in bins with fewer than five events. n (T, m).
+    edges (m+1,). score_classes: S ids. true_classes: T ids. mean, error (S, T, m): [score, true
+    class, bin], unweighted, error of the mean; NaN in bins with fewer than five events. n (T, m).
     """
 
     feature: str
     edges: Floats
+    score_classes: tuple[int, ...]
     true_classes: tuple[int, ...]
     mean: Floats
     error: Floats
@@ -144,8 +145,10 @@ def _profile(table: EvaluationTable, feature: str) -> ScoreProfile:
     edges, _ = feature_edges(values[known], n_bins)
     inside = known & (values >= edges[0]) & (values <= edges[-1])
     rows = (places(target, present)[inside], len(present))
-    means = [fill_means(values[inside], edges, score, rows) for score in table.proba[inside].T]
+    scores, of = table.proba[inside].T, table.score_classes
+    means = [fill_means(values[inside], edges, scores[c], rows) for c in of]
     enough = means[0].n >= MIN_EVENTS
     mean = np.array([np.where(enough, m.mean, np.nan) for m in means])
     error = np.array([np.where(enough, np.sqrt(ratio(m.variance, m.n)), np.nan) for m in means])
-    return ScoreProfile(feature, edges, present, mean, error, np.rint(means[0].n).astype(np.int64))
+    n = np.rint(means[0].n).astype(np.int64)
+    return ScoreProfile(feature, edges, of, present, mean, error, n)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from utils.columns.arrays import Array, Floats
 from utils.results.estimates import deviation, ratio
+from utils.results.events import score_classes
 from utils.results.metrics.scores import log_loss
 from utils.schema import InputError
 
@@ -48,10 +49,11 @@ class Importance:
 class ShapSummary:
     """SHAP values (the models' own contributions, raw-score units) of sampled events.
 
-    values (K, F, s), feature_values (F, s) untransformed or as the model sees them, s events.
-    mean_abs (K, F): mean |value|.
+    score_classes: S ids. values (S, F, s), feature_values (F, s) untransformed or as the model sees
+    them, s events. mean_abs (S, F): mean |value|.
     """
 
+    score_classes: tuple[int, ...]
     features: tuple[str, ...]
     values: NDArray[Any]
     feature_values: NDArray[Any]
@@ -136,17 +138,20 @@ def permutation_importance(
 
 
 def shap_summary(
-    features: Sequence[str], contributions: NDArray[Any], matrix: NDArray[Any]
+    features: Sequence[str], contributions: NDArray[Any], matrix: NDArray[Any], signal: int = 1
 ) -> ShapSummary:
     """Return the summary of sampled events' SHAP values.
 
     contributions (s, K, F): what each feature adds to the raw scores; a binary
-    model's single output is (s, 1, F) and stands for class 1, class 0 having the opposite sign.
+    model's single output is (s, 1, F) and stands for class 1, class 0 having the opposite sign. Of
+    two classes only `signal` is a score, whose logarithmic odds the contributions then add up to.
     matrix (s, F): the features' values.
     """
     contributions = np.asarray(contributions, dtype=np.float64)
-    if contributions.shape[1] == 1:
-        contributions = np.concatenate([-contributions, contributions], axis=1)
+    n_classes = max(contributions.shape[1], 2)
+    if n_classes == 2:
+        last, first = contributions[:, -1:], contributions[:, :-1].sum(axis=1, keepdims=True)
+        contributions = (last - first) * (1 if signal == 1 else -1)
     if contributions.shape[2] != len(features) or matrix.shape != (
         contributions.shape[0],
         len(features),
@@ -158,5 +163,9 @@ def shap_summary(
     values = np.moveaxis(contributions, 0, 2)
     n = max(values.shape[2], 1)
     return ShapSummary(
-        tuple(features), values.astype(np.float32), matrix.T, np.abs(values).sum(axis=2) / n
+        score_classes(n_classes, signal),
+        tuple(features),
+        values.astype(np.float32),
+        matrix.T,
+        np.abs(values).sum(axis=2) / n,
     )

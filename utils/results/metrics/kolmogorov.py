@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,38 +62,42 @@ class KsTest:
         return self.p_value * self.n_arrangements < 1.5
 
 
-def ks_tests(a: Scored, b: Scored, options: EvaluationOptions) -> Iterator[KsTest]:
-    """Yield one test per class and of class or rest; the same permutations serve all of them.
+def ks_tests(
+    a: Scored, b: Scored, classes: Sequence[int], options: EvaluationOptions
+) -> Iterator[KsTest]:
+    """Yield one test per class whose probability is a score, and of class or rest.
+
+    The same permutations serve all of them.
 
     The p-value's statistic is the distance on a grid of pooled quantiles, the same for observed and
     permuted scores, of the rows permuted; the distance reported is the full one of all rows.
     """
     generator = np.random.default_rng([options.seed, 3])
     rows_a, rows_b = _rows(generator, a, b, options.max_permuted_rows)
-    n_a, k = len(rows_a), a.proba.shape[1]
+    n_a, k = len(rows_a), len(classes)
     targets = np.concatenate([a.target[rows_a], b.target[rows_b]])
     pooled = np.concatenate([a.proba[rows_a], b.proba[rows_b]])
-    grids = [_grid(pooled[:, c], targets == c) for c in range(k)]
+    grids = [_grid(pooled[:, c], targets == c) for c in classes]
     exceeding = np.zeros((k, 2), dtype=np.int64)
     observed = np.zeros((k, 2))
     total = options.n_permutations + 1
     swapped = paired(a.name, b.name)
     for number, signs in enumerate(_signs(generator, n_a, targets, swapped, total)):
-        for c, grid in enumerate(grids):
+        for s, (c, grid) in enumerate(zip(classes, grids, strict=True)):
             for part, distance in enumerate(_distances(grid, signs, targets == c, n_a)):
                 if number == 0:
-                    observed[c, part] = distance[0]
+                    observed[s, part] = distance[0]
                 # Rounding must not make an equal distance smaller.
-                exceeding[c, part] += np.sum(distance >= observed[c, part] * (1 - 1e-6))
-    for c in range(k):
+                exceeding[s, part] += np.sum(distance >= observed[s, part] * (1 - 1e-6))
+    for s, c in enumerate(classes):
         for part, of in enumerate(_PARTS):
-            first, second = (s.proba[(s.target == c) == (of == "class"), c] for s in (a, b))
+            first, second = (x.proba[(x.target == c) == (of == "class"), c] for x in (a, b))
             if min(len(first), len(second)) == 0:
                 continue
             used = (targets == c) == (of == "class")
             sizes = (int(used[:n_a].sum()), int(used[n_a:].sum()))
             # The observed arrangement is one of those counted: p is at least 1/(permutations + 1).
-            p = float(exceeding[c, part]) / total
+            p = float(exceeding[s, part]) / total
             yield KsTest(c, of, a.name, b.name, ks_distance(first, second), p, sizes, total)
 
 

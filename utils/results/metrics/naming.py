@@ -22,8 +22,10 @@ def flat_metrics(results: Evaluation, dataset: str | None = None) -> dict[str, f
     `{d}` is the slug of the dataset, `{class}` of a class (collisions get `_2`, ...):
 
     * `{d}/roc_auc_{class}`, `{d}/roc_auc_macro`, `{d}/pr_average_prec_{class}`, `{d}/log_loss`,
-      `{d}/log_loss_{class}`, `{d}/brier`, `{d}/brier_{class}`, `{d}/accuracy`: class-balanced.
-    * `{d}/calibration_error_{class}`: under the weights trained with.
+      `{d}/log_loss_{class}`, `{d}/brier`, `{d}/brier_{class}`, `{d}/accuracy`: class-balanced. The
+      one score of two classes has no suffix: `{d}/roc_auc`, `{d}/pr_average_prec`.
+    * `{d}/calibration_error_{class}` (of two classes `{d}/calibration_error`): under the weights
+      trained with.
     * `{d}/cm_normtrue_{true}/{category}`, `{d}/cm_normpred_{true}/{category}`: class-balanced
       confusion matrix, normalised by true class and by category.
     * `{d}/physics/...`, `{d}/unweighted/...`: the same names in the other views;
@@ -32,11 +34,12 @@ def flat_metrics(results: Evaluation, dataset: str | None = None) -> dict[str, f
       standard deviation, and spread over folds of the class-balanced numbers (not of cm_*).
     * `{d}/significance/combined`, `{d}/significance/combined_uncertain`: over all categories,
       without and with background uncertainty; `{d}/significance/category/{class}`: of one,
-      without.
+      without (there are more than two).
     * `{d}/overtraining/{in-fold|out-of-fold}_minus_{out-of-fold|test}/{roc_auc_macro|log_loss}`.
     * `{d}/n_events`, `{d}/n_dropped`, `{d}/n_unlabelled`.
     """
     names = class_slugs([info.name for info in results.classes])
+    suffixes = [""] if results.binary else [f"_{name}" for name in names]
     top = slug(dataset if dataset is not None else results.dataset)
     flat: dict[str, float] = {
         "n_events": results.n_events,
@@ -45,12 +48,13 @@ def flat_metrics(results: Evaluation, dataset: str | None = None) -> dict[str, f
     }
     for scores in results.scores:
         prefix = "" if scores.view == "balanced" else f"{scores.view}/"
-        for name, number in _estimates(scores, names):
+        for name, number in _estimates(scores, suffixes):
             flat[prefix + name] = number.value
             if scores.view == "balanced":
                 flat |= _uncertainties(name, number)
+    suffix_of = dict(zip(results.score_classes, suffixes, strict=True))
     for calibration in results.calibration:
-        name = f"calibration_error_{names[calibration.class_id]}"
+        name = f"calibration_error{suffix_of[calibration.class_id]}"
         flat[name] = calibration.error.value
         flat |= _uncertainties(name, calibration.error)
     for matrix in results.confusion:
@@ -64,8 +68,9 @@ def flat_metrics(results: Evaluation, dataset: str | None = None) -> dict[str, f
     if results.significance is not None:
         flat["significance/combined"] = results.significance.combined
         flat["significance/combined_uncertain"] = results.significance.combined_uncertain
-        for name, z in zip(names, results.significance.z, strict=True):
-            flat[f"significance/category/{name}"] = float(z)
+        if not results.binary:
+            for name, z in zip(names, results.significance.z, strict=True):
+                flat[f"significance/category/{name}"] = float(z)
     if results.over_training is not None:
         for gap in results.over_training.gaps:
             if gap.class_id is None:
@@ -75,16 +80,20 @@ def flat_metrics(results: Evaluation, dataset: str | None = None) -> dict[str, f
     return {f"{top}/{name}": float(v) for name, v in flat.items() if math.isfinite(v)}
 
 
-def _estimates(scores: Scores, names: list[str]) -> Iterator[tuple[str, Estimate]]:
+def _estimates(scores: Scores, suffixes: list[str]) -> Iterator[tuple[str, Estimate]]:
     yield "roc_auc_macro", scores.roc_auc_macro
     yield "log_loss", scores.log_loss
     yield "brier", scores.brier
     yield "accuracy", scores.accuracy
-    for c, name in enumerate(names):
-        yield f"roc_auc_{name}", scores.roc_auc[c]
-        yield f"pr_average_prec_{name}", scores.average_precision[c]
-        yield f"log_loss_{name}", scores.log_loss_class[c]
-        yield f"brier_{name}", scores.brier_class[c]
+    for name, numbers in (
+        ("roc_auc", scores.roc_auc),
+        ("pr_average_prec", scores.average_precision),
+        ("log_loss", scores.log_loss_class),
+        ("brier", scores.brier_class),
+    ):
+        # Of two classes there are no such numbers of single ones.
+        if numbers:  # two classes have no log-loss and Brier score of single ones
+            yield from ((f"{name}{s}", n) for s, n in zip(suffixes, numbers, strict=True))
 
 
 def _uncertainties(name: str, number: Estimate) -> dict[str, float]:

@@ -67,6 +67,7 @@ class PrecisionRecallCurve:
 class ClassCurves:
     """One class's ROC and precision-recall curve; None where undefined or not wanted."""
 
+    class_id: int
     roc: Curve | None
     precision_recall: Curve | None
 
@@ -75,6 +76,7 @@ class ClassCurves:
 class Ranked:
     """One class's scores in order: sums of events and of physics weights, and histogram bins."""
 
+    class_id: int
     ranking: curves.Ranking
     events: curves.Passed
     physics: curves.Passed | None
@@ -88,19 +90,19 @@ class Ranked:
         passed = self.events if view != "physics" or self.physics is None else self.physics
         fpr, tpr = curves.roc_points(passed)
         if not (np.isfinite(fpr[-1]) and np.isfinite(tpr[-1])):
-            return ClassCurves(None, None)
+            return ClassCurves(self.class_id, None, None)
         threshold = self.ranking.threshold
         roc = (fpr, tpr, np.concatenate([[np.inf], threshold]))
         if not precision:
-            return ClassCurves(roc, None)
+            return ClassCurves(self.class_id, roc, None)
         points = curves.precision_recall_points(
             curves.Passed(tpr, fpr) if view == "balanced" else passed
         )
-        return ClassCurves(roc, (*points, threshold))
+        return ClassCurves(self.class_id, roc, (*points, threshold))
 
 
 def rank_classes(table: EvaluationTable, n_threads: int = 1) -> list[Ranked]:
-    """Sort the scores of every class; `table` is all labelled."""
+    """Return the scores of the table, sorted, in order of their classes; it is all labelled."""
 
     def one(c: int) -> Ranked:
         ranking, positive = curves.rank(table.proba[:, c]), table.target == c
@@ -108,9 +110,9 @@ def rank_classes(table: EvaluationTable, n_threads: int = 1) -> list[Ranked]:
         weighted = (
             None if table.weight is None else curves.cumulate(ranking, positive, table.weight)
         )
-        return Ranked(ranking, events, weighted, curves.bin_codes(ranking, events))
+        return Ranked(c, ranking, events, weighted, curves.bin_codes(ranking, events))
 
-    return each(one, range(len(table.classes)), n_threads)
+    return each(one, table.score_classes, n_threads)
 
 
 def full_areas(full: Sequence[ClassCurves]) -> ExactAreas:
@@ -153,13 +155,13 @@ def _thinned(full: ClassCurves) -> ClassCurves:
     kept = curves.thin(full.roc[0], full.roc[1], log_x=True)
     roc = _picked(full.roc, kept)
     if full.precision_recall is None:
-        return ClassCurves(roc, None)
+        return replace(full, roc=roc)
     points = full.precision_recall
     # Before the first event of weight there is no precision.
     seen = np.isfinite(points[1])
     if not seen.all():
         points = _picked(points, np.flatnonzero(seen))
-    return ClassCurves(roc, _picked(points, curves.thin(points[0], points[1])))
+    return ClassCurves(full.class_id, roc, _picked(points, curves.thin(points[0], points[1])))
 
 
 def _picked(curve: Curve, rows: NDArray[np.intp]) -> Curve:
@@ -176,8 +178,8 @@ def make_rocs(
     """Return the ROC curves of the views and classes that have one, with their bands."""
     made: list[RocCurve] = []
 
-    def one(of: Scores, c: int) -> RocCurve | None:
-        curve, area = drawn[of.view][c].roc, of.roc_auc[c]
+    def one(of: Scores, s: int) -> RocCurve | None:
+        c, curve, area = drawn[of.view][s].class_id, drawn[of.view][s].roc, of.roc_auc[s]
         if curve is None:
             return None
         false, true = (_from_top(side) for side in _histograms(sums, c, of.view))
@@ -189,7 +191,7 @@ def make_rocs(
             # One class against the rest has the same ROC curve whatever the classes weigh.
             made += [replace(curve, view=of.view) for curve in made if curve.view == "balanced"]
         else:
-            made += _of_classes(partial(one, of), len(of.roc_auc), n_threads)
+            made += _of_scores(partial(one, of), len(of.roc_auc), n_threads)
     return tuple(made)
 
 
@@ -201,8 +203,9 @@ def make_precision_recalls(
 ) -> tuple[PrecisionRecallCurve, ...]:
     """Return the precision-recall curves of the views and classes that have one, with bands."""
 
-    def one(of: Scores, c: int) -> PrecisionRecallCurve | None:
-        curve, area = drawn[of.view][c].precision_recall, of.average_precision[c]
+    def one(of: Scores, s: int) -> PrecisionRecallCurve | None:
+        full, area = drawn[of.view][s], of.average_precision[s]
+        c, curve = full.class_id, full.precision_recall
         if curve is None:
             return None
         false, true = (side.astype(np.float64) for side in _histograms(sums, c, of.view))
@@ -212,14 +215,14 @@ def make_precision_recalls(
         purity = ratio(passed, np.cumsum((true + false)[::-1], axis=0))
         recall = ratio(passed, passed[-1])
         low, high = _band(curve, area, recall, purity, sums.n_folds, after=False)
-        return PrecisionRecallCurve(of.view, c, *curve, low, high, area, of.prevalence[c])
+        return PrecisionRecallCurve(of.view, c, *curve, low, high, area, of.prevalence[s])
 
-    made = (_of_classes(partial(one, of), len(of.prevalence), n_threads) for of in scores)
+    made = (_of_scores(partial(one, of), len(of.prevalence), n_threads) for of in scores)
     return tuple(curve for of_view in made for curve in of_view)
 
 
-def _of_classes(one: Callable[[int], Made | None], k: int, n_threads: int) -> list[Made]:
-    return [made for made in each(one, range(k), n_threads) if made is not None]
+def _of_scores(one: Callable[[int], Made | None], n: int, n_threads: int) -> list[Made]:
+    return [made for made in each(one, range(n), n_threads) if made is not None]
 
 
 def _histograms(sums: Sums, c: int, view: View) -> list[NDArray[np.float32]]:

@@ -43,7 +43,8 @@ class OverTrainingDensity:
     """A category's probability for its own true class and for the rest, in up to three samples.
 
     edges (m+1,). of_class, of_rest: {sample name: (density (m,), error (m,))}, unit area, for the
-    events that the sample's scores put into the category. Sample names as in `ScoreSet`.
+    events that the sample's scores put into the category (of two classes: all). Sample names as in
+    `ScoreSet`.
     """
 
     category: int
@@ -56,8 +57,8 @@ class OverTrainingDensity:
 class Gap:
     """A difference of a metric between two samples, `first` minus `second`.
 
-    view: balanced, and physics where both samples have weights. metric: 'roc_auc' (class_id given),
-    'roc_auc_macro' or 'log_loss'. paired: same events in both.
+    view: balanced, and physics where both samples have weights. metric: 'roc_auc' (class_id given,
+    of more than two classes), 'roc_auc_macro' or 'log_loss'. paired: same events in both.
     """
 
     view: View
@@ -112,9 +113,8 @@ def make_over_training(
     for a, b in itertools.pairwise(sets):
         for view in (v for v in VIEWS if v in a.metrics and v in b.metrics):
             gaps.extend(_gaps(a, b, table, view))
-        tests.extend(ks_tests(a, b, options))
-    classes = range(len(table.classes))
-    densities = tuple(_density(sets, table, c, options.density_bin) for c in classes)
+        tests.extend(ks_tests(a, b, table.score_classes, options))
+    densities = tuple(_density(sets, table, c, options.density_bin) for c in table.score_classes)
     memorised, biased, verdict = _verdict(gaps)
     return OverTraining(densities, tuple(gaps), tuple(tests), memorised, biased, verdict)
 
@@ -167,7 +167,7 @@ def _score_sets(
     areas: dict[tuple[ScoreSet, View], ExactAreas] = {}
     for name, proba in scores.items():
         ranked = rank_classes(replace(table, proba=proba), n_threads)
-        codes = [one.codes for one in ranked]
+        codes = {one.class_id: one.codes for one in ranked}
         terms |= score_terms(proba, table.target, codes, table.weight, f"{name}:", brier=False)
         for view in views:
             full = [one.curves(view, precision=False) for one in ranked]
@@ -190,7 +190,9 @@ def _gaps(a: _Set, b: _Set, table: EvaluationTable, view: View) -> Iterator[Gap]
         rest = [len(s.target) - n for s, n in zip((a, b), own, strict=True)]
         notes.append(class_note(min(own), min(rest), name))
     note_of_all = next((note for note in notes if note), "")
-    rows: list[tuple[str, int | None, str]] = [("roc_auc", c, note) for c, note in enumerate(notes)]
+    rows: list[tuple[str, int | None, str]] = []
+    if not table.binary:  # whose one area is the mean
+        rows += [("roc_auc", c, note) for c, note in enumerate(notes)]
     rows += [("roc_auc_macro", None, note_of_all), ("log_loss", None, note_of_all)]
     for metric, c, note in rows:
         found = a.metrics[view].minus(b.metrics[view], metric, c, note=note)
@@ -204,7 +206,7 @@ def _density(
     of_class: dict[str, Density] = {}
     of_rest: dict[str, Density] = {}
     for s in sets:
-        inside = s.proba.argmax(axis=1) == category
+        inside = replace(table, proba=s.proba).selected(category)
         own, rest = inside & (s.target == category), inside & (s.target != category)
         of_class[s.name] = fill(s.proba[own, category], edges).density(edges)
         # Every class of the rest counts alike, so that samples of other mixture compare.

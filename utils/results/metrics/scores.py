@@ -35,7 +35,10 @@ SIGNED_NOTE = "undefined with negative weights"
 
 @dataclass(frozen=True)
 class Scores:
-    """The numbers of one view; per-class tuples have K entries in order of the class ids.
+    """The numbers of one view; tuples have an entry per score, in order of its class's id.
+
+    Of two classes one is a score, its Brier score is the mean (p - y)^2, and there are no numbers
+    of single classes.
 
     roc_auc: one class against all others together. roc_auc_macro: mean over the classes that are
     present on both sides. average_precision: step-wise area under the precision-recall curve.
@@ -58,7 +61,7 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class ExactAreas:
-    """Areas of the full curves of each class, (K,); NaN where undefined."""
+    """Areas of the full curves of each score, (S,); NaN where undefined."""
 
     roc_auc: Floats
     average_precision: Floats
@@ -75,10 +78,10 @@ class ViewMetrics:
     columns: Mapping[str, NDArray[Any]]
 
     def minus(
-        self, other: ViewMetrics, metric: str, c: int | None, n_folds: int = 0, note: str = ""
+        self, other: ViewMetrics, metric: str, s: int | None, n_folds: int = 0, note: str = ""
     ) -> tuple[float, float, Estimate]:
-        """Return a metric (of class c) of both sets, and the difference with its uncertainty."""
-        at = ... if c is None else c
+        """Return a metric (of score s) of both sets, and the difference with its uncertainty."""
+        at = ... if s is None else s
         first, second = (float(m.exact[metric][at]) for m in (self, other))
         columns = self.columns[metric][at] - other.columns[metric][at]
         return first, second, estimate(first - second, columns, n_folds, note)
@@ -86,12 +89,13 @@ class ViewMetrics:
 
 def make_scores(table: EvaluationTable, view: View, sums: Sums, areas: ExactAreas) -> Scores:
     """Return the numbers of a view with intervals and fold values; `table` is all labelled."""
-    k, names = len(table.classes), table.names
+    k, names, scores = len(table.classes), table.names, table.score_classes
     counts = np.bincount(table.target, minlength=k)
     signed = view == "physics" and table.signed
     metrics = view_metrics(sums, k, view, areas, precision=not signed)
     notes = class_notes(table.target, names)
-    lacking = [name for name, area in zip(names, areas.roc_auc, strict=True) if np.isnan(area)]
+    undefined = [c for c, area in zip(scores, areas.roc_auc, strict=True) if np.isnan(area)]
+    lacking = [names[c] for c in undefined]
     for c, name in enumerate(names):
         if name in lacking and 0 < counts[c] < len(table.target):
             notes[c] = f"weights of class {name}, or of the rest, have no positive sum"
@@ -101,30 +105,33 @@ def make_scores(table: EvaluationTable, view: View, sums: Sums, areas: ExactArea
     macro_note = few or (f"mean without {', '.join(lacking)}: undefined there" if lacking else "")
     # What concerns the events of other classes says nothing of the class's own.
     own_notes = [note if n < MIN_EVENTS else "" for note, n in zip(notes, counts, strict=True)]
+    single = () if table.binary else scores
 
-    def one(metric: str, note: str, high: float = np.inf, c: int | None = None) -> Estimate:
-        at = ... if c is None else c
+    def one(metric: str, note: str, high: float = np.inf, s: int | None = None) -> Estimate:
+        at = ... if s is None else s
         value, columns = float(metrics.exact[metric][at]), metrics.columns[metric][at]
         bounds = UNBOUNDED if signed else (0.0, high)
         return estimate(value, columns, sums.n_folds, note, bounds=bounds)
 
-    def of_classes(metric: str, notes: list[str], high: float) -> tuple[Estimate, ...]:
-        return tuple(one(metric, note, high, c) for c, note in enumerate(notes))
+    def of_classes(
+        metric: str, notes: list[str], high: float, classes: Sequence[int] = scores
+    ) -> tuple[Estimate, ...]:
+        return tuple(one(metric, notes[c], high, s) for s, c in enumerate(classes))
 
     return Scores(
         view=view,
         roc_auc=of_classes("roc_auc", notes, 1),
         roc_auc_macro=one("roc_auc_macro", macro_note, 1),
-        average_precision=(Estimate(float("nan"), note=SIGNED_NOTE),) * k
+        average_precision=(Estimate(float("nan"), note=SIGNED_NOTE),) * len(scores)
         if signed
         else of_classes("average_precision", notes, 1),
-        prevalence=(0.5,) * k
+        prevalence=(0.5,) * len(scores)
         if view == "balanced"
-        else tuple(metrics.exact["prevalence"].tolist()),
+        else tuple(float(metrics.exact["prevalence"][c]) for c in scores),
         log_loss=one("log_loss", mean_note),
-        log_loss_class=of_classes("log_loss_class", own_notes, np.inf),
-        brier=one("brier", mean_note, 2),
-        brier_class=of_classes("brier_class", [mean_note] * k, 1),
+        log_loss_class=of_classes("log_loss_class", own_notes, np.inf, single),
+        brier=one("brier", mean_note, 1 if table.binary else 2),
+        brier_class=of_classes("brier_class", [mean_note] * k, 1, single),
         accuracy=one("accuracy", mean_note, 1),
     )
 
@@ -138,15 +145,15 @@ def log_loss(proba: Floats, target: NDArray[Any]) -> Floats:
 def score_terms(
     proba: Floats,
     target: NDArray[Any],
-    codes: Sequence[NDArray[np.int32]],
+    codes: Mapping[int, NDArray[np.int32]],
     weight: Floats | None,
     prefix: str = "",
     brier: bool = True,
 ) -> dict[str, Term]:
     """Return the sums that the numbers of a scored table need.
 
-    proba (n, K), target (n,) without unlabelled events, codes: the bin of each class's score (K of
-    (n,)). Names: `{prefix}{what}/{unweighted|physics}`.
+    proba (n, K), target (n,) without unlabelled events, codes: the bin of each event in
+    each score (n,), by its class. Names: `{prefix}{what}/{unweighted|physics}`.
     """
     k = proba.shape[1]
     target = target.astype(np.int32)
@@ -158,14 +165,14 @@ def score_terms(
             continue
         terms[f"{prefix}cells/{kind}"] = Term(cell, w, k * k)
         terms[f"{prefix}loss/{kind}"] = Term(target, loss if w is None else loss * w, k)
-        for c in range(k):
+        for c, code in codes.items():
             is_class = target == c
             if brier:
                 squares = (proba[:, c] - is_class) ** 2
                 value = squares if w is None else squares * w
                 terms[f"{prefix}brier_{c}/{kind}"] = Term(target, value, k)
-            m = int(codes[c].max()) + 1
-            row = codes[c] + np.int32(m) * is_class
+            m = int(code.max()) + 1
+            row = code + np.int32(m) * is_class
             terms[f"{prefix}histogram_{c}/{kind}"] = Term(row, w, 2 * m)
     return terms
 
@@ -192,8 +199,9 @@ def numbers(
 ) -> dict[str, NDArray[Any]]:
     """Return the metrics of a view from the sums of `score_terms`; last axis as in `columns`.
 
-    roc_auc, average_precision, log_loss_class, brier_class, prevalence (K, ...); roc_auc_macro,
-    log_loss, brier, accuracy (...,); norm_true, norm_pred (K, K, ...). The macro AUC is NaN unless
+    roc_auc, average_precision, brier_class (S, ...) of the scores that have terms; log_loss_class,
+    prevalence (K, ...); roc_auc_macro, log_loss, brier (the sum of the scores' terms), accuracy
+    (...,); norm_true, norm_pred (K, K, ...). The macro AUC is NaN unless
     every class that has events in column 0 has some. Without `areas` or
     `precision` these metrics are left out.
     """
@@ -206,7 +214,8 @@ def numbers(
     cells = found["cells"].reshape(k, k, -1)
     loss = found["loss"]
     # The Brier score is left out of a comparison that has no use for it.
-    brier = np.stack([found.get(f"brier_{c}", np.full(loss.shape, np.nan)) for c in range(k)])
+    squares = [found[f"brier_{c}"] for c in range(k) if f"brier_{c}" in found]
+    brier = np.stack(squares or [np.full(loss.shape, np.nan)])
     sizes = cells.sum(axis=1)
     if view == "balanced":
         scale = np.divide(1.0, sizes, out=np.zeros(sizes.shape), where=sizes > 0)
@@ -226,8 +235,10 @@ def numbers(
     if not areas:
         return result
     aucs, precisions = [], []
-    for c in range(k):
-        false, true = np.split(columns[f"{prefix}histogram_{c}/{kind}"], 2)
+    for histogram in (f"{prefix}histogram_{c}/{kind}" for c in range(k)):
+        if histogram not in columns:
+            continue
+        false, true = np.split(columns[histogram], 2)
         aucs.append(curves.binned_auc(true, false))
         if not precision:
             continue

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from utils.columns.arrays import Floats
 from utils.results.estimates import ratio
 from utils.results.events import EvaluationTable
-from utils.results.histograms import fill
+from utils.results.histograms import fill, fill_cells
 from utils.results.options import EvaluationOptions
 
 _N_THRESHOLDS = 101
@@ -20,12 +20,14 @@ _N_THRESHOLDS = 101
 class SignificanceScan:
     """Asimov significance in one category against a cut on the category's probability.
 
-    All arrays (p,); thresholds ascending, the first keeps the whole category. signal, background:
+    Of two classes: of all events, against a cut on the one score. All arrays (p,); thresholds
+    ascending, the first keeps all. signal, background:
     yields in `luminosity`, with statistical errors. z: without background uncertainty,
     arXiv:1007.1727 eq. 97. z_uncertain: with the background's statistical and relative systematic
     uncertainty (Cowan, 'Discovery sensitivity for a counting experiment with background
     uncertainty', eq. 20). NaN where the background is not positive. z_error: statistical, of z.
-    best: index of the highest z_uncertain, None where all are NaN.
+    best: index of the highest z_uncertain of cuts that leave enough background, by its effective
+    number of events (`EvaluationOptions.min_background`); None where there is none.
     """
 
     category: int
@@ -44,13 +46,15 @@ class SignificanceScan:
 class Significance:
     """Expected significance of the signal classes together.
 
-    scans: one per category. z, z_uncertain (K,): each category without a cut. combined,
-    combined_uncertain: quadrature sum over categories, NaN ones left out.
+    scans: one per score. z, z_uncertain: each of them without a cut. combined,
+    combined_uncertain: quadrature sum over all categories, NaN ones left out; of two classes these
+    are the two sides of the score at 0.5.
     """
 
     signal_classes: tuple[int, ...]
     luminosity: float | None
     background_uncertainty: float
+    min_background: float
     scans: tuple[SignificanceScan, ...]
     z: Floats
     z_uncertain: Floats
@@ -115,36 +119,41 @@ def make_significance(table: EvaluationTable, options: EvaluationOptions) -> Sig
     """
     signals = tuple(c for c, name in enumerate(table.names) if name in options.signal_classes)
     is_signal = np.isin(table.target, signals)
-    scans = tuple(
-        _scan(table, c, is_signal, options.background_uncertainty)
-        for c in range(len(table.classes))
+    scans = tuple(_scan(table, c, is_signal, options) for c in table.score_classes)
+    cells = fill_cells(
+        2 * table.category + is_signal, (len(table.classes), 2), np.asarray(table.weight, float)
     )
-    z = np.array([scan.z[0] for scan in scans])
-    z_uncertain = np.array([scan.z_uncertain[0] for scan in scans])
+    (b, s), (b_var, _) = cells.value.T, cells.variance.T
+    of_all = asimov(s, b)
+    of_all_uncertain = _known_to(s, b, b_var, options.background_uncertainty)
     return Significance(
         signal_classes=signals,
         luminosity=options.luminosity,
         background_uncertainty=options.background_uncertainty,
+        min_background=options.min_background,
         scans=scans,
-        z=z,
-        z_uncertain=z_uncertain,
-        combined=_quadrature(z),
-        combined_uncertain=_quadrature(z_uncertain),
+        z=np.array([scan.z[0] for scan in scans]),
+        z_uncertain=np.array([scan.z_uncertain[0] for scan in scans]),
+        combined=_quadrature(of_all),
+        combined_uncertain=_quadrature(of_all_uncertain),
     )
 
 
 def _scan(
-    table: EvaluationTable, category: int, is_signal: NDArray[np.bool_], uncertainty: float
+    table: EvaluationTable, category: int, is_signal: NDArray[np.bool_], options: EvaluationOptions
 ) -> SignificanceScan:
-    threshold = np.linspace(1 / len(table.classes), 1.0, _N_THRESHOLDS)
-    mine = table.category == category
+    lowest = 0.0 if table.binary else 1 / len(table.classes)
+    threshold = np.linspace(lowest, 1.0, _N_THRESHOLDS)
+    mine = table.selected(category)
     # A score of a threshold's value, but for rounding, passes it.
     score, weight = table.proba[mine, category] + 1e-12, np.asarray(table.weight, float)[mine]
     edges = np.append(threshold, np.inf)
     above = fill(score, edges, weight, (is_signal[mine].astype(np.int32), 2)).above()
     (b, s), (b_var, s_var) = above.value, above.variance
     z = asimov(s, b)
-    z_uncertain = asimov_uncertain(s, b, np.sqrt(b_var + (uncertainty * b) ** 2))
+    z_uncertain = _known_to(s, b, b_var, options.background_uncertainty)
+    enough = np.nan_to_num(ratio(b**2, b_var)) >= options.min_background
+    judged = np.where(enough, z_uncertain, np.nan)
     return SignificanceScan(
         category=category,
         threshold=threshold,
@@ -155,8 +164,13 @@ def _scan(
         z=z,
         z_error=_z_error(s, b, s_var, b_var, z),
         z_uncertain=z_uncertain,
-        best=int(np.nanargmax(z_uncertain)) if np.isfinite(z_uncertain).any() else None,
+        best=int(np.nanargmax(judged)) if np.isfinite(judged).any() else None,
     )
+
+
+def _known_to(s: Floats, b: Floats, b_var: Floats, uncertainty: float) -> Floats:
+    """Return the significance with the background's statistical and relative uncertainty."""
+    return asimov_uncertain(s, b, np.sqrt(b_var + (uncertainty * b) ** 2))
 
 
 def _quadrature(z: Floats) -> float:

@@ -48,11 +48,11 @@ def make_threshold_scans(
     codes = [codes_between(one.ranking, THRESHOLDS) - 1 for one in ranked]
     for view, curves in drawn.items():
         weight = view_weights(table, view)
-        for c, curve in enumerate(curves):
-            positive = table.target == c
+        for code, curve in zip(codes, curves, strict=True):
+            positive = table.target == curve.class_id
             own = one_versus_rest(positive) if view == "balanced" else weight
             if curve.roc is not None:
-                scans.append(_scan(codes[c], positive, own, view, c))
+                scans.append(_scan(code, positive, own, view, curve.class_id))
     return tuple(scans)
 
 

@@ -54,16 +54,18 @@ def figures(evaluation: Evaluation, style: Style) -> dict[str, go.Figure]:
 
 def draw(evaluation: Evaluation, style: Style) -> Iterator[tuple[str, go.Figure]]:
     """Yield the figures of `figures` one by one, each made when it is asked for."""
-    slugs = unique_slugs(info.name for info in evaluation.classes)
+    names = unique_slugs(info.name for info in evaluation.classes)
+    # How the names of a class's own figures end; the one score of two classes needs no name.
+    ends = ["", ""] if evaluation.binary else [f"_{name}" for name in names]
     both = (evaluation, style)
     parts: dict[str, list[Named]] = {
         "performance": [
             one_versus_rest.roc(*both),
             one_versus_rest.precision_recall(*both),
-            densities.score_densities(*both, slugs),
-            densities.stacked_yields(*both, slugs),
+            densities.score_densities(*both, ends),
+            densities.stacked_yields(*both, ends),
             thresholds.thresholds(*both),
-            significance.significance(*both, slugs),
+            significance.significance(*both, ends),
         ],
         "certainty": [
             intervals.intervals(*both),
@@ -71,13 +73,13 @@ def draw(evaluation: Evaluation, style: Style) -> Iterator[tuple[str, go.Figure]
             intervals.comparison(*both),
         ],
         "over_training": [
-            overtraining.over_training(*both, slugs),
+            overtraining.over_training(*both, ends),
             overtraining.gaps(*both),
             importance.learning_curves(*both),
         ],
         "model": [
             importance.importances(*both),
-            importance.shap(*both, slugs),
+            importance.shap(*both, ends),
             correlations.correlations(*both),
             features.features(*both),
         ],

@@ -20,25 +20,27 @@ SPARSE = 0.3
 """Typical relative error from which bands would cover the figure: bars take their place."""
 
 
-def score_densities(ev: Evaluation, style: Style, slugs: Sequence[str]) -> Named:
+def score_densities(ev: Evaluation, style: Style, ends: Sequence[str]) -> Named:
     """Yield each category's score densities per true class, linear and logarithmic."""
     for result in (d for d in ev.densities if d.view == ev.main_view):
         for log in (False, True):
-            name = f"score_{slugs[result.category]}" + ("_log" if log else "")
+            name = f"score{ends[result.category]}" + ("_log" if log else "")
             yield name, _density(ev, style, result, log)
 
 
-def stacked_yields(ev: Evaluation, style: Style, slugs: Sequence[str]) -> Named:
+def stacked_yields(ev: Evaluation, style: Style, ends: Sequence[str]) -> Named:
     """Yield each category's score distribution stacked over the true classes, if asked for."""
     view = "physics" if "physics" in ev.views else "unweighted"
     for result in (d for d in ev.densities if style.stacked and d.view == view):
         for log in (False, True):
-            name = f"score_{slugs[result.category]}_stacked" + ("_log" if log else "")
+            name = f"score{ends[result.category]}_stacked" + ("_log" if log else "")
             yield name, _stack(ev, style, result, log)
 
 
 def _density(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.Figure:
     few, name, category = len(d.true_classes) <= FEW, ev.name(d.category), style.name(d.category)
+    events = "all events" if ev.binary else "the events assigned to its category"
+    of_category = "" if ev.binary else f" of the {name} category"
     positive = d.density[d.density > 0]
     tops = d.density + d.density_error if positive.size else np.ones(1)
     # Bins of less than four events must not set the scale.
@@ -52,16 +54,15 @@ def _density(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.F
         style,
         d,
         Text(
-            f"Score of the {name} category" + (" (logarithmic)" if log else ""),
-            f"Probability of {name} for the events assigned to its category, by "
-            f"true class; {ev.label(d.view)}. Each class is normalised to unit area; bands, or "
-            "bars where events are few, are one standard deviation of the finite sample."
+            f"Score{of_category}" + (" (logarithmic)" if log else ""),
+            f"Probability of {name} for {events}, by true class; {ev.label(d.view)}. Each class is "
+            "normalised to unit area; bands, or bars where events are few, are one standard "
+            "deviation of the finite sample."
             + ("" if log else " Bins of up to three events may leave the frame."),
         ),
         _y_axis("Probability density", log, floor, high, headroom) | {"rangemode": "nonnegative"},
         Legend(
-            f"<b>{category}</b> category, {literal(ev.dataset)},"
-            f"{' ' if few else '<br>'}true class:",
+            _where(ev, category, "" if few else "<br>") + "true class:",
             [style.name(c) for c in d.true_classes] + [category + " category,"],
             "top" if few else "outside",
         ),
@@ -90,18 +91,20 @@ def _stack(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.Fig
     positive = d.yields[d.yields > 0]
     floor = max(float(positive.min()) * 0.5, high * 1e-6) if positive.size else high * 1e-3
     few, name, category = len(d.true_classes) <= FEW, ev.name(d.category), style.name(d.category)
+    events = "all events" if ev.binary else f"the events assigned to the {name} category"
+    in_category = "" if ev.binary else f" in the {name} category"
     unit = "Events" if d.view == "physics" else "Simulated events"
     width = float(d.edges[1] - d.edges[0])
     headroom = _headroom(len(d.true_classes) + 1) if few else 0.05
-    title = f"<b>{category}</b> category, {literal(ev.dataset)}, {ev.label(d.view)}"
+    title = f"{_where(ev, category)}{ev.label(d.view)}"
     sum_of_all = "stat. uncertainty"
     fig = _score_figure(
         style,
         d,
         Text(
-            f"Yields in the {name} category" + (" (logarithmic)" if log else ""),
-            f"Events assigned to the {name} category, stacked by true class "
-            f"({ev.label(d.view)}); the hatched band is the statistical uncertainty of the sum.",
+            f"Yields{in_category}" + (" (logarithmic)" if log else ""),
+            f"Sums of {events}, stacked by true class ({ev.label(d.view)}); hatched: the "
+            "statistical uncertainty of the sum.",
         ),
         _y_axis(f"{unit} / {width:.3g}", log, floor, high, headroom),
         Legend(
@@ -129,6 +132,12 @@ def _stack(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.Fig
         told = {"name": "unlabelled", "hovertemplate": hover, "showlegend": True}
         fig.add_trace(traces.points(d.edges, d.yields[i], d.yields_error[i], INK, **told))
     return fig
+
+
+def _where(ev: Evaluation, category: str, end: str = "") -> str:
+    """Return the words for which events a legend is of."""
+    of = "" if ev.binary else f"<b>{category}</b> category, "
+    return f"{of}{literal(ev.dataset)},{end or ' '}"
 
 
 def _score_figure(

@@ -85,7 +85,8 @@ def profiles(ev: Evaluation, style: Style) -> Named:
 
 def _profile(style: Style, profile: ScoreProfile, group: Sequence[int]) -> go.Figure:
     names = [style.name(c) for c in profile.true_classes]
-    tops = [profile.mean[k] + profile.error[k] for k in group]
+    of = [profile.score_classes[s] for s in group]
+    tops = [profile.mean[s] + profile.error[s] for s in group]
     highs = [float(np.nanmax(t)) if np.isfinite(t).any() else 1.0 for t in tops]
     x = axis(style.feature(profile.feature, 32), **frames.span(profile.edges))
     fig = frames.panels(
@@ -95,17 +96,17 @@ def _profile(style: Style, profile: ScoreProfile, group: Sequence[int]) -> go.Fi
             f"Mean probability in bins of {profile.feature}, by true class, unweighted. Where a "
             "curve bends, a cut on the score sculpts the distribution. Bands: error of the mean.",
         ),
-        [f"{style.name(k)} probability" for k in group],
+        [f"{style.name(k)} probability" for k in of],
         x=[x] * len(group),
         y=[axis("Mean probability", range=[0, min(h * 1.1, 1.05)]) for h in highs],
         legend=Legend("True class", names),
         grid=Grid(),
     )
     centres = 0.5 * (profile.edges[1:] + profile.edges[:-1])
-    for i, k in enumerate(group):
+    for i, s in enumerate(group):
         own = frames.place(i)
         for t, class_id in enumerate(profile.true_classes):
-            mean, error, shade = profile.mean[k, t], profile.error[k, t], style.rgba(class_id, 0.25)
+            mean, error, shade = profile.mean[s, t], profile.error[s, t], style.rgba(class_id, 0.25)
             tied = {"legendgroup": f"class {class_id}", **own}
             fig.add_trace(traces.error_band(centres, mean, error, shade, **tied))
             hover = f"{names[t]}: %{{y:.3f}} at %{{x:.4g}}<extra></extra>"

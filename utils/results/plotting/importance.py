@@ -89,20 +89,20 @@ def _importance(style: Style, result: Importance) -> go.Figure:
     return fig
 
 
-def shap(ev: Evaluation, style: Style, slugs: Sequence[str]) -> Named:
-    """Yield the mean |SHAP| per feature and class, then a beeswarm per class."""
+def shap(ev: Evaluation, style: Style, ends: Sequence[str]) -> Named:
+    """Yield the mean |SHAP| per feature and score, then a beeswarm per score."""
     result = ev.shap
     if result is None or not result.features:
         return
     yield "shap", _shap_bars(style, result)
     if result.values.shape[2] > 0:
-        for class_id in range(len(result.values)):
-            yield f"shap_{slugs[class_id]}", _beeswarm(ev, style, result, class_id)
+        for place, class_id in enumerate(result.score_classes):
+            yield f"shap{ends[class_id] or '_values'}", _beeswarm(ev, style, result, place)
 
 
 def _shap_bars(style: Style, result: ShapSummary) -> go.Figure:
     order = _highest(np.nansum(result.mean_abs, axis=0), MOST_FEATURES)
-    names = [style.name(c) for c in range(len(result.mean_abs))]
+    names = [style.name(c) for c in result.score_classes]
     fig = _feature_rows(
         style,
         Text(
@@ -114,9 +114,9 @@ def _shap_bars(style: Style, result: ShapSummary) -> go.Figure:
         axis("Mean |SHAP value| (raw score)", rangemode="tozero"),
         Legend("Class score", names),
     )
-    for class_id, name in enumerate(names):
+    for values, class_id, name in zip(result.mean_abs, result.score_classes, names, strict=True):
         fig.add_bar(
-            x=thin(result.mean_abs[class_id][order]),
+            x=thin(values[order]),
             y=np.arange(len(order)),
             orientation="h",
             width=0.62,
@@ -128,11 +128,11 @@ def _shap_bars(style: Style, result: ShapSummary) -> go.Figure:
     return fig
 
 
-def _beeswarm(ev: Evaluation, style: Style, result: ShapSummary, class_id: int) -> go.Figure:
-    order = _highest(result.mean_abs[class_id], SHAP_FEATURES)
+def _beeswarm(ev: Evaluation, style: Style, result: ShapSummary, place: int) -> go.Figure:
+    class_id, order = result.score_classes[place], _highest(result.mean_abs[place], SHAP_FEATURES)
     n = result.values.shape[2]
     chosen = np.unique(np.linspace(0, n - 1, min(n, SHAP_EVENTS)).astype(int))
-    values = result.values[class_id][order][:, chosen].astype(float)
+    values = result.values[place][order][:, chosen].astype(float)
     shade = [ranks(result.feature_values[i, chosen].astype(float)) for i in order]
     fig = _feature_rows(
         style,

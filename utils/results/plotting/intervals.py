@@ -23,7 +23,8 @@ Row = tuple[str, Estimate, str]
 def intervals(ev: Evaluation, style: Style) -> Named:
     """Yield ROC areas per class with their intervals and the single folds."""
     colors = {"balanced": "#3f90da", "physics": "#bd1f01"}
-    names = [style.name(i) for i in range(len(ev.classes))] + ["<b>macro mean</b>"]
+    names = [] if ev.binary else [style.name(c) for c in ev.score_classes]
+    names.append(style.name(ev.signal) if ev.binary else "<b>macro mean</b>")
     # Without weights as with balanced classes: a ROC curve knows nothing of the classes' sizes.
     shown = [s for s in ev.scores if s.view in colors]
     if not shown:
@@ -40,7 +41,7 @@ def intervals(ev: Evaluation, style: Style) -> Named:
         Legend(literal(ev.dataset), [ev.label(s.view) for s in shown]),
     )
     for v, scores in enumerate(shown):
-        estimates = [*scores.roc_auc, scores.roc_auc_macro]
+        estimates = [*([] if ev.binary else scores.roc_auc), scores.roc_auc_macro]
         y = np.arange(len(names)) + (v - (len(shown) - 1) / 2) * 0.22
         color = colors[scores.view]
         fig.add_trace(_bars(estimates, y, color, ev.label(scores.view), scores.view))

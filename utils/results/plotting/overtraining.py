@@ -18,14 +18,15 @@ SAMPLES = ("in-fold", "out-of-fold", "test")
 """In the order they are drawn: outlines first, the points over them."""
 
 
-def over_training(ev: Evaluation, style: Style, slugs: Sequence[str]) -> Named:
+def over_training(ev: Evaluation, style: Style, ends: Sequence[str]) -> Named:
     """Yield each category's score in-fold, out-of-fold and on the test set, overlaid."""
     for d in ev.over_training.densities if ev.over_training else ():
-        yield f"overlay_{slugs[d.category]}", _overlay(ev, style, d)
+        yield f"overlay{ends[d.category]}", _overlay(ev, style, d)
 
 
 def _overlay(ev: Evaluation, style: Style, d: OverTrainingDensity) -> go.Figure:
     category, name = style.name(d.category), ev.name(d.category)
+    inside = "" if ev.binary else " in its category"
     own = style.color(d.category)
     rest = (105, 105, 105) if max(own) - min(own) > 60 else (87, 144, 252)
     every = [*d.of_class.values(), *d.of_rest.values()]
@@ -34,15 +35,15 @@ def _overlay(ev: Evaluation, style: Style, d: OverTrainingDensity) -> go.Figure:
     fig = frames.figure(
         style,
         Text(
-            f"{name} category: seen and unseen events",
-            f"Probability of {name} in its category for its own events and for "
-            "the rest, unit area each. Filled: out-of-fold, the scores an analysis uses; dashed: "
+            f"{'Score' if ev.binary else f'{name} category'}: seen and unseen events",
+            f"Probability of {name}{inside} for its own events and for the rest, unit area each. "
+            "Filled: out-of-fold, the scores an analysis uses; dashed: "
             "scored by the models that trained on the events; points: test set. Agreement of "
             "filled areas and points is what matters; the numbers stand in the table.",
         ),
         axis(f"{category} probability", **frames.span(d.edges)),
         axis("Probability density", range=[0, high / (1 - 0.27)]),
-        Legend(f"<b>{category}</b> category", place="top"),
+        Legend("" if ev.binary else f"<b>{category}</b> category", place="top"),
     )
     for sample in SAMPLES:  # so that the legend has a column for the class and one for the rest
         for key, label, found, color, symbol in (
@@ -53,7 +54,9 @@ def _overlay(ev: Evaluation, style: Style, d: OverTrainingDensity) -> go.Figure:
                 drawn = _drawn(d, key, sample, f"{label}, {sample}", color, symbol)
                 fig.add_traces(drawn)
     if not fig.data:
-        frames.note(fig, f"no event is assigned to the {category} category")
+        frames.note(
+            fig, "no event" if ev.binary else f"no event is assigned to the {category} category"
+        )
     return fig
 
 

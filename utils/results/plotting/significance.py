@@ -16,14 +16,15 @@ from utils.results.plotting.style import INK, Settings, Style, faint
 from utils.results.plotting.traces import thin
 
 
-def significance(ev: Evaluation, style: Style, slugs: Sequence[str]) -> Named:
+def significance(ev: Evaluation, style: Style, ends: Sequence[str]) -> Named:
     """Yield expected significance per category, and against a threshold in each."""
     result = ev.significance
     if result is None:
         return
-    yield "significance", _categories(style, result)
+    if not ev.binary:
+        yield "significance", _categories(style, result)
     for scan in result.scans:
-        yield f"significance_{slugs[scan.category]}", _scan(ev, style, scan, result)
+        yield f"significance{ends[scan.category]}", _scan(ev, style, scan, result)
 
 
 def _signal(style: Style, result: Significance) -> str:
@@ -80,6 +81,7 @@ def _categories(style: Style, result: Significance) -> go.Figure:
 
 def _scan(ev: Evaluation, style: Style, s: SignificanceScan, result: Significance) -> go.Figure:
     category = style.name(s.category)
+    in_category = "" if ev.binary else f" in the {ev.name(s.category)} category"
     tops = np.concatenate([s.z + np.nan_to_num(s.z_error), s.z_uncertain])
     high = float(np.nanmax(tops)) if np.isfinite(tops).any() else 1.0
     yields = np.concatenate([s.signal, s.background])
@@ -89,13 +91,17 @@ def _scan(ev: Evaluation, style: Style, s: SignificanceScan, result: Significanc
     fig = frames.figure(
         style,
         Text(
-            f"Expected significance in the {ev.classes[s.category].name} category",
-            "Asimov significance after a cut on the category's probability, with one standard "
-            "deviation of the finite samples, and the yields that pass.",
+            f"Expected significance{in_category}",
+            f"Asimov significance after a cut on the probability{in_category}, with one standard "
+            "deviation of the finite samples, and the yields that pass. The best cut leaves at "
+            f"least {result.min_background:g} effective events of background.",
         ),
         axis(f"Cut on {category} probability", **cuts),
         axis("Expected Z<sub>A</sub>", range=[0, max(high, 1e-6) / (1 - 0.37)]),
-        Legend(f"<b>{category}</b> category, {_signal(style, result)}", place="top"),
+        Legend(
+            ("" if ev.binary else f"<b>{category}</b> category, ") + _signal(style, result),
+            place="top",
+        ),
         area=(480, 460),
     )
     fig.update_layout(
@@ -116,7 +122,7 @@ def _scan(ev: Evaluation, style: Style, s: SignificanceScan, result: Significanc
         told["hovertemplate"] = "Z %{y:.3f} at %{x:.3f}<extra></extra>"
         fig.add_trace(traces.line(s.threshold, z, color, dash=dash, **told, **top))
     if s.best is None:
-        nothing = "no positive background in this category"
+        nothing = f"no cut leaves {result.min_background:g} effective events of background"
         frames.note(fig, nothing, xref="x2 domain", yref="y domain")
     else:
         cut, best = float(s.threshold[s.best]), float(s.z_uncertain[s.best])

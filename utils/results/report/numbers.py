@@ -65,24 +65,32 @@ def notes(estimates: Iterable[Estimate]) -> str:
 def scores_table(ev: Evaluation, style: Style, s: Scores) -> str:
     """Return the numbers of one view, a row per class and one for all."""
     errors = {c.class_id: c.error for c in ev.calibration} if s.view == ev.views[0] else {}
-    head = ["Class", "ROC area", "Average precision", "Prevalence", "Log-loss", "Brier score"]
+    head = [
+        "Score of" if ev.binary else "Class",
+        "ROC area",
+        "Average precision",
+        "Prevalence",
+        "Log-loss",
+        "Brier score",
+    ]
     head += ["Calibration error"] if errors else []
+    losses, briers = s.log_loss_class or [s.log_loss], s.brier_class or [s.brier]
     rows = []
-    for i in range(len(ev.classes)):
+    for i, c in enumerate(ev.score_classes):
         row = [
-            class_name(ev, style, i),
+            class_name(ev, style, c),
             estimate(s.roc_auc[i]),
             estimate(s.average_precision[i]),
             number(s.prevalence[i]),
-            estimate(s.log_loss_class[i]),
-            estimate(s.brier_class[i]),
+            estimate(losses[i]),
+            estimate(briers[i]),
         ]
         if errors:
-            row.append(estimate(errors[i]) if i in errors else "–")
+            row.append(estimate(errors[c]) if c in errors else "–")
         rows.append(row)
-    total = ["<b>all</b> (macro mean area)", estimate(s.roc_auc_macro), "", ""]
-    total += [estimate(s.log_loss), estimate(s.brier)] + ([""] if errors else [])
-    rows.append(total)
+    if not ev.binary:
+        total = ["<b>all</b> (macro mean area)", estimate(s.roc_auc_macro), "", ""]
+        rows.append(total + [estimate(s.log_loss), estimate(s.brier)] + ([""] if errors else []))
     label = ev.label(s.view)
     accuracy = f"<p>Accuracy {measured(s.accuracy.value, s.accuracy.error)}, {escape(label)}.</p>"
     every = [*s.roc_auc, *s.average_precision, *s.log_loss_class, *s.brier_class, s.roc_auc_macro]
@@ -113,7 +121,7 @@ def significance_table(ev: Evaluation, style: Style, s: Significance) -> str:
             best = f"{number(float(scan.z_uncertain[scan.best]))} at ≥ {at}"
         rows.append(
             [
-                class_name(ev, style, scan.category),
+                "all events" if ev.binary else class_name(ev, style, scan.category),
                 measured(float(scan.signal[0]), float(scan.signal_error[0])),
                 measured(float(scan.background[0]), float(scan.background_error[0])),
                 number(float(z)),
@@ -121,10 +129,22 @@ def significance_table(ev: Evaluation, style: Style, s: Significance) -> str:
                 best,
             ]
         )
-    both = ["<b>combined</b>", "", "", number(s.combined), number(s.combined_uncertain), ""]
+    combined = "both sides of 0.5" if ev.binary else "combined"
+    both = [f"<b>{combined}</b>", "", "", number(s.combined), number(s.combined_uncertain), ""]
     uncertain = f"Z<sub>A</sub> ({100 * s.background_uncertainty:g} % on B)"
-    head = ["Category", "Signal", "Background", "Z<sub>A</sub>", uncertain, "Best cut"]
-    return table(head, [*rows, both], "Expected significance")
+    head = [
+        "Selection" if ev.binary else "Category",
+        "Signal",
+        "Background",
+        "Z<sub>A</sub>",
+        uncertain,
+        "Best cut",
+    ]
+    note = (
+        f"The best cut has the highest {uncertain} of those that leave at least "
+        f"{s.min_background:g} effective events, (Σw)²/Σw², of background."
+    )
+    return table(head, [*rows, both], "Expected significance") + f'<p class="soft">{note}</p>'
 
 
 def gaps_table(ev: Evaluation, style: Style, o: OverTraining) -> str:

@@ -103,12 +103,14 @@ def _summary(ev: Evaluation, style: Style, title: str) -> str:
     if ev.scores:
         main = ev.scores[0]
         view = ev.label(main.view)
-        for name, e in (("ROC area, macro mean", main.roc_auc_macro), ("Log-loss", main.log_loss)):
+        area = "ROC area" if ev.binary else "ROC area, macro mean"
+        for name, e in ((area, main.roc_auc_macro), ("Log-loss", main.log_loss)):
             cards.append((name, measured(e.value, e.error), escape(view)))
     if ev.significance is not None:
         z = number(ev.significance.combined_uncertain)
         systematic = f"{100 * ev.significance.background_uncertainty:g} % on the background"
-        cards.append(("Expected significance", z, f"all categories, {systematic}"))
+        of = "both sides of 0.5" if ev.binary else "all categories"
+        cards.append(("Expected significance", z, f"{of}, {systematic}"))
     shown = "".join(
         f'<div class="card">{name}<b>{value}</b><small>{small}</small></div>'
         for name, value, small in cards
@@ -136,6 +138,8 @@ def _facts(ev: Evaluation, style: Style) -> list[str]:
             f" The dataset is {100 * ev.fraction:.4g} % of the sample: yields are scaled to all, "
             "each process by its own share."
         )
+    if ev.normalisation:
+        text += f" {escape(ev.normalisation)}"
     skipped = [_gap_name(name).lower() for name, why in ev.gaps.items() if why == NOT_ASKED]
     if skipped:
         text += f" Not asked for: {', '.join(skipped)}."

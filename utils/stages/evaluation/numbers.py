@@ -18,11 +18,12 @@ from utils.formats.tables import bound_threads
 from utils.models import kind
 from utils.results import metrics
 from utils.results.evaluation import Evaluation, evaluate
-from utils.results.events import EvaluationTable
+from utils.results.events import EvaluationTable, signal_class
 from utils.results.metrics.comparison import Comparison
 from utils.results.options import SECTIONS, EvaluationOptions
-from utils.schema import AnalysisConfig, EvaluateConfig, Recipe, RunError, load
+from utils.schema import AnalysisConfig, EvaluateConfig, Recipe, RunError
 from utils.stages.evaluation.scored_events import load_table, other_table
+from utils.stages.evaluation.settings import analysis_of, normalised, with_class_style
 from utils.system.engine import cores_of
 
 if TYPE_CHECKING:  # models are opened where a table has features only
@@ -51,15 +52,17 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
     """
     run.check_year(config.year)
     bound_threads(cores_of(config.engine))
-    recipe = _with_class_style(run.recipe, config)
+    recipe = with_class_style(run.recipe, config)
+    analysis = analysis_of(recipe, config)
     table, gaps = load_table(run, recipe, config.dataset)
-    analysis = _analysis(recipe)
+    table, normalisation = normalised(table, analysis)
     options = EvaluationOptions(
         seed=config.seed,
         n_bootstrap=config.n_bootstrap,
         signal_classes=tuple(analysis.signal_classes),
         profile_features=tuple(analysis.profile_features),
         luminosity=analysis.luminosity,
+        background_uncertainty=analysis.background_uncertainty,
         sections=_sections(config, gaps),
         n_threads=cores_of(config.engine),
     )
@@ -81,7 +84,7 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
             if "importances" in wanted:
                 importances.append(_permutation(models, matrix, table, options))
             if "shap" in wanted:
-                shap = _shap(run, recipe, models, matrix, table, options.seed)
+                shap = _shap(run, recipe, models, matrix, table, options)
                 if shap is None:
                     gaps["shap"] = f"{_kind_of(recipe)} have no contributions of single features"
     comparison = None
@@ -106,7 +109,8 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
         shap=shap,
         comparison=comparison,
     )
-    return Evaluated(replace(result, gaps={**result.gaps, **gaps}), recipe, analysis)
+    result = replace(result, gaps={**result.gaps, **gaps}, normalisation=normalisation)
+    return Evaluated(result, recipe, analysis)
 
 
 @contextmanager
@@ -127,24 +131,6 @@ def _sections(config: EvaluateConfig, gaps: Mapping[str, str]) -> tuple[str, ...
     """Return what is asked for, less what the table can't give."""
     asked = SECTIONS if config.sections is None else config.sections
     return tuple(name for name in asked if name != "calibration" or name not in gaps)
-
-
-def _analysis(recipe: Recipe) -> AnalysisConfig:
-    known = set(AnalysisConfig.model_fields)
-    return load(AnalysisConfig, {k: v for k, v in recipe.training.items() if k in known})
-
-
-def _with_class_style(recipe: Recipe, config: EvaluateConfig) -> Recipe:
-    """Return the recipe with the names and colours that the configuration gives its classes."""
-    if config.class_to_info is None:
-        return recipe
-    if sorted(config.class_to_info) != list(range(len(recipe.classes))):
-        raise RunError(
-            f"class_to_info names the classes {sorted(config.class_to_info)}, the run has "
-            f"{list(range(len(recipe.classes)))}"
-        )
-    classes = tuple(info for _, info in sorted(config.class_to_info.items()))
-    return replace(recipe, classes=classes)
 
 
 def _kind_of(recipe: Recipe) -> str:
@@ -236,13 +222,13 @@ def _shap(
     models: FoldModels,
     matrix: NDArray[np.float32],
     table: EvaluationTable,
-    seed: int,
+    options: EvaluationOptions,
 ) -> metrics.ShapSummary | None:
     """Return the features' contributions for sampled events, each by the model of its fold.
 
     None for a kind of model that has none.
     """
-    generator = np.random.default_rng([seed, 7])
+    generator = np.random.default_rng([options.seed, 7])
     n = min(SHAP_EVENTS, len(matrix))
     rows = np.sort(generator.choice(len(matrix), n, replace=False))
     n_outputs = 1 if recipe.objective == "binary" else models.n_classes
@@ -258,7 +244,8 @@ def _shap(
     shown = np.stack(
         [table.features.get(f, matrix[:, i])[rows] for i, f in enumerate(models.features)], axis=1
     )
-    return metrics.shap_summary(models.features, parts, shown)
+    signal = signal_class(table.names, options.signal_classes)
+    return metrics.shap_summary(models.features, parts, shown, signal)
 
 
 def _compare(

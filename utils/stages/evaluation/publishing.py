@@ -26,11 +26,14 @@ def log_summary(evaluated: Evaluated) -> None:
     """Log the numbers people look at first, with their 95 % intervals."""
     result = evaluated.evaluation
     log.info("%s: %d events", result.dataset, result.n_events)
+    if result.normalisation:
+        log.info("  %s", result.normalisation)
     scores = result.view("balanced")
     if scores is not None:
-        for info, area in zip(result.classes, scores.roc_auc, strict=True):
-            log.info("  ROC AUC %-20s %s", info.name, _interval(area))
-        log.info("  ROC AUC %-20s %s", "macro", _interval(scores.roc_auc_macro))
+        for c, area in zip(result.score_classes, scores.roc_auc, strict=True):
+            log.info("  ROC AUC %-20s %s", result.name(c), _interval(area))
+        if not result.binary:
+            log.info("  ROC AUC %-20s %s", "macro", _interval(scores.roc_auc_macro))
         log.info("  log-loss %-19s %s", "", _interval(scores.log_loss))
     if result.over_training is not None:
         log.info("  %s", result.over_training.verdict)
@@ -59,10 +62,9 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
     removed (in a local store). `writer` (see `papers`) has finished then.
     """
     result, analysis = evaluated.evaluation, evaluated.analysis
-    text = config.experiment_text
     style = Style(
         classes=result.classes,
-        experiment_text=analysis.experiment_text if text is None else text,
+        experiment_text=analysis.experiment_text,
         luminosity=analysis.luminosity,
         center_of_mass_energy=analysis.center_of_mass_energy,
         feature_labels={name: analysis.feature_label(name) for name in analysis.feature_info},

@@ -1,0 +1,136 @@
+"""A publication is complete or the earlier one stands, at whatever moment its process is killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from utils.schema import PROJECT
+
+KILLED_EVERYWHERE = r"""
+import os, signal, sys
+from pathlib import Path
+from utils.formats import runs
+
+runs.Run.log_metrics = lambda *_: None  # metrics and the store have a test of their own
+runs.Run._logged_metrics = lambda *_: {}
+folder, unlinked = Path(sys.argv[1]), sys.argv[2] == "unlinked"
+EVENTS = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate"}
+MADE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def version(number):
+    source = folder / "sources" / str(number)
+    source.mkdir(parents=True, exist_ok=True)
+    names = ["pdf/a.pdf", f"only_{number}.html"]
+    for name in names:
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text(f"{name} {number}" * 10)
+    return {f"plots/test/{name}": source / name for name in names}
+
+
+def publish(run, number):
+    run.publish(version(number), {"number": number, "metrics": {}})
+
+
+def child(work, kill_at):
+    pid = os.fork()
+    if pid == 0:
+        seen = 0
+        def count(event, arguments):
+            nonlocal seen
+            changes = event in EVENTS and (event != "open" or (arguments[2] or 0) & MADE)
+            if changes and kill_at is not None:
+                seen += 1
+                if seen == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(count)
+        if unlinked:
+            def no_links(*_):
+                raise OSError(1, "Operation not permitted")
+            Path.hardlink_to = no_links
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def read(run):
+    "Return what a reader finds, checked against the manifest."
+    manifest = run.manifest("plots/test/manifest.json")
+    if manifest is None:
+        return None
+    number = manifest.about["number"]
+    expected = {path: source.read_text() for path, source in version(number).items()}
+    assert set(manifest.files) == set(expected)
+    for path, text in expected.items():
+        assert run.artifact(path, "figure").read_text() == text, path
+    return number
+
+
+def listing(root):
+    return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
+
+
+def killed_at(kill_at, earlier):
+    "Kill a publication at a call; return the exit status and what a reader found."
+    root = folder / f"{kill_at}-{earlier}" / "artifacts"
+    root.mkdir(parents=True)
+    run = runs.Run("r", "0", str(root))
+    own = set()
+    if earlier:
+        assert child(lambda: publish(run, 1), None) == 0
+        own = {"plots/test/mine.txt"}
+        (root / "plots/test/mine.txt").write_text("somebody's own")
+    status = child(lambda: publish(run, 2), kill_at)
+    found = read(run)
+    assert found in (earlier, 2), found
+    assert child(run.mend, None) == 0
+    assert read(run) == found
+    assert listing(root) == ({*version(found), "plots/test/manifest.json", *own} if found else own)
+    for path, source in version(found).items() if found else ():
+        assert (root / path).read_text() == source.read_text()  # under their own names now
+    assert child(lambda: publish(run, 2), None) == 0
+    assert read(run) == 2
+    assert listing(root) == {*version(2), "plots/test/manifest.json", *own}
+    return status, found
+
+
+version(1), version(2)
+outcomes = []
+for earlier in (1,) if unlinked else (None, 1):
+    kill_at, status = 0, None
+    while status != 0:
+        kill_at += 1
+        status, found = killed_at(kill_at, earlier)
+        outcomes.append(found)
+        assert status in (0, -signal.SIGKILL), status
+print("killed", kill_at - 1, "outcomes", outcomes.count(None), outcomes.count(1), outcomes.count(2))
+"""
+
+
+@pytest.mark.parametrize("file_system", ["linked", "unlinked"])
+def test_a_kill_at_any_call_leaves_one_publication_or_the_other(
+    tmp_path: Path, file_system: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_EVERYWHERE, str(tmp_path), file_system],
+        cwd=PROJECT,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.fullmatch(r"killed (\d+) outcomes (\d+) (\d+) (\d+)\n", done.stdout)
+    assert found is not None, done.stdout
+    killed, *outcomes = map(int, found.groups())
+    assert killed > 20
+    nothing, earlier, new = outcomes
+    assert bool(nothing) == (file_system == "linked")
+    assert earlier
+    assert new
