@@ -10,6 +10,7 @@ import socket
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from urllib.parse import unquote
 
 import pytest
 from servers import STARTS, free_port, started
+
+os.environ.setdefault("XRD_CONNECTIONWINDOW", "1")  # XRootD's client reads it once in a process
 
 
 @contextmanager
@@ -145,7 +148,6 @@ def http(folder: Path) -> Iterator[Served]:
             thread.join()
 
 
-BUCKET = "ntuples"
 S3_USER = {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "not-a-secret"}
 
 
@@ -176,10 +178,11 @@ def s3() -> Iterator[tuple[str, dict[str, str], Callable[[Path], None]]]:
             aws_access_key_id=S3_USER["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=S3_USER["AWS_SECRET_ACCESS_KEY"],
         )
-        client.create_bucket(Bucket=BUCKET)
+        bucket = f"ntuples-{uuid.uuid4().hex[:8]}"  # all servers of a process share their buckets
+        client.create_bucket(Bucket=bucket)
 
         def put(path: Path) -> None:
-            client.upload_file(str(path), BUCKET, f"v1/{path.name}")
+            client.upload_file(str(path), bucket, f"v1/{path.name}")
 
-        yield f"s3://{BUCKET}/v1", environment, put
+        yield f"s3://{bucket}/v1", environment, put
         client.close()

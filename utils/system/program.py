@@ -15,6 +15,7 @@ import io
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import traceback
@@ -24,6 +25,7 @@ from typing import Any, TypeVar
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -40,6 +42,7 @@ from utils.schema import (
     load,
     nearest,
     project_path,
+    refuse_secrets,
     undeclared_keys,
 )
 from utils.system.configuration_files import (
@@ -147,7 +150,29 @@ def call(stage: Callable[[C], None], cfg: DictConfig, model: type[C]) -> None:
     Errors end here, because Hydra would add lines of its own to them.
     """
     with _one_line_errors():
+        _refuse_secrets(cfg)
         stage(typed(cfg, model))
+
+
+def _refuse_secrets(cfg: DictConfig) -> None:
+    """Raise ConfigError for a URL with credentials; the copy that Hydra keeps of it goes, too."""
+    try:
+        refuse_secrets(*_texts(OmegaConf.to_container(cfg, resolve=False)))
+    except ConfigError:
+        if HydraConfig.initialized():
+            kept = Path(HydraConfig.get().runtime.output_dir) / str(HydraConfig.get().output_subdir)
+            shutil.rmtree(kept, ignore_errors=True)
+        raise
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = [*value.values()]
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str):
+        yield value
 
 
 @contextlib.contextmanager
@@ -236,6 +261,7 @@ def command_line(arguments: list[str], primaries: Path, default: str | None) -> 
     Raises ConfigError where a primary file must be named and none is, an analysis file is not
     there, or a key has no value.
     """
+    refuse_secrets(*arguments)  # Hydra keeps what was typed
     named = _option(arguments, "--config-name", "-cn") or default
     if named is None and not _HELP & set(arguments):
         names = " or ".join(sorted(p.name for p in primaries.glob("*.yaml")))

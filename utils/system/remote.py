@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-GAP = 32_768
+GAP = 8_192
 """Bytes between two ranges that are fetched along rather than by a further request."""
 
 LARGEST = 4_194_304
@@ -50,6 +50,9 @@ of a file, where its directory is, are read at once."""
 
 PATIENCE = "REMOTE_PATIENCE"
 """Environment variable: seconds to wait, in all, for a server that fails."""
+
+FIRST_WAIT = 0.5
+"""Seconds before the second attempt; each further wait is twice as long."""
 
 SILENCE = 30
 """Seconds without a sign of life after which a request has failed."""
@@ -271,7 +274,7 @@ def _insist(
         attempts += 1
         error = next((e for e in errors.values() if _is_final(e)), next(iter(errors.values())))
         # Not all at the same moments: a server that many wait for would fail again.
-        wait = 0.5 * 2 ** (attempts - 1) * random.uniform(0.8, 1.2)
+        wait = FIRST_WAIT * 2 ** (attempts - 1) * random.uniform(0.8, 1.2)
         passed, failed = time.monotonic() - begin, what([tasks[i] for i in errors])
         is_over = passed + wait > patience and (attempts > 1 or not patience)
         if is_over or _is_final(error):
@@ -442,7 +445,10 @@ class _S3(_Listed):
         silence = {"connect_timeout": SILENCE, "read_timeout": SILENCE}
         once = {"retries": {"max_attempts": 1}}  # trying again is done here
         fs = fsspec.filesystem(
-            "s3", config_kwargs={**silence, **once, **set_by_user}, use_listings_cache=False
+            "s3",
+            config_kwargs={**silence, **once, **set_by_user},
+            use_listings_cache=False,
+            skip_instance_cache=True,
         )
         fs.retries = 1
         return fs
@@ -462,7 +468,7 @@ class _Http(_Server):
         import fsspec
 
         super().__init__(scheme, host)
-        self._fs = fsspec.filesystem(scheme)
+        self._fs = fsspec.filesystem(scheme, skip_instance_cache=True)
         self._versions: dict[Url, tuple[int, str | None]] = {}
 
     def open(self, url: Url) -> tuple[int, bytes]:
