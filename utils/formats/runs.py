@@ -36,11 +36,13 @@ from utils.schema import (
     PipelineError,
     Recipe,
     RunError,
+    Url,
     is_within,
     location,
     nearest,
     normal,
 )
+from utils.system import servers
 from utils.system.files import (
     complete,
     discard_abandoned,
@@ -632,10 +634,12 @@ class Run:
         """Return a place outside the run that its recipe names, where that is the user's own.
 
         That is: in the project folder, or named by the configuration of a training that was started
-        in it. Raises RunError, naming the key that gives it, where it is somewhere else.
+        in it; or on a server that a preprocessing in it was told to read from. Raises RunError,
+        naming the key that gives it, where it is somewhere else.
         """
         full = normal(path)
-        if not any(is_within(full, own) for own in (PROJECT, *self._own_places)):
+        known = isinstance(full, Url) and servers.is_known(full)
+        if not known and not any(is_within(full, own) for own in (PROJECT, *self._own_places)):
             raise RunError(
                 f"run {self.run_id} names {full} as {what}, outside this project, and was not "
                 f"trained here: if you mean that, add {key} to the command"
