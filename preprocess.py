@@ -19,6 +19,9 @@ log = logging.getLogger("preprocess")
 
 def preprocess(config: PreprocessConfig) -> None:
     """Make the skims that `config` describes."""
+    from utils.formats import runs
+
+    runs.end_dead_runs()
     if config.for_training:
         make_training_skims(config)
     else:
@@ -26,13 +29,20 @@ def preprocess(config: PreprocessConfig) -> None:
 
 
 def make_training_skims(config: PreprocessConfig) -> None:
-    """Read every sample once, then split, transform and write the train and the test skim."""
+    """Read every sample once, then split, transform and write the train and the test skim.
+
+    Samples of `role: test` become the labelled skim beside them.
+    """
     from utils.stages import preprocessing
     from utils.system import engine
 
     plan = preprocessing.plan_training(config)
+    labelled = preprocessing.plan_labelled(config, plan)
     with engine.start(config.engine) as workers:
         flow, selected = preprocessing.read_all(workers, plan)
+        if labelled:
+            own_flow, own = preprocessing.read_all(workers, labelled)
+            flow = (*flow, *own_flow)
     preprocessing.log_cut_flow(flow, config.output_folder / "cut_flow_training.csv")
     preprocessing.refuse_empty(flow)
     preprocessing.log_missing(selected)
@@ -41,6 +51,8 @@ def make_training_skims(config: PreprocessConfig) -> None:
     train, test = preprocessing.split_skims(config, plan, weighted)
     pipeline = preprocessing.fit(config, train)
     preprocessing.write_training_skims(config, plan, (train, test), pipeline)
+    if labelled:
+        preprocessing.write_labelled_skim(config, labelled, own, pipeline)
     log.info("Next: %s", preprocessing.next_command(config))
 
 

@@ -29,12 +29,12 @@ def train(config: TrainConfig) -> str:
     tags = training.tags(config, skim)
     with (
         engine.start(config.engine) as workers,
+        training.folds_training(workers, config, settings, data, rows) as folds,
         runs.training_run(config.experiment_name, config.run_name, tags) as run,
     ):
         log.info("MLflow run %s (experiment %s)", run.run_id, run.experiment_id)
         run.log_parameters(training.parameters(config, data))
-        results = training.train_folds(workers, config, settings, data, rows)
-        training.log_training(run, config, data, rows, audit, results)
+        training.log_training(run, config, data, rows, audit, folds())
     runs.remember(run.run_id, run.experiment_id, training.places(config))
     for line in training.next_commands(run, runs.uri_prefix()):
         log.info("%s", line)

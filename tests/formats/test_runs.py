@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import servers
 
 from utils.formats import runs
 from utils.schema import PROJECT, ClassInfo, FoldRule, Recipe, RunError
+from utils.system.processes import Process
 
 # MLflow's own imports warn of what it uses of other libraries; nothing here can mend that.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -23,6 +27,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(runs, "RUNNING", tmp_path / "running")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -279,6 +284,50 @@ def test_a_failed_training_is_marked_failed(store: Path) -> None:
     ):
         _ = 1 / 0
     assert status(store, run.run_id) == "FAILED"
+
+
+def test_an_interrupted_training_is_marked_killed(store: Path) -> None:
+    seen = []
+
+    def interrupted(run: runs.NewRun) -> None:
+        seen.append((status(store, run.run_id), len(list(runs.RUNNING.iterdir())), run.run_id))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), runs.training_run("an experiment", None, {}) as run:
+        interrupted(run)
+    [(before, n_marks, run_id)] = seen
+    assert (before, n_marks) == ("RUNNING", 1)
+    assert status(store, run_id) == "KILLED"
+    assert list(runs.RUNNING.iterdir()) == []
+
+
+def test_the_run_of_a_dead_training_is_ended_and_no_other(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = Process.current()
+    dead = replace(mine, started=mine.started - 1)
+    elsewhere = replace(mine, machine="0" * 12)
+
+    def training(process: Process) -> str:
+        monkeypatch.setattr(Process, "current", lambda: process)
+        run_id: str = runs.client().create_run("0").info.run_id
+        mark = runs.RUNNING / f"{process}-0123abcd.json"
+        runs._write_mark(mark, "KILLED")
+        runs.client().set_tag(run_id, "trained_by", mark.stem)
+        monkeypatch.undo()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}/mlflow.db")
+        monkeypatch.setattr(runs, "RUNNING", store / "running")
+        return run_id
+
+    trainings = [training(process) for process in (dead, mine, elsewhere)]
+    finished = new_run()
+    runs.end_dead_runs()
+    assert [status(store, r) for r in trainings] == ["KILLED", "RUNNING", "RUNNING"]
+    os.utime(runs.RUNNING / f"{elsewhere}-0123abcd.json", (time.time() - 700,) * 2)
+    runs.end_dead_runs()
+    assert [status(store, r) for r in trainings] == ["KILLED", "RUNNING", "KILLED"]
+    assert status(store, finished) == "FINISHED"
+    assert [p.name for p in runs.RUNNING.iterdir()] == [f"{mine}-0123abcd.json"]
 
 
 def test_a_run_is_found_without_mlflow_and_is_what_mlflow_finds(store: Path) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
+from utils.columns.arrays import Array, Floats
 from utils.models.forest import kernels
-from utils.models.metrics import METRICS, auc, metric_values
+from utils.models.forest.arrays import BLOCK
+from utils.models.metrics import LARGEST_LOSS, LOSS, METRICS, Values, auc, metric_values
+
+Metrics = Callable[[Sequence[str], Floats, Array, Floats], Values]
 
 
 def ulps(found: list[float], expected: list[float]) -> float:
@@ -33,32 +38,64 @@ def test_exp_and_log_are_those_of_the_c_library_to_an_ulp() -> None:
     assert kernels._log(1.0) == 0
 
 
-def test_scores_that_differ_less_than_probabilities_can_are_a_tie() -> None:
+def by_kernels(names: Sequence[str], outputs: Floats, target: Array, weight: Floats) -> Values:
+    """Return metrics as a training by rounds has them, block by block."""
+    sums = np.zeros(2)
+    for start in range(0, len(target), BLOCK):
+        block, of_block = np.zeros((len(outputs), BLOCK)), np.empty(2)
+        own_target, own_weight = np.zeros(BLOCK, np.int32), np.zeros(BLOCK)
+        m = len(target[start : start + BLOCK])
+        block[:, :m] = outputs[:, start : start + m]
+        own_target[:m], own_weight[:m] = target[start : start + m], weight[start : start + m]
+        work = np.zeros((5, BLOCK))
+        kernels._block_losses(block, 1.0, own_target, own_weight, work, of_block)
+        sums += of_block
+    return {name: sums[LOSS[name]] / weight.sum() for name in names}
+
+
+both = pytest.mark.parametrize("values", [metric_values, by_kernels])
+
+
+@both
+def test_scores_that_differ_less_than_probabilities_can_are_a_tie(values: Metrics) -> None:
     """Both of 1e-17 and 0 have the probability 1/2; a difference of 1e-15 shows."""
     one = np.ones(1)
     for ahead, wrong in ((1e-17, 0.0), (-1e-17, 0.0), (1e-15, 1.0), (0.0, 0.0)):
-        assert metric_values(["binary_error"], np.full((1, 1), ahead), one * 0, one) == {
+        assert values(["binary_error"], np.full((1, 1), ahead), (one * 0).astype(int), one) == {
             "binary_error": wrong
         }
     for ahead, wrong in ((1e-17, 1.0), (-1e-17, 1.0), (-1e-15, 0.0), (1e-15, 1.0), (0.0, 1.0)):
         outputs = np.array([[0.0], [ahead]])
-        assert metric_values(["multi_error"], outputs, one * 0, one) == {"multi_error": wrong}
+        assert values(["multi_error"], outputs, (one * 0).astype(int), one) == {
+            "multi_error": wrong
+        }
 
 
+@both
 @pytest.mark.parametrize("n", [1, 1023, 1024, 1025, 5000])
-def test_any_number_of_events_written_out(n: int) -> None:
+def test_any_number_of_events_written_out(values: Metrics, n: int) -> None:
     rng = np.random.default_rng(2)
     target, weight = rng.integers(0, 3, n), rng.lognormal(size=n)
     outputs = rng.normal(size=(3, n))
     p = np.exp(outputs) / np.exp(outputs).sum(axis=0)
     mine = p[target, np.arange(n)]
-    assert metric_values(METRICS["multiclass"], outputs, target, weight) == pytest.approx(
+    assert values(METRICS["multiclass"], outputs, target, weight) == pytest.approx(
         {
             "multi_logloss": np.average(-np.log(mine), weights=weight),
             "multi_error": np.average(mine < p.max(axis=0), weights=weight),
         },
         rel=1e-13,
     )
+
+
+@both
+def test_extreme_scores_lose_what_they_do_in_lightgbm(values: Metrics) -> None:
+    one, of = np.ones(1), np.ones(1, int)
+    for ahead, lost in ((800.0, 0.0), (-800.0, LARGEST_LOSS), (-34.6, LARGEST_LOSS)):
+        names, outputs = ["binary_logloss"], np.full((1, 1), ahead)
+        assert values(names, outputs, of, one)["binary_logloss"] == pytest.approx(lost)
+        names, outputs = ["multi_logloss"], np.array([[0.0], [ahead]])
+        assert values(names, outputs, of, one)["multi_logloss"] == pytest.approx(lost)
 
 
 def test_area_by_pairs() -> None:

@@ -649,3 +649,18 @@ def test_kinds_by_name() -> None:
     assert kind("mlp") is mlp
     with pytest.raises(ConfigError, match="no model kind 'mpl'; nearest: 'mlp'"):
         kind("mpl")
+
+
+def test_training_does_not_load_numba() -> None:
+    """Its compiler takes longer to load than a short training."""
+    code = (
+        "import sys\n"
+        "from tests.models.test_mlp import sample, task\n"
+        "from utils.models import mlp\n"
+        "mlp.train_fold(task(*sample(n_classes=2), num_iterations=2))\n"
+        "assert 'numba' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -18,9 +18,9 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse, urlsplit
@@ -47,6 +47,7 @@ from utils.system.files import (
     complete,
     discard_abandoned,
     is_abandoned,
+    kept_alive,
     locked,
     scratch,
     unfinished,
@@ -54,6 +55,8 @@ from utils.system.files import (
     unfinished_in,
     writing,
 )
+from utils.system.interrupts import last_words
+from utils.system.processes import Process
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -66,6 +69,9 @@ LAST_RUN = PROJECT / "outputs" / "last_run.json"
 
 PLACES = PROJECT / "outputs" / "places"
 """A file a run that was trained here: the places that the user's own training named."""
+
+RUNNING = PROJECT / "outputs" / "running"
+"""A file for each training under way: its run, and by its name its process."""
 
 ADOPT = "python -m utils.tracking adopt"
 """The command that checks the models of a run of an earlier version and writes its manifest."""
@@ -218,7 +224,12 @@ class NewRun:
                 inputs=Schema([ColSpec(AnyType(), name) for name in features]),
                 outputs=mlflow.models.infer_signature(frame, booster.predict(example)).outputs,
             )
-            with warnings.catch_warnings(), _quiet(), _answering("take the models"):
+            with (
+                warnings.catch_warnings(),
+                _quiet(),
+                _without_a_map_of_packages(),
+                _answering("take the models"),
+            ):
                 warnings.simplefilter("ignore")  # advice for model servers, which this is not
                 mlflow.lightgbm.log_model(
                     booster,
@@ -238,29 +249,106 @@ class NewRun:
 def training_run(
     experiment_name: str | None, run_name: str | None, tags: Mapping[str, str]
 ) -> Iterator[NewRun]:
-    """Provide a new run, or the one that `mlflow run` opened; an exception marks it failed."""
+    """Provide a new run, or the one that `mlflow run` opened.
+
+    An exception marks it FAILED, an interrupt KILLED, and so does the next command where this one
+    dies. `trained_by` among its tags is what that goes by.
+    """
     opened = client()
+    end_dead_runs()
     import mlflow
 
-    with _answering("hold the new run"):
-        _keep_new_runs_here()
-        experiment_id = None
-        if "MLFLOW_RUN_ID" not in os.environ and experiment_name is not None:
-            experiment = opened.get_experiment_by_name(experiment_name)
-            if experiment is not None and experiment.lifecycle_stage == "deleted":
-                raise RunError(
-                    f"experiment '{experiment_name}' was deleted: choose another experiment_name, "
-                    f"or 'mlflow experiments restore -x {experiment.experiment_id}'"
-                )
-            experiment_id = (
-                experiment.experiment_id
-                if experiment
-                else opened.create_experiment(experiment_name)
+    with _marked() as mark:
+        with _answering("hold the new run"):
+            _keep_new_runs_here()
+            active = mlflow.start_run(
+                experiment_id=_experiment(opened, experiment_name),
+                run_name=run_name,
+                tags={**tags, "trained_by": mark.stem},
             )
-        active = mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=dict(tags))
-    with _answering("end the run", also=()), active:
         info = active.info
-        yield NewRun(info.run_id, info.experiment_id, info.artifact_uri, opened)
+        killed = partial(_end, mark, "KILLED", partial(opened.set_terminated, info.run_id))
+        with last_words(killed):
+            status = "FAILED"
+            try:
+                yield NewRun(info.run_id, info.experiment_id, info.artifact_uri, opened)
+                status = "FINISHED"
+            except KeyboardInterrupt:
+                status = "KILLED"
+                raise
+            finally:
+                # What ended the work is told, not that the store is lost too.
+                with contextlib.suppress(*(() if status == "FINISHED" else (RunError,))):
+                    _end(mark, status, mlflow.end_run)
+
+
+def _experiment(opened: MlflowClient, name: str | None) -> str | None:
+    """Return the id of a training's experiment, which is made first where there is none."""
+    if "MLFLOW_RUN_ID" in os.environ or name is None:
+        return None
+    experiment = opened.get_experiment_by_name(name)
+    if experiment is None:
+        return str(opened.create_experiment(name))
+    if experiment.lifecycle_stage == "deleted":
+        raise RunError(
+            f"experiment '{name}' was deleted: choose another experiment_name, "
+            f"or 'mlflow experiments restore -x {experiment.experiment_id}'"
+        )
+    return str(experiment.experiment_id)
+
+
+@contextlib.contextmanager
+def _marked() -> Iterator[Path]:
+    """Keep a file as long as this process trains: where it dies, the next command finds it."""
+    mark = RUNNING / f"{Process.current()}-{uuid.uuid4().hex[:8]}.json"
+    _write_mark(mark, "KILLED")
+    with kept_alive(mark):
+        yield mark
+
+
+def _write_mark(mark: Path, status: str) -> None:
+    """Write what is to be told to the store if this process does not do it."""
+    with complete(mark) as file:
+        file.write_text(
+            json.dumps({"store": _shown(store_uri()), "status": status}), encoding="utf-8"
+        )
+
+
+def _end(mark: Path, status: str, tell: Callable[[str], object]) -> None:
+    """Tell the store how a run ended. Its mark stays, with the status, where that fails."""
+    _write_mark(mark, status)
+    with _answering("end the run"):
+        tell(status)
+    mark.unlink(missing_ok=True)
+
+
+def end_dead_runs() -> None:
+    """Tell the store of runs that are RUNNING there, though the processes that trained them died.
+
+    Those that it does not take now are left to the next command.
+    """
+    discard_abandoned(RUNNING)
+    for mark in sorted(RUNNING.glob("*.json")):
+        process = Process.named_in(mark.name)
+        try:
+            if process is None or not process.is_dead(mark.stat().st_mtime):
+                continue
+            said = json.loads(mark.read_text(encoding="utf-8"))
+            if said["store"] == _shown(store_uri()):
+                _end_dead_run(mark.stem, said["status"])
+                mark.unlink()
+        except (OSError, ValueError, KeyError, TypeError, RunError) as error:
+            log.info("%s is left to the next command: %s", mark, _first_line(error))
+
+
+def _end_dead_run(trained_by: str, status: str) -> None:
+    opened = client()
+    with _answering("end the run of a command that died"):
+        experiments = [e.experiment_id for e in opened.search_experiments()]
+        query = f"tags.trained_by = '{trained_by}' AND attributes.status = 'RUNNING'"
+        for run in opened.search_runs(experiments, query):
+            opened.set_terminated(run.info.run_id, status)
+            log.info("Run %s, whose training died, is %s now", run.info.run_id, status)
 
 
 def _keep_new_runs_here() -> None:
@@ -525,8 +613,8 @@ class Run:
                 kept[path] = (folder / copy.relative_to(target.parent)).as_posix()
             obsolete = sorted(set(former.files) - set(files)) if former is not None else []
             manifest = Manifest(summed(files, kept), dict(about), obsolete=tuple(obsolete))
-            with complete(target) as partial:
-                partial.write_text(manifest.to_json(), encoding="utf-8")
+            with complete(target) as file:
+                file.write_text(manifest.to_json(), encoding="utf-8")
             self._settle(place)
 
     def _settle(self, place: str) -> None:
@@ -541,14 +629,14 @@ class Run:
         if not all(self._target(listed.kept).is_file() for listed in manifest.files.values()):
             return  # damage, which whoever reads the publication is told
         for path, listed in manifest.files.items():
-            with complete(self._target(path)) as partial:
-                _linked(self._target(listed.kept), partial)
+            with complete(self._target(path)) as name:
+                _linked(self._target(listed.kept), name)
         for path in manifest.obsolete:
             target = self._target(path)
             if target.is_file():
                 target.unlink()
-        with complete(self._target(place)) as partial:
-            partial.write_text(settled(manifest).to_json(), encoding="utf-8")
+        with complete(self._target(place)) as file:
+            file.write_text(settled(manifest).to_json(), encoding="utf-8")
 
     def _target(self, path: str) -> Path:
         place = self._place(path)
@@ -573,6 +661,7 @@ class Run:
         That is: own names for files, where the manifest was exchanged; metrics of an evaluation,
         where the store has others than its manifest. Changes nothing where all is as it should be.
         """
+        end_dead_runs()
         root = self._local()
         if root is not None and root.is_dir():
             with self._alone():
@@ -592,7 +681,7 @@ class Run:
     def _mend(self, folder: str) -> None:
         """Finish the publications in a folder of a local store whose processes are dead."""
         here = self._target(folder)
-        dead = [partial for partial in unfinished_in(here) if is_abandoned(partial)]
+        dead = [p for p in unfinished_in(here) if is_abandoned(p)]
         for path in self.artifacts(folder):
             # Where there are no locks, a living process may be at it.
             if is_manifest(path) and any(p.name.startswith(f".{Path(path).stem}.") for p in dead):
@@ -820,6 +909,24 @@ def _log_metrics(
     with _answering("take the metrics"):
         for start in range(0, len(metrics), 1000):  # the most that one call may hold
             opened.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+@contextlib.contextmanager
+def _without_a_map_of_packages() -> Iterator[None]:
+    """Let MLflow look requirements up by the names they have.
+
+    It would first map all installed packages to their modules, which takes a second, for those that
+    are known by another name only.
+    """
+    from mlflow.utils import requirements_utils
+
+    state: Any = requirements_utils
+    kept = getattr(state, "_MODULES_TO_PACKAGES", None)
+    state._MODULES_TO_PACKAGES = kept or {}
+    try:
+        yield
+    finally:
+        state._MODULES_TO_PACKAGES = kept
 
 
 @contextlib.contextmanager

@@ -85,12 +85,13 @@ def unfinished(path: Path) -> Iterator[Path]:
     """
     name = f".{path.stem[:100]}.{Process.current()}-{uuid.uuid4().hex[:8]}{_MARK}{path.suffix}"
     partial = path.with_name(name)
-    _keep_alive(partial)
-    try:
-        yield partial
-    finally:
-        _remove(partial)
-        _UNFINISHED.discard(partial)
+    _UNFINISHED.add(partial)
+    with kept_alive(partial):
+        try:
+            yield partial
+        finally:
+            _remove(partial)
+            _UNFINISHED.discard(partial)
 
 
 _MARK = ".tmp"
@@ -98,23 +99,31 @@ _MARK = ".tmp"
 _UNFINISHED: set[Path] = set()
 """What this process is writing: a signal ends the process in the midst of its other threads."""
 
+_TOUCHED: set[Path] = set()
+"""What shows by its time that this process lives."""
+
 _BEATING = threading.Lock()
-"""Held for ever by the thread that shows that this process lives."""
+"""Held for ever by the thread that touches it."""
 
 
-def _keep_alive(partial: Path) -> None:
-    """Touch what is unfinished every minute, from now on."""
-    _UNFINISHED.add(partial)
+@contextlib.contextmanager
+def kept_alive(path: Path) -> Iterator[None]:
+    """Touch what is, or will be, at `path` every minute, as a sign of life."""
+    _TOUCHED.add(path)
     if _BEATING.acquire(blocking=False):
         threading.Thread(target=_beat, name="heartbeat", daemon=True).start()
+    try:
+        yield
+    finally:
+        _TOUCHED.discard(path)
 
 
 def _beat() -> None:
     while True:
         threading.Event().wait(HEARTBEAT_ENDS / 10)
-        for partial in tuple(_UNFINISHED):
+        for path in tuple(_TOUCHED):
             with contextlib.suppress(OSError):
-                os.utime(partial)
+                os.utime(path)
 
 
 def _remove(partial: Path) -> None:

@@ -18,6 +18,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -45,13 +46,14 @@ from utils.schema import (
     refuse_secrets,
     undeclared_keys,
 )
+from utils.system import interrupts
 from utils.system.configuration_files import (
     check_growth,
     interpolated,
     read_analysis,
     read_yaml,
 )
-from utils.system.files import discard_unfinished, system_message
+from utils.system.files import scratch, system_message
 from utils.system.libraries.imports import spare_collections
 
 log = logging.getLogger(__name__)
@@ -87,8 +89,7 @@ def run(
     if {"--help", "-h"} & set(sys.argv[1:]):
         sys.stdout.write(help_text(sys.modules["__main__"].__doc__ or "", model, primaries))
         return 0
-    # Batch systems end jobs by SIGTERM: what is under way then cleans up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale, what is said can be written
             stream.reconfigure(errors="backslashreplace")
@@ -123,10 +124,6 @@ def _composing(typed_in: list[str]) -> Iterator[None]:
         ) from None
 
 
-def _interrupt(number: int, _: object) -> None:
-    raise KeyboardInterrupt(number)
-
-
 def help_text(about: str, model: type[BaseModel], primaries: str) -> str:
     """Return what `--help` prints: what the script does, its groups, and its keys with defaults."""
     lines = [about.strip(), "", "Groups (group=choice):"]
@@ -147,11 +144,17 @@ def help_text(about: str, model: type[BaseModel], primaries: str) -> str:
 def call(stage: Callable[[C], None], cfg: DictConfig, model: type[C]) -> None:
     """Call a stage with the composed configuration as a typed `model`.
 
-    Errors end here, because Hydra would add lines of its own to them.
+    Errors end here, because Hydra would add lines of its own to them. Temporary files of libraries
+    go where they are removed with ours, at the latest by the next command.
     """
-    with _one_line_errors():
-        _refuse_secrets(cfg)
-        stage(typed(cfg, model))
+    with _one_line_errors(), scratch() as temporary:
+        before = tempfile.tempdir
+        tempfile.tempdir = str(temporary)
+        try:
+            _refuse_secrets(cfg)
+            stage(typed(cfg, model))
+        finally:
+            tempfile.tempdir = before
 
 
 def _refuse_secrets(cfg: DictConfig) -> None:
@@ -201,12 +204,8 @@ def _one_line_errors() -> Iterator[None]:
         status = fail(f"the memory of this machine does not suffice: {error}")
     except KeyboardInterrupt as interrupt:
         number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
-        discard_unfinished()
-        status = fail("interrupted; no incomplete output was left", status=128 + number)
-        # Threads that are still at work would begin further files, or keep the process waiting;
-        # what this thread had opened was closed on the way here.
-        logging.shutdown()
-        os._exit(status)
+        interrupts.end(number)
+        raise
     else:
         return
     raise SystemExit(status)

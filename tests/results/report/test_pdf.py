@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -41,6 +42,23 @@ def test_silent_kaleido_is_given_up_with_one_line(
     ):
         writer.write(drawn["performance/roc_balanced"], target)
     assert not target.exists()
+
+
+def test_an_interrupted_evaluation_waits_for_no_pdf(
+    drawn: dict[str, go.Figure], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pdf, "CHILD", "import time; time.sleep(600)")
+
+    def interrupted(writer: PdfWriter) -> None:
+        for name in "xyz":
+            writer.write(drawn["performance/roc_balanced"], tmp_path / f"{name}.pdf")
+        raise KeyboardInterrupt
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), PdfWriter(2, patience=300) as writer:
+        interrupted(writer)
+    assert time.monotonic() - begin < 150  # nobody waited for an answer
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_broken_kaleido_is_named(

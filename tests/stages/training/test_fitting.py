@@ -1,10 +1,17 @@
-"""How the models of a run are fitted: side by side, on the cores there are."""
+"""How the models of a run are fitted: side by side, on the cores there are, beside other work."""
 
 from __future__ import annotations
 
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
 import pytest
 
-from utils.stages.training.fitting import _threads
+from utils.models import FoldResult, boosting, splits
+from utils.schema import RunError
+from utils.stages.training.fitting import _threads, folds_training
 from utils.system.engine import Engine
 
 
@@ -22,3 +29,42 @@ from utils.system.engine import Engine
 def test_folds_share_the_cores(workers: Engine, n_folds: int, expected: list[int]) -> None:
     """The last folds do not leave idle the cores of those that have ended."""
     assert [_threads(workers, i, n_folds) for i in range(n_folds)] == expected
+
+
+def given(kind: str, n_iterations: int) -> tuple[Any, ...]:
+    """Return what training takes: 400 events of 2 classes in 2 folds."""
+    rng = np.random.default_rng(3)
+    matrix, target = rng.normal(size=(400, 2)).astype(np.float32), np.arange(400) % 2
+    data = SimpleNamespace(
+        skim=SimpleNamespace(matrix=lambda features: matrix),
+        features=("a", "b"),
+        rows=np.arange(400),
+        target=target,
+        weight=np.ones(400),
+    )
+    config = SimpleNamespace(model_kind="lightgbm", train_metric_every=0)
+    settings = boosting.settings({"num_iterations": n_iterations}, 2, 1)
+    return Engine(kind, 2, 2), config, settings, data, splits(rng.integers(0, 2, 400), 2, None)
+
+
+def test_folds_train_beside_the_caller_s_work_and_give_the_same() -> None:
+    texts = []
+    for kind in ("local", "serial"):
+        with folds_training(*given(kind, 5)) as folds:
+            results: list[FoldResult] = folds()
+        texts.append([r.model for r in results])
+    assert texts[0] == texts[1]
+
+
+def test_folds_end_when_the_caller_s_work_fails() -> None:
+    begun: list[threading.Thread] = []
+
+    def fail() -> None:
+        begun.extend(t for t in threading.enumerate() if t.name.startswith("training"))
+        raise RunError("no store")
+
+    with pytest.raises(RunError, match="no store"), folds_training(*given("local", 10**7)):
+        fail()
+    assert begun
+    for thread in begun:
+        thread.join()  # the training itself would take hours

@@ -45,3 +45,17 @@ import colorsys
 with hidden("colorsys"):
     import colorsys
 """)
+
+
+def test_other_threads_can_import_what_is_hidden() -> None:
+    passes("""
+import threading
+from importlib import import_module
+from utils.system.libraries.imports import hidden
+found = []
+with hidden("colorsys"):
+    thread = threading.Thread(target=lambda: found.append(import_module("colorsys")))
+    thread.start()
+    thread.join()
+assert found
+""")

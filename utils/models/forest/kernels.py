@@ -12,8 +12,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.columns.arrays import Floats, Int32, Integers
+from utils.columns.arrays import Floats, Int32
 from utils.models.forest.arrays import BLOCK, Thresholds, Trees
+from utils.models.metrics import EPSILON, LARGEST_LOSS
 from utils.system.libraries.jit import kernel
 
 GROUP = 4
@@ -21,10 +22,6 @@ GROUP = 4
 
 ZERO_THRESHOLD = float(np.float32(1e-35))
 """LightGBM's kZeroThreshold: values no larger than this are zero."""
-
-EPSILON = float(np.float32(1e-15))
-LARGEST_LOSS = 34.538776397705078
-"""The log loss of a probability of EPSILON or less: LightGBM's logarithm of it is a float32."""
 
 NEAR = 1e-9
 """Raw scores that differ by less may be equal as probabilities: those are then computed."""
@@ -277,25 +274,6 @@ def advance(
 
 
 @kernel
-def losses(scores: Floats, target: Int32, weight: Floats) -> Floats:
-    """Return the weighted sums `(2,)` of log loss and errors of raw scores `(n_outputs, n)`."""
-    n_outputs, n = scores.shape
-    block = np.zeros((n_outputs, BLOCK), np.float64)
-    block_target, block_weight = np.zeros(BLOCK, np.int32), np.zeros(BLOCK, np.float64)
-    work = np.zeros((5, BLOCK), np.float64)
-    sums, total = np.zeros(2), np.zeros(2)
-    for start in range(0, n, BLOCK):
-        m = min(BLOCK, n - start)
-        block[:, :m] = scores[:, start : start + m]
-        block_target[:m] = target[start : start + m]
-        block_weight[:m] = weight[start : start + m]
-        block_weight[m:] = 0.0
-        _block_losses(block, 1.0, block_target, block_weight, work, sums)
-        total += sums
-    return total
-
-
-@kernel
 def _block_losses(
     scores: Floats, sigmoid: float, target: Int32, weight: Floats, work: Floats, sums: Floats
 ) -> None:
@@ -308,29 +286,6 @@ def _block_losses(
         _binary_losses(scores[0], sigmoid, target, weight, work, sums)
     else:
         _multiclass_losses(scores, target, weight, work, sums)
-
-
-@kernel
-def area(order: Integers, score: Floats, positive: Floats, negative: Floats) -> float:
-    """Return the area under the ROC curve of weights `(n,)` of class 1 and class 0, ties half.
-
-    `order` are the events by falling score. Where a class has no weight the area is 1.
-    """
-    area, above, below = 0.0, 0.0, 0.0
-    here, against = 0.0, 0.0  # weights at the present score
-    last = score[order[0]]
-    for i in order:
-        if score[i] != last:
-            area += against * (above + 0.5 * here)
-            above += here
-            below += against
-            here, against, last = 0.0, 0.0, score[i]
-        here += positive[i]
-        against += negative[i]
-    area += against * (above + 0.5 * here)
-    above += here
-    below += against
-    return area / (above * below) if above > 0.0 and below != 0.0 else 1.0
 
 
 @kernel

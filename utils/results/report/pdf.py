@@ -50,9 +50,10 @@ class PdfWriter:
         self._orders: queue.SimpleQueue[tuple[Path, str] | None] = queue.SimpleQueue()
         self._errors: list[Exception] = []
         self._given_up = threading.Event()
-        workers = [_Worker(patience) for _ in range(n_workers)]
+        self._workers = [_Worker(patience) for _ in range(n_workers)]
         self._threads = [
-            threading.Thread(target=self._serve, args=(worker,), daemon=True) for worker in workers
+            threading.Thread(target=self._serve, args=(worker,), daemon=True)
+            for worker in self._workers
         ]
         for thread in self._threads:
             thread.start()
@@ -78,6 +79,8 @@ class PdfWriter:
             self.finish()
             return
         self._given_up.set()
+        for worker in self._workers:  # whatever they are drawing
+            worker.give_up()
         with contextlib.suppress(Exception):  # what ended the work is told, not this
             self.finish()
 
@@ -97,12 +100,15 @@ class _Worker:
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
+        self._given_up = False
         self._start()
 
     def draw(self, path: Path, figure: str) -> None:
         """Draw a figure (JSON) to `path`."""
         for attempt in range(ATTEMPTS):
             answer = self._ask(path, figure, self._patience * 2**attempt)
+            if self._given_up:
+                return
             if answer is None:
                 self.end()
                 self._start()
@@ -149,10 +155,19 @@ class _Worker:
         )
         self._reader.start()
 
+    def give_up(self) -> None:
+        """Let `draw` return, from another thread, without its figure."""
+        self._given_up = True
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._child.returncode is None:  # else its number may be another's by now
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+
     def end(self) -> None:
         """End the child with everything it started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._child.pid, signal.SIGKILL)
+        self._kill()
         self._child.wait()
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None:

@@ -1,6 +1,7 @@
 """preprocess.py: ntuples are cut, checked, split and transformed into skims."""
 
 from utils.stages.preprocessing.cut_flow import log_cut_flow, log_missing, refuse_empty
+from utils.stages.preprocessing.labelled_skims import plan_labelled, write_labelled_skim
 from utils.stages.preprocessing.prediction_skims import prediction_tasks, write_prediction_skims
 from utils.stages.preprocessing.skim_content import save_configuration
 from utils.stages.preprocessing.training_skims import (
@@ -18,6 +19,7 @@ __all__ = [
     "log_cut_flow",
     "log_missing",
     "next_command",
+    "plan_labelled",
     "plan_training",
     "prediction_tasks",
     "read_all",
@@ -25,6 +27,7 @@ __all__ = [
     "save_configuration",
     "split_skims",
     "with_weights",
+    "write_labelled_skim",
     "write_prediction_skims",
     "write_training_skims",
 ]

@@ -53,7 +53,8 @@ UNIT_ENTRIES = 1_000_000
 def plan_training(config: PreprocessConfig) -> Plan:
     """Open and check every file of the training samples, before anything is read."""
     _tell_of_names(config)
-    plan = reading.plan(config, config.read_samples, unit_size=UNIT_ENTRIES)
+    samples = [s for s in config.read_samples if s.role == "training"]
+    plan = reading.plan(config, samples, unit_size=UNIT_ENTRIES)
     log.info("Reading %d entries of %d files", plan.n_entries, len(plan.trees))
     return plan
 

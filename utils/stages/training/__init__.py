@@ -1,6 +1,6 @@
 """train.py: a training skim becomes a run with one model a fold."""
 
-from utils.stages.training.fitting import settings_of, train_folds
+from utils.stages.training.fitting import folds_training, settings_of
 from utils.stages.training.publishing import (
     log_training,
     next_commands,
@@ -11,6 +11,7 @@ from utils.stages.training.publishing import (
 from utils.stages.training.training_set import load_training_set, open_training_skim, split_rows
 
 __all__ = [
+    "folds_training",
     "load_training_set",
     "log_training",
     "next_commands",
@@ -20,5 +21,4 @@ __all__ = [
     "settings_of",
     "split_rows",
     "tags",
-    "train_folds",
 ]

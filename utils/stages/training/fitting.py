@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +17,7 @@ from numpy.typing import NDArray
 from utils.columns.arrays import Array
 from utils.formats.skims import Skim
 from utils.models import FoldResult, FoldTask, Settings, Split, kind
-from utils.schema import (
-    TrainConfig,
-)
+from utils.schema import RunError, TrainConfig
 from utils.stages.training.training_set import TrainingSet
 from utils.system.engine import Engine, progress
 
@@ -41,21 +42,53 @@ def settings_of(config: TrainConfig, data: TrainingSet) -> Settings:
     return kind(config.model_kind).settings(config.model_param, len(data.classes), config.seed)
 
 
+@contextmanager
+def folds_training(
+    workers: Engine,
+    config: TrainConfig,
+    settings: Settings,
+    data: TrainingSet,
+    rows: tuple[Split, ...],
+) -> Iterator[Callable[[], list[FoldResult]]]:
+    """Let all folds train; provide what waits for their results.
+
+    Where this process's threads train they have begun, so that what the caller does meanwhile
+    takes hardly any time. An error in the context ends them after the iteration they are in.
+    """
+    given = workers, config, settings, data, rows
+    if workers.kind != "local":  # to debug, or elsewhere, where nothing could end them
+        yield lambda: train_folds(*given)
+        return
+    given_up = threading.Event()
+    thread = ThreadPoolExecutor(1, "training")
+    try:
+        yield thread.submit(train_folds, *given, given_up).result
+    except BaseException:
+        given_up.set()
+        raise
+    finally:
+        thread.shutdown(wait=False)
+
+
 def train_folds(
     workers: Engine,
     config: TrainConfig,
     settings: Settings,
     data: TrainingSet,
     rows: tuple[Split, ...],
+    given_up: threading.Event | None = None,
 ) -> list[FoldResult]:
-    """Train all folds side by side, the cores divided among them."""
+    """Train all folds side by side, the cores divided among them.
+
+    Raises RunError soon after somebody has `given_up`.
+    """
     matrix: Callable[[], NDArray[np.float32]] = _Matrix(data.skim, data.features, data.rows)
     if workers.shares_memory:
         loaded = matrix()
         matrix = lambda: loaded  # noqa: E731
     models = kind(config.model_kind)
     every = config.train_metric_every or max(10, settings.num_iterations // 20)
-    with _Watch(settings.num_iterations, len(rows), models.STEPS) as watch:
+    with _Watch(settings.num_iterations, len(rows), models.STEPS, given_up) as watch:
         tasks = [
             FoldTask(
                 index=i,
@@ -109,13 +142,21 @@ def _threads(workers: Engine, index: int, n_folds: int) -> int:
 
 
 class _Watch:
-    """Shows the iterations of all folds with the current metric, on a terminal only."""
+    """Shows the iterations of all folds with the current metric, on a terminal only.
 
-    def __init__(self, n_iterations: int, n_folds: int, steps: str) -> None:
+    It also ends them where somebody has `given_up`.
+    """
+
+    def __init__(
+        self, n_iterations: int, n_folds: int, steps: str, given_up: threading.Event | None
+    ) -> None:
         self.bar = progress(n_iterations * n_folds, steps, "training")
+        self.given_up = given_up
 
     def __enter__(self) -> Callable[[int, int, str, float], None]:
         def show(index: int, step: int, name: str, value: float) -> None:
+            if self.given_up is not None and self.given_up.is_set():
+                raise RunError("the training was given up")
             self.bar.update(1)
             if sys.stderr.isatty():
                 text = f"fold {index}, iteration {step}: {name} {value:.5f}"

@@ -18,9 +18,12 @@ from utils.formats.runs import RECIPE, NewRun
 from utils.formats.skims import Skim, open_skim, origin
 from utils.models import FoldResult, Split, kind
 from utils.schema import (
+    LABELLED,
+    PreprocessConfig,
     Recipe,
     TrainConfig,
     is_url,
+    load,
     location,
     portable,
     project_path,
@@ -76,12 +79,12 @@ def log_training(
     audit: LeakAudit,
     results: Sequence[FoldResult],
 ) -> None:
-    """Log curves, importances, models, and last the recipe with a manifest: all is there."""
+    """Log models, curves, importances, and last the recipe with a manifest: all is there."""
     models = kind(config.model_kind)
-    run.log_curves(_curves(results))
-    if models.FLAVOR is not None:
+    if models.FLAVOR is not None:  # before metrics: MLflow links those of a step 0 to every model
         example = data.skim.matrix(data.features, RowRange(0, min(5, data.skim.n_rows)))
         run.log_models(models.FLAVOR, [r.model for r in results], data.features, example)
+    run.log_curves(_curves(results))
     with scratch() as folder:
         recipe = folder / "recipe"
         recipe.mkdir()
@@ -140,6 +143,7 @@ def make_recipe(
         skims={
             "train": portable(data.skim.path),
             "test": portable(_test_skim(config, data.skim)),
+            **_labelled_skim(data.skim),
             "origin": origin(meta),
             "test_origin": origin(
                 open_skim(project_path(config.test_file)).metadata if config.test_file else meta
@@ -148,6 +152,14 @@ def make_recipe(
         audit=tuple(audit.to_rows()),
         audit_passed=audit.passed,
     )
+
+
+def _labelled_skim(skim: Skim) -> dict[str, str]:
+    """Return the place of the labelled skim beside the training skim, where there is one."""
+    made = load(PreprocessConfig, skim.metadata["config"])
+    if all(sample.role == "training" for sample in made.read_samples):
+        return {}
+    return {LABELLED: portable(skim.path.with_name(made.skim_file(LABELLED).name))}
 
 
 def _test_skim(config: TrainConfig, skim: Skim) -> Path:

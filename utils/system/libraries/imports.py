@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import gc
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import Any
 
@@ -16,16 +18,26 @@ from typing import Any
 def hidden(name: str) -> Iterator[None]:
     """Let `import name` fail meanwhile, as if it were not installed, unless it was imported before.
 
-    For optional dependencies only, and for the first import of what looks for them.
+    For optional dependencies only, and for the first import of what looks for them. Other threads
+    can import it meanwhile.
     """
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]  # this is how an import is refused
+    finder = _Hiding(name)
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        del sys.modules[name]
+        sys.meta_path.remove(finder)
+
+
+class _Hiding(MetaPathFinder):
+    """Finds nothing but refuses one module, to the thread that made it."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._thread = name, threading.get_ident()
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == self._name and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def later(name: str) -> None:

@@ -1,0 +1,59 @@
+"""A command that is told to end does so within seconds, whatever it is doing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from utils.schema import PROJECT
+from utils.system import interrupts
+
+DEAF = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from utils.system import interrupts
+from utils.system.files import complete, scratch
+interrupts.PATIENCE = 0.3
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
+interrupts.listen()
+folder = Path(sys.argv[1])
+def hangs():
+    (folder / "told").write_text("killed")
+    time.sleep(60)
+with interrupts.last_words(hangs), complete(folder / "out.h5") as partial, scratch(folder) as deep:
+    partial.write_text("half")
+    (deep / "file").write_text("temporary")
+    ended_by = getattr(signal, sys.argv[2])
+    while True:
+        try:
+            os.kill(os.getpid(), ended_by)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            pass
+"""
+
+
+@pytest.mark.parametrize(("signal", "status"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
+def test_a_command_that_does_not_listen_is_ended_tidily(
+    tmp_path: Path, signal: str, status: int
+) -> None:
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", DEAF, str(tmp_path), signal],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert done.stderr == "error: interrupted; no incomplete output was left\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["told"]
+    assert time.monotonic() - begin < 50  # the loop and the last words would take a minute
+
+
+def test_all_is_over_within_five_seconds() -> None:
+    assert interrupts.PATIENCE + 1.0 < 5
