@@ -171,10 +171,11 @@ def test_no_server_is_asked_that_the_user_did_not_name_and_no_secret_is_kept(
 def test_named_servers_are_asked_and_failures_are_one_line(made: Workspace, served: Served) -> None:
     by_skim, by_run = friends("http")
     asked = len(served.requests)
-    named, *failed = run_commands(
+    named, drafted, *failed = run_commands(
         made.folder,
         [
             [*by_skim, f"orig_path={served.url}"],
+            ["utils.new_analysis", f"{served.url}/{SAMPLE}.root", "-o", "data/drafted.yaml"],
             [
                 "preprocess.py",
                 "year=2018",
@@ -187,7 +188,8 @@ def test_named_servers_are_asked_and_failures_are_one_line(made: Workspace, serv
         ],
         {"REMOTE_PATIENCE": "0"},
     )
-    succeed([named])
+    succeed([named, drafted])
+    assert f"input_path: {served.url}" in (made.folder / "data" / "drafted.yaml").read_text()
     assert len(served.requests) > asked
     said = [refusal(result) for result in failed]
     assert "a pattern can't be matched over http" in said[0]

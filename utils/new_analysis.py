@@ -28,9 +28,13 @@ from utils.schema import (
     PROJECT,
     ConfigError,
     InputError,
+    Location,
     PipelineError,
+    given_location,
+    is_within,
     nearest,
     portable,
+    portable_location,
 )
 from utils.system.files import complete, system_message
 
@@ -104,7 +108,7 @@ class Sight:
     no event number; `uneven` whether its event numbers fill two folds unequally.
     """
 
-    path: Path
+    path: Location
     n_seen: int
     columns: Mapping[str, Column]
     arrays: Mapping[str, tuple[int, ...]]
@@ -148,7 +152,7 @@ def _stands_for_missing(different: Array, end: int) -> bool:
     return end == 0 and value in SMALL_SENTINELS and alone
 
 
-def look_at(path: Path, tree: str) -> Sight:
+def look_at(path: Location, tree: str) -> Sight:
     """Return what the file at `path` looks like. Raises InputError where it can't be read."""
     info = ntuples.open_tree(path, tree)
     shapes = {n: info.branches[n].shape for n in info.columns if n in info.branches}
@@ -191,7 +195,7 @@ def _identity(columns: Mapping[str, Column]) -> tuple[str, ...]:
     return tuple(n for n in found if n is not None)
 
 
-def find_tree(paths: Sequence[Path], tree: str | None) -> str:
+def find_tree(paths: Sequence[Location], tree: str | None) -> str:
     """Return the tree to read: `tree`, else the one that all files have.
 
     Raises InputError where there is none or a choice.
@@ -366,7 +370,7 @@ def analysis_text(name: str, tree: str, sights: Sequence[Sight]) -> str:
         n_files=f"{len(sights)} file{'s' * (len(sights) > 1)}",
         n_seen=max(x.n_seen for x in sights),
         name=_quoted(name),
-        folder=_quoted(portable(sights[0].path.parent)),
+        folder=_quoted(portable_location(sights[0].path.parent)),
         skims=_quoted(f"data/{name}_skims"),
         tree=_quoted(tree),
         fold_why=s.fold_why[0].upper() + s.fold_why[1:],
@@ -375,7 +379,7 @@ def analysis_text(name: str, tree: str, sights: Sequence[Sight]) -> str:
     )
 
 
-def _samples(paths: Mapping[str, Path]) -> dict[str, list[str]]:
+def _samples(paths: Mapping[str, Location]) -> dict[str, list[str]]:
     """Return classes, one for each simulated sample, and what is trained on and predicted."""
     of_their_own = [n for n in paths if n not in _alternative(paths)]
     simulated = [n for n in of_their_own if not _DATA.search(n)] or of_their_own
@@ -393,8 +397,9 @@ def _samples(paths: Mapping[str, Path]) -> dict[str, list[str]]:
         if name in of_their_own:
             never = f"{{sample: {sample}, never_trained: true}}"
             prediction.append(f"  - {sample if name in simulated else never}")
-        file = path.relative_to(folder) if path.is_relative_to(folder) else path
-        files.append(f"  {sample}: {{files: {_quoted(str(file))}}}")
+        inside = "/".join(path.parts[len(folder.parts) :])
+        file = inside if is_within(path, folder) else str(path)
+        files.append(f"  {sample}: {{files: {_quoted(file)}}}")
     if all(path == folder / f"{name}.root" for name, path in paths.items()):
         files = []
     return {
@@ -477,10 +482,10 @@ def _weight(sights: Sequence[Sight]) -> str:
     return f"{_quoted(name)}  # EDIT: the physics weight, an expression{note}"
 
 
-def _sample_names(sights: Sequence[Sight]) -> dict[str, Path]:
+def _sample_names(sights: Sequence[Sight]) -> dict[str, Location]:
     """Return the files by sample name: their stem, with the folder's name where stems repeat."""
     stems = [s.path.stem for s in sights]
-    names: dict[str, Path] = {}
+    names: dict[str, Location] = {}
     for path in [s.path for s in sights]:
         name = path.stem if stems.count(path.stem) == 1 else f"{path.parent.name}_{path.stem}"
         if name in names:
@@ -529,7 +534,7 @@ def _unreadable(sights: Sequence[Sight]) -> list[str]:
     return [line] if names else []
 
 
-def write(files: Sequence[Path], tree: str | None, output: Path) -> str:
+def write(files: Sequence[str | Path], tree: str | None, output: Path) -> str:
     """Write the analysis file `output` from ROOT files and return its text.
 
     Raises ConfigError where `output` exists, InputError where a file can't be used.
@@ -538,7 +543,7 @@ def write(files: Sequence[Path], tree: str | None, output: Path) -> str:
         raise ConfigError(f"{output} exists and is not overwritten: name another with -o")
     if output.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{output} is to be an analysis file: let its name end in .yaml")
-    paths = [Path(f).expanduser().absolute() for f in files]
+    paths = [given_location(f) for f in files]
     tree = find_tree(paths, tree)
     text = analysis_text(output.stem, tree, [look_at(p, tree) for p in paths])
     with complete(output) as partial:
@@ -551,7 +556,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from utils.system.program import fail
 
     parser = argparse.ArgumentParser(prog="python -m utils.new_analysis", description=main.__doc__)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.root")
+    parser.add_argument("files", nargs="+", metavar="FILE.root")
     parser.add_argument("--tree", help="default: the only tree of the files")
     parser.add_argument(
         "-o", "--output", type=Path, default=PROJECT / "configs" / "analysis" / "my_channel.yaml"

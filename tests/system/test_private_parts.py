@@ -141,7 +141,7 @@ def test_uproot_reads_from_a_handler_of_ours(tmp_path: Path) -> None:
     with (
         at(
             "utils/system/libraries/rootfiles.py",
-            "See what uproot.source.chunk.Source must have now (its own FSSpecSource is the example), "
+            "See what uproot.source.chunk.Source must have now (FSSpecSource is an example), "
             "and let _Bytes have it.",
         ),
         open_bytes(path) as bytes_of_file,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ from utils.schema import (
     Location,
     PreprocessConfig,
     Sample,
+    Url,
     nearest,
 )
 from utils.stages.preprocessing.shifting import (
@@ -45,6 +47,10 @@ from utils.stages.preprocessing.shifting import (
     transformed,
 )
 from utils.system import servers
+from utils.system.threads import each
+
+OPENED_TOGETHER = 16
+"""Files on servers that are opened at the same time."""
 
 _WEIGHT_KEY = "__physics_weight__"
 """The physics weight among the definitions."""
@@ -216,8 +222,11 @@ def open_files(sample: Sample) -> Iterator[ntuples.TreeInfo]:
     Raises InputError for a file and a copy of it: their events would count twice.
     """
     seen: dict[tuple[Any, ...], Location] = {}
-    for path in ntuples.find_files(sample):
-        info = ntuples.open_tree(path, sample.tree)
+    paths = ntuples.find_files(sample)
+    # Opening a file on a server is mostly waiting for answers.
+    n_threads = OPENED_TOGETHER if any(isinstance(path, Url) for path in paths) else 1
+    infos = each(partial(ntuples.open_tree, tree=sample.tree), paths, n_threads)
+    for path, info in zip(paths, infos, strict=True):
         first = seen.setdefault(_content(info), path)
         if first != path:
             raise InputError(
