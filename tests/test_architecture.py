@@ -47,6 +47,8 @@ HOMES = {
     "distributed": "system/clusters/",
     "dask_jobqueue": "system/clusters/",
     "cloudpickle": "system/clusters/",
+    "fsspec": "system/remote.py",
+    "aiohttp": "system/remote.py",
     "joblib": "system/engine.py",
     "tqdm": "system/engine.py",
     "hydra": "system/program.py",
@@ -89,11 +91,13 @@ ABOVE_THE_FLOORS = {
     "test_other_channel.py": "all stages, in another channel",
     "test_slurm.py": "jobs that do not run, in a script",
     "test_readme.py": "what the documents show",
+    "test_remote_inputs.py": "all stages, with inputs on servers",
 }
 """Flat test files that are about no command, and what they are about."""
 
 NAMED_OTHERWISE = {
     "formats/ntuples/test_damage.py": "changed bytes, through every reader of the package",
+    "formats/ntuples/test_servers.py": "inputs on servers, through every reader of the package",
     "formats/test_skims_untrusted.py": "what a skim from elsewhere may try",
     "system/test_private_parts.py": "what any module uses of a library's private parts",
     "formats/test_histograms_oracle.py": "published histograms, from what ntuples/ reads",

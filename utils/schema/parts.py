@@ -253,7 +253,7 @@ class EngineConfig(Closed):
     security: bool | dict[str, Any] = False
     """Encrypt what the cluster says: true, or keywords of distributed.Security."""
     wait: Annotated[Text | None, AfterValidator(_as_duration)] = None
-    """How long a command stays without any worker, in seconds or like `30 min`; none: the default of each cluster."""
+    """How long a command stays without any worker, in seconds or like `30 min`."""
     dry_run: bool = False
     """Show the job script of a batch system and end."""
 
