@@ -75,12 +75,14 @@ def style_of(evaluated: Evaluated, config: EvaluateConfig) -> Style:
 
 
 def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> str:
-    """Draw every figure into the report and as PDF, log all of it and the metrics.
+    """Draw every figure into the report and as PDF, and log all of it and the metrics.
 
-    Returns where the report is. Figures that people open singly have pages of their own too
-    (`plotting.opened_singly`). They take the place of an earlier evaluation's together: figures
-    that this one does not make are removed (in a local store). A PDF is drawn only where its figure
-    is not that of the earlier one. `writer` (see `papers`) has finished then.
+    Figures that people open singly have pages of their own too (`plotting.opened_singly`). Returns
+    where the report is.
+
+    They take the place of an earlier evaluation's together: figures that this one does not make are
+    removed (in a local store). A PDF is drawn only where its figure is not that of the earlier one.
+    `writer` (see `papers`) has finished then.
     """
     result, style = evaluated.evaluation, style_of(evaluated, config)
     top = f"plots/{slug(result.dataset)}"
