@@ -155,9 +155,25 @@ def _undamaged(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, ValueError) as error:
-        raise RunError(
-            f"{path} is damaged ({' '.join(str(error).split())[:120]}): make it anew by predict.py"
-        ) from None
+        raise _damaged(path, error) from None
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return what a Parquet table says about itself. Raises RunError where it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+        described: dict[str, Any] = json.loads(metadata.get(METADATA, b"{}"))
+    except (pa.ArrowException, ValueError) as error:
+        raise _damaged(path, error) from None
+    return described
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    said = " ".join(str(error).split())[:120]
+    return RunError(f"{path} is damaged ({said}): make it anew by predict.py")
 
 
 def numbers(column: Any) -> Array:
