@@ -34,8 +34,11 @@ def make_training_skims(config: PreprocessConfig) -> None:
     from utils.system import engine
 
     plan = preprocessing.plan_training(config)
+    if preprocessing.are_done(config, plan):
+        log.info("Next: %s", preprocessing.next_command(config))
+        return
     with engine.start(config.engine) as workers:
-        flow, selected = preprocessing.read_all(workers, plan)
+        flow, selected = preprocessing.read_all(workers, config, plan)
     preprocessing.log_cut_flow(flow, config.output_folder / "cut_flow_training.csv")
     preprocessing.refuse_empty(flow)
     preprocessing.log_missing(selected)
@@ -57,7 +60,7 @@ def make_prediction_skims(config: PreprocessConfig) -> None:
         flow = preprocessing.write_prediction_skims(workers, tasks)
     preprocessing.log_cut_flow(flow, config.output_folder / "cut_flow_prediction.csv")
     preprocessing.save_configuration(config)
-    log.info("Wrote %d skims to %s", len(tasks), config.output_folder)
+    log.info("%d skims are in %s", len(tasks), config.output_folder)
     if config.common_cut:
         log.info("What common_cut removed gets fillers in friend trees: %s", config.common_cut)
     log.info("Next: python predict.py --config-name for_datacards.yaml run_id=RUN_ID")

@@ -30,7 +30,10 @@ from utils.schema.samples import check_restrictions, samples_to_read
 
 
 class PreprocessConfig(AnalysisConfig):
-    """Keys of preprocess.py."""
+    """Keys of preprocess.py.
+
+    `force`: do again what is done already and has not changed.
+    """
 
     for_training: bool = True
     input_samples: list[Any] = []
@@ -40,6 +43,7 @@ class PreprocessConfig(AnalysisConfig):
     output_samples: list[SampleName] = ["train", "test"]
     input_pipe_file: str = ""
     chunk_size: int = Field(24_576, ge=1)
+    force: bool = Field(False, exclude=True)
 
     @model_validator(mode="after")
     def _outputs_differ(self) -> Self:
@@ -178,6 +182,7 @@ class PredictConfig(RunStageConfig):
     cut: str | None = None
     double_precision: bool = False
     chunk_size: int = Field(24_576, ge=1)
+    force: bool = Field(False, exclude=True)
     engine: EngineConfig = EngineConfig()
 
 
@@ -202,6 +207,7 @@ class EvaluateConfig(RunStageConfig):
     sections: list[Text] | None = None
     n_bootstrap: int = Field(200, ge=2)
     seed: int = 1357
+    force: bool = Field(False, exclude=True)
     engine: EngineConfig = EngineConfig()
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from utils.stages.preprocessing.cut_flow import log_cut_flow, log_missing, refus
 from utils.stages.preprocessing.prediction_skims import prediction_tasks, write_prediction_skims
 from utils.stages.preprocessing.skim_content import save_configuration
 from utils.stages.preprocessing.training_skims import (
+    are_done,
     fit,
     next_command,
     plan_training,
@@ -14,6 +15,7 @@ from utils.stages.preprocessing.training_skims import (
 )
 
 __all__ = [
+    "are_done",
     "fit",
     "log_cut_flow",
     "log_missing",
