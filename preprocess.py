@@ -29,16 +29,24 @@ def preprocess(config: PreprocessConfig) -> None:
 
 
 def make_training_skims(config: PreprocessConfig) -> None:
-    """Read every sample once, then split, transform and write the train and the test skim."""
+    """Read every sample once, then split, transform and write the train and the test skim.
+
+    Samples of `role: test` become the labelled skim beside them.
+    """
     from utils.stages import preprocessing
     from utils.system import engine
 
     plan = preprocessing.plan_training(config)
-    if preprocessing.are_done(config, plan):
+    labelled = preprocessing.plan_labelled(config, plan)
+    plans = [plan, labelled] if labelled else [plan]
+    if preprocessing.are_done(config, plans):
         log.info("Next: %s", preprocessing.next_command(config))
         return
     with engine.start(config.engine) as workers:
         flow, selected = preprocessing.read_all(workers, config, plan)
+        if labelled:
+            own_flow, own = preprocessing.read_all(workers, config, labelled)
+            flow = (*flow, *own_flow)
     preprocessing.log_cut_flow(flow, config.output_folder / "cut_flow_training.csv")
     preprocessing.refuse_empty(flow)
     preprocessing.log_missing(selected)
@@ -47,6 +55,9 @@ def make_training_skims(config: PreprocessConfig) -> None:
     train, test = preprocessing.split_skims(config, plan, weighted)
     pipeline = preprocessing.fit(config, train)
     preprocessing.write_training_skims(config, plan, (train, test), pipeline)
+    if labelled:
+        preprocessing.write_labelled_skim(config, labelled, own, pipeline)
+    preprocessing.record_done(config, plans)
     log.info("Next: %s", preprocessing.next_command(config))
 
 

@@ -41,7 +41,7 @@ def scorer(columns: Columns, rule: FoldRule = RULE, strength: float = 1.0) -> pr
     fold = fold_of(rule, columns, np.arange(len(columns["x"])))
     expected = score(columns, fold, strength)
     expected[columns["x"] > 1.5] = np.nan
-    return proof.Recomputation(lambda span: (expected[slice(*span)], {}))
+    return proof.Recomputation(lambda span: proof.Recomputed(expected[slice(*span)], {}))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_friend_whose_rows_were_all_cut_is_proved(tmp_path: Path) -> None:
 def test_double_precision_scores_are_proved(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     columns = events()
     rows = friend_rows(columns)
-    exact, _ = scorer(columns).of(RowRange(0, N))
+    exact = scorer(columns).of(RowRange(0, N)).scores
     rows.update({name: exact[:, i].copy() for i, name in enumerate(NAMES)})
     friend = write_friend(tmp_path / "d.root", rows, metadata_of(pair[0]))
     proof.prove_alignment(pair[0], friend)
@@ -199,13 +199,15 @@ def test_a_score_that_differs_is_named(tmp_path: Path, pair: tuple[Path, Path]) 
 
 def test_rounding_to_float32_is_no_difference(pair: tuple[Path, Path]) -> None:
     exact = scorer(events())
-    close = proof.Recomputation(lambda span: (exact.of(span)[0] * (1 + 1e-16), {}))
+    close = proof.Recomputation(
+        lambda span: proof.Recomputed(exact.of(span).scores * (1 + 1e-16), {})
+    )
     largest = proof.prove_scores(pair[1], close)
     assert largest <= 2**-24
 
 
 def test_scores_of_another_number_of_classes_are_refused(pair: tuple[Path, Path]) -> None:
-    two = proof.Recomputation(lambda span: (np.full((span.size, 2), 0.5), {}))
+    two = proof.Recomputation(lambda span: proof.Recomputed(np.full((span.size, 2), 0.5), {}))
     with pytest.raises(ProofError, match="3 classes, the run's models of 2"):
         proof.prove_scores(pair[1], two)
 

@@ -12,7 +12,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -22,22 +22,38 @@ import numpy as np
 
 from utils.columns.arrays import Array, Columns, Floats, RowRange
 from utils.formats.friend_proof import CHUNK_ENTRIES, differing, prove_alignment
-from utils.formats.friends import Friend, fold_rule, iterate, open_friend, stated_names
+from utils.formats.friends import (
+    BranchNames,
+    Friend,
+    fold_rule,
+    iterate,
+    open_friend,
+    stated_names,
+)
 from utils.schema import PipelineError, ProofError
 
-__all__ = ["Recomputation", "main", "prove_alignment", "prove_scores", "run_scores"]
+__all__ = ["Recomputation", "Recomputed", "main", "prove_alignment", "prove_scores", "run_scores"]
 
 log = logging.getLogger(__name__)
 
 
-class Recomputation(NamedTuple):
-    """What a run makes of entries: `of` gives their probabilities and the columns of `derived`.
+class Recomputed(NamedTuple):
+    """Probabilities of entries `(n, n_classes)`, NaN where a cut removed the entry.
 
-    Probabilities are `(n, n_classes)`, NaN where a cut removed the entry.
+    `derived` are columns by name, `shifted` the probabilities under shifts by suffix.
     """
 
-    of: Callable[[RowRange], tuple[Floats, Columns]]
+    scores: Floats
+    derived: Columns
+    shifted: Mapping[str, Floats] = {}
+
+
+class Recomputation(NamedTuple):
+    """What a run makes of entries, with the names of `derived` and the suffixes of `shifts`."""
+
+    of: Callable[[RowRange], Recomputed]
     derived: tuple[str, ...] = ()
+    shifts: tuple[str, ...] = ()
 
 
 def prove_scores(
@@ -55,42 +71,52 @@ def prove_scores(
     values.
     """
     friend = open_friend(friend_path, tree)
-    pred_class = stated_names(friend.metadata).pred_class
-    names = list(friend.metadata["probabilities"])
+    nominal = stated_names(friend.metadata)
+    names = {"": nominal, **{suffix: nominal.shifted(suffix) for suffix in recompute.shifts}}
+    of_scores = [n for of in names.values() for n in (of.pred_class, *of.probabilities)]
     largest = 0.0
-    compared = [*names, pred_class, *recompute.derived]
+    compared = [*of_scores, *recompute.derived]
     for span, found in iterate(friend.path, friend.tree, compared, chunk_entries):
-        stored = np.stack([found[name] for name in names], axis=1)
-        expected, derived = recompute.of(span)
-        if expected.shape[1] != len(names):
-            raise ProofError(
-                f"{friend.path.name} has scores of {len(names)} classes, the run's models of "
-                f"{expected.shape[1]}"
-            )
-        if len(expected) != len(stored):
-            raise ProofError(
-                f"{friend.path.name} has {friend.n_entries} entries, the input "
-                f"{span.start + len(expected)}"
-            )
-        for name, values in derived.items():
+        expected = recompute.of(span)
+        for name, values in expected.derived.items():
             first, text = differing(name, values, found[name], "as recomputed")
             if text:
                 raise ProofError(f"{friend.path.name}: entry {span.start + first}: {text}")
-        tolerance = _tolerance(stored)
-        difference = np.abs(stored - expected.astype(stored.dtype)).astype(np.float64)
-        removed = np.isnan(expected)
-        bad = np.where(removed, ~np.isnan(stored), ~(difference <= tolerance))
-        if bad.any():
-            row, column = np.unravel_index(np.argmax(bad), bad.shape)
-            raise ProofError(
-                f"{friend.path.name} holds other scores: entry {span.start + int(row)}: "
-                f"{names[int(column)]} is {stored[row, column]!s} and was recomputed as "
-                f"{expected.astype(stored.dtype)[row, column]!s} ({int(bad.any(axis=1).sum())} of "
-                f"entries {span.start} to {span.stop - 1} differ)"
-            )
-        _check_classes(friend, span.start, expected, found[pred_class])
-        largest = max(largest, float(np.max(difference[~removed], initial=0.0)))
+        for suffix, scores in {"": expected.scores, **expected.shifted}.items():
+            deviation = _compare(friend, names[suffix], span, found, scores)
+            largest = max(largest, deviation)
     return largest
+
+
+def _compare(
+    friend: Friend, names: BranchNames, span: RowRange, found: Columns, expected: Floats
+) -> float:
+    """Return the largest difference of stored scores from recomputed ones, nominal or shifted."""
+    stored = np.stack([found[name] for name in names.probabilities], axis=1)
+    if expected.shape[1] != stored.shape[1]:
+        raise ProofError(
+            f"{friend.path.name} has scores of {stored.shape[1]} classes, the run's models of "
+            f"{expected.shape[1]}"
+        )
+    if len(expected) != len(stored):
+        raise ProofError(
+            f"{friend.path.name} has {friend.n_entries} entries, the input "
+            f"{span.start + len(expected)}"
+        )
+    tolerance = _tolerance(stored)
+    difference = np.abs(stored - expected.astype(stored.dtype)).astype(np.float64)
+    removed = np.isnan(expected)
+    bad = np.where(removed, ~np.isnan(stored), ~(difference <= tolerance))
+    if bad.any():
+        row, column = np.unravel_index(np.argmax(bad), bad.shape)
+        raise ProofError(
+            f"{friend.path.name} holds other scores: entry {span.start + int(row)}: "
+            f"{names.probabilities[int(column)]} is {stored[row, column]!s} and was recomputed as "
+            f"{expected.astype(stored.dtype)[row, column]!s} ({int(bad.any(axis=1).sum())} of "
+            f"entries {span.start} to {span.stop - 1} differ)"
+        )
+    _check_classes(friend, names.pred_class, span.start, expected, found[names.pred_class])
+    return float(np.max(difference[~removed], initial=0.0))
 
 
 def _tolerance(stored: Array) -> Array | float:
@@ -100,7 +126,7 @@ def _tolerance(stored: Array) -> Array | float:
     return spacing
 
 
-def _check_classes(friend: Friend, start: int, expected: Floats, chosen: Array) -> None:
+def _check_classes(friend: Friend, name: str, start: int, expected: Floats, chosen: Array) -> None:
     scored = np.flatnonzero(~np.isnan(expected[:, 0]))
     best = expected[scored].max(axis=1)
     given = expected[scored, np.clip(chosen[scored], 0, expected.shape[1] - 1)]
@@ -109,8 +135,7 @@ def _check_classes(friend: Friend, start: int, expected: Floats, chosen: Array) 
         row = int(scored[np.argmax(bad)])
         raise ProofError(
             f"{friend.path.name} holds another class: entry {start + row}: "
-            f"{stated_names(friend.metadata).pred_class} is "
-            f"{chosen[row]!s} and was recomputed as {int(np.argmax(expected[row]))}"
+            f"{name} is {chosen[row]!s} and was recomputed as {int(np.argmax(expected[row]))}"
         )
 
 
@@ -136,14 +161,17 @@ def run_scores(
     """Return what computes scores and derived columns of any entries anew from the input tree.
 
     Everything comes from the run: derived features, missing values, clipping, feature pipeline,
-    fold rule and models. From the friend tree comes only the cut it states. Raises RunError for a
-    run that lacks something, ProofError for a friend tree of another run, fold rule or models.
+    fold rule and models. From the friend tree come only the cut and the shifts that it states.
+    Raises RunError for a run that lacks something, ProofError for a friend tree of another run,
+    fold rule or models.
     """
     # What scoring needs is slow to import, and most proofs do without.
     from utils.columns.roles import roles_of
+    from utils.columns.variations import shift_of
     from utils.formats import ntuples, runs
     from utils.stages.prediction.scorer import Scorer, models_of
     from utils.stages.preprocessing import reading
+    from utils.stages.preprocessing.shifting import restated_tree
 
     run = runs.open_run(run_id)
     scorer = Scorer(run.run_id, models_of(run), run.recipe)
@@ -158,16 +186,25 @@ def run_scores(
         raise ProofError(f"{friend.path.name} has another fold rule than run {run.run_id}")
     info = ntuples.open_tree(Path(input_path).absolute(), input_tree)
     misc = [n for n in friend.metadata["misc"] if n in scorer.analysis.derived_features]
-    roles = roles_of(scorer.analysis, misc)
-    entries = reading.Entries(info, roles, friend.metadata["cut"], scorer.analysis.chunk_size)
+    roles, cut = roles_of(scorer.analysis, misc), friend.metadata["cut"]
+    shifts = [(shift_of(of), of["replaced"]) for of in friend.metadata.get("shifts", [])]
+    tree = restated_tree(info, shifts, roles, cut, scorer.analysis.missing_values)
+    entries = reading.Entries(info, roles, cut, scorer.analysis.chunk_size, tree)
     source = scorer.ntuple_entries(entries, friend.path.stem)
+    suffixes = tuple(shift.suffix for shift, _ in shifts)
 
-    def of(span: RowRange) -> tuple[Floats, Columns]:
+    def of(span: RowRange) -> Recomputed:
         parts = list(replace(source, span=span).rows(rule))
         columns = {n: np.concatenate([p.groups["misc_features"][n] for p in parts]) for n in misc}
-        return np.concatenate([scorer.scores(part) for part in parts]), columns
+        scores = [scorer.scores(part) for part in parts]
+        shifted = [scorer.shifted_scores(*pair) for pair in zip(parts, scores, strict=True)]
+        return Recomputed(
+            np.concatenate(scores),
+            columns,
+            {name: np.concatenate([of[name] for of in shifted]) for name in suffixes},
+        )
 
-    return Recomputation(of, tuple(misc))
+    return Recomputation(of, tuple(misc), suffixes)
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -79,7 +79,8 @@ def test_a_filler_without_a_cut_is_caught(tmp_path: Path, pair: tuple[Path, Path
     rows, metadata = friend_rows(events()), metadata_of(pair[0], cut=None)
     friend = write_friend(tmp_path / "a.root", rows, metadata)
     first = int(np.argmax(rows["pred_class"] < 0))
-    with pytest.raises(ProofError, match=f"entry {first}: it holds no scores, but .* no cut"):
+    said = f"entry {first}: it holds no scores in pred_class, but .* no cut"
+    with pytest.raises(ProofError, match=said):
         prove_alignment(pair[0], friend)
 
 

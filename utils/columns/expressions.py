@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -71,6 +71,14 @@ class Expression:
     def mask(self, columns: Mapping[str, Array], n_rows: int | None = None) -> Mask:
         """Return for each row whether the value differs from zero, shape (n,)."""
         return np.asarray(_truth(self._value(columns, n_rows)), dtype=np.bool_)
+
+    def renamed(self, names: Mapping[str, str]) -> Expression:
+        """Return it with another column read in the place of each that `names` has."""
+        program = tuple(
+            step._replace(name=names.get(step.name, step.name)) if step.kind == "column" else step
+            for step in self.program
+        )
+        return Expression(self.text, program, self.defined)
 
     def _value(self, columns: Mapping[str, Array], n_rows: int | None) -> Array:
         if n_rows is None:
@@ -139,6 +147,18 @@ def expand(text: str, definitions: Mapping[str, str]) -> Expression:
         return done[name]
 
     return Expression(text, fill_in(parse(text).program, ()), frozenset(done))
+
+
+def any_of(expressions: Sequence[Expression]) -> Expression:
+    """Return what is true where one of the expressions, one or more, is not zero."""
+    program = list(expressions[0].program)
+    for other in expressions[1:]:
+        program += [*other.program, Step("apply", "||", n_args=2)]
+    return Expression(
+        " || ".join(f"({e.text})" for e in expressions),
+        tuple(program),
+        frozenset().union(*(e.defined for e in expressions)),
+    )
 
 
 # --- evaluation ----------------------------------------------------------------------------------

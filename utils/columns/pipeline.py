@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.columns.arrays import Array
+from utils.columns.arrays import Array, Columns
 from utils.schema import ConfigError, InputError, PcaConfig, ScalerConfig, nearest
 
 BLOCK_ROWS = 8_192
@@ -63,6 +63,25 @@ class FeaturePipeline:
                     f"{_widest(matrix[rows], self.inputs)} is the largest; clip it"
                 ) from None
         return out
+
+    def transform_changed(self, features: Columns, changed: Columns) -> Columns:
+        """Return the outputs, float32 (n,) by name, that differ where some inputs are `changed`.
+
+        They are what `transform` gives of all inputs; `features` are those that are not changed.
+        """
+        names = tuple(name for name in self.inputs if name in changed)
+        if not names:
+            return {}
+        if self.components is not None:
+            matrix = stack_columns({**features, **changed}, self.inputs)
+            return dict(zip(self.outputs, self.transform(matrix).T, strict=True))
+        places = [self.inputs.index(name) for name in names]
+        mean, scale = (
+            None if numbers is None else tuple(numbers[i] for i in places)
+            for numbers in (self.mean, self.scale)
+        )
+        own = FeaturePipeline(names, names, mean, scale)
+        return dict(zip(names, own.transform(stack_columns(changed, names)).T, strict=True))
 
     def _transform_block(self, block: Array) -> Array:
         if self.mean is None and self.scale is None and self.components is None:

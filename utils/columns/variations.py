@@ -26,15 +26,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from utils.schema import AnalysisConfig, Replacement, Sample, VariationKind
+import numpy as np
+
+from utils.columns.arrays import Array
+from utils.columns.expressions import Expression
+from utils.columns.values import holds_missing
+from utils.schema import (
+    AnalysisConfig,
+    InputError,
+    Missing,
+    Replacement,
+    Sample,
+    VariationKind,
+)
 
 Direction = Literal["Up", "Down"]
-
-SELECTED = "selected"
-"""Column that marks rows by the common cut: its nominal one, or behind a suffix a shift's own."""
-
-WEIGHT_FACTOR = "weight_factor"
-"""Column, always with a suffix, of a factor on the physics weight."""
 
 
 @dataclass(frozen=True)
@@ -140,5 +146,68 @@ def shifts_of(config: AnalysisConfig, sample: Sample) -> tuple[Shift, ...]:
     )
 
 
+def shift_of(stated: Mapping[str, Any]) -> Shift:
+    """Return the shift that a friend tree states; what it replaces is stated beside."""
+    direction: Direction = "Up" if stated["direction"] == "Up" else "Down"
+    kind: VariationKind = "branches" if stated["kind"] == "branches" else "expressions"
+    name = str(stated["variation"])
+    return Shift(Variation(name, kind, None, None, name), direction)
+
+
 def _frozen(replacement: Replacement) -> Replacement:
     return dict(replacement) if isinstance(replacement, Mapping) else replacement
+
+
+# --- a branch computed from others ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ComputedBranch:
+    """What stands in the place of `branch`: an expression's value, in the branch's type.
+
+    Cells of the branch that hold one of its declared missing values stay as they are; where another
+    column of the expression is missing the cell becomes missing too. `missing` has what is declared
+    of the columns that are read; `where` is the key that errors name.
+    """
+
+    branch: str
+    dtype: np.dtype[Any]
+    expression: Expression
+    missing: Mapping[str, Missing]
+    where: str
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The branches it is made from."""
+        return self.expression.names | {self.branch}
+
+    def evaluate(self, columns: Mapping[str, Array]) -> Array:
+        """Return the branch, `(n,)`, made from nominal columns.
+
+        Raises InputError where an integer branch can't hold a value; fractions are dropped.
+        """
+        nominal = columns[self.branch]
+        value = self.expression.evaluate(columns, len(nominal))
+        holes = [holds_missing(columns[n], m) for n, m in self.missing.items() if n != self.branch]
+        if np.any(holes):
+            own = self.missing.get(self.branch) or next(iter(self.missing.values()))
+            value = np.where(np.logical_or.reduce(holes), own.values[0], value)
+        own_missing = self.missing.get(self.branch)
+        kept = np.zeros(len(nominal), np.bool_)
+        if own_missing is not None:
+            kept = holds_missing(nominal, own_missing)
+        if self.dtype.kind in "iub":
+            self._check_integers(value, kept)
+            value = np.where(kept, 0, np.trunc(value))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.where(kept, nominal, value.astype(self.dtype))
+
+    def _check_integers(self, value: Array, kept: Array) -> None:
+        limits = np.iinfo(self.dtype) if self.dtype.kind in "iu" else None
+        lowest, highest = (limits.min, limits.max) if limits else (0, 1)
+        bad = ~((value >= lowest) & (value <= highest)) & ~kept
+        if bad.any():
+            raise InputError(
+                f"{self.where}.{self.branch}: '{self.expression.text}' gives "
+                f"{value[np.argmax(bad)]:g}, which {self.dtype} can't hold: correct the expression"
+            )

@@ -23,6 +23,7 @@ from utils.formats.friends import (
     iterate_tree,
     open_friend,
     stated_names,
+    stated_suffixes,
 )
 from utils.schema import ProofError, nearest
 from utils.system.threads import ahead
@@ -41,7 +42,8 @@ class Proof:
     `n_scored` entries have scores, the others fillers. `identity` are the compared columns. `notes`
     are remarks that do not contradict the proof. `deviation` is the largest difference of a stored
     score from the recomputed one, None where nothing was recomputed, and `derived` are the columns
-    that are no branches of the input: bit by bit what a run computes, or not compared.
+    that are no branches of the input: bit by bit what a run computes, or not compared. `shifts` are
+    the suffixes under which there are scores too, proved as the nominal ones are.
     """
 
     input_path: Path
@@ -54,6 +56,7 @@ class Proof:
     derived: tuple[str, ...] = ()
     run_id: str | None = None
     deviation: float | None = None
+    shifts: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -64,6 +67,7 @@ class Proof:
             f"all in their fold of {self.n_splits}",
             f"{self.n_scored} scored",
         ]
+        parts += [f"and under {', '.join(self.shifts)}"] if self.shifts else []
         derived = ", ".join(self.derived)
         if self.deviation is not None:
             parts.append(f"scores those of run {self.run_id} within {self.deviation:.1g}")
@@ -115,8 +119,10 @@ def _prove(
     # A friend's word on what identifies events is not taken for the columns of its folds.
     folding = [name for name in rule.columns if name in friend.branches]
     compared = tuple(dict.fromkeys([*identity, *folding, *copied]))
-    names = stated_names(friend.metadata)
-    _check_branches(friend, source, compared, [names.fold, names.pred_class, *names.probabilities])
+    names, shifts = stated_names(friend.metadata), stated_suffixes(friend.metadata)
+    of_shifts = [names.shifted(suffix) for suffix in shifts]
+    own = [name for of in (names, *of_shifts) for name in (of.pred_class, *of.probabilities)]
+    _check_branches(friend, source, compared, [names.fold, *own])
     where = f"{friend_name or friend.path.name} is not a friend of {input_path.name}"
     if "length" in checks and friend.n_entries != source.n_entries:
         raise ProofError(
@@ -129,8 +135,8 @@ def _prove(
     n_scored = 0
     wanted = list(dict.fromkeys([*compared, *rule.columns]))
     theirs = iterate_tree(source, wanted, chunk_entries)
-    of_choice = [name for name in [names.pred_class_proba] if name in friend.branches]
-    stored = [*compared, names.fold, names.pred_class, *of_choice, *names.probabilities]
+    of_choice = [n.pred_class_proba for n in (names, *of_shifts)]
+    stored = [*compared, names.fold, *own, *(name for name in of_choice if name in friend.branches)]
     all_scored = not (friend.metadata["cut"] or "").strip()
     ours = iterate(friend.path, friend.tree, stored, chunk_entries)
     pairs = zip(ahead(theirs), ahead(ours), strict="length" in checks)
@@ -144,7 +150,7 @@ def _prove(
             origin = "by the input's identity"
             wrong.append(differing(names.fold, fold[: len(stated)], stated, origin))
         if "scores" in checks:
-            wrong.append(_inconsistent(found, names, all_scored))
+            wrong += [_inconsistent(found, of, all_scored) for of in (names, *of_shifts)]
         contradictions = [(row, text) for row, text in wrong if text]
         if contradictions:
             row, text = min(contradictions, key=lambda found: found[0])
@@ -156,6 +162,7 @@ def _prove(
     return Proof(
         *(input_path, friend.path, friend.n_entries, n_scored, compared),
         *(rule.n_splits, tuple(notes), derived),
+        shifts=tuple(shifts),
     )
 
 
@@ -236,7 +243,8 @@ def _inconsistent(
         good &= np.where(scored, best == scores.max(axis=1), np.isnan(best))
     if good.all() and all_scored and not scored.all():
         row = int(np.argmin(scored))
-        return row, "it holds no scores, but the friend tree states no cut that removed it"
+        which = f"it holds no scores in {names.pred_class}"
+        return row, f"{which}, but the friend tree states no cut that removed it"
     if good.all():
         return len(good), ""
     row = int(np.argmin(good))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from utils.columns.arrays import Array, RowRange
+from utils.columns.variations import shifted_name
 from utils.formats import ntuples
 from utils.schema import FILLER_CLASS, NOT_IN_BRANCHES, FoldRule, InputError, nearest
 from utils.system.files import complete
@@ -57,6 +58,20 @@ class BranchNames:
     def all(self) -> tuple[str, ...]:
         return (*self.own.values(), *self.probabilities)
 
+    @property
+    def of_scores(self) -> tuple[str, ...]:
+        """Those that each shift has again."""
+        return (self.pred_class, self.pred_class_proba, *self.probabilities)
+
+    def shifted(self, suffix: str) -> BranchNames:
+        """Return the names under a shift."""
+        return replace(
+            self,
+            probabilities=tuple(shifted_name(name, suffix) for name in self.probabilities),
+            pred_class=shifted_name(self.pred_class, suffix),
+            pred_class_proba=shifted_name(self.pred_class_proba, suffix),
+        )
+
 
 def branch_names(n_classes: int, prefix: str = "") -> BranchNames:
     """Return the names for so many classes, each with `prefix` before it."""
@@ -67,6 +82,11 @@ def branch_names(n_classes: int, prefix: str = "") -> BranchNames:
 def stated_names(metadata: Mapping[str, Any]) -> BranchNames:
     """Return the names that a friend tree's metadata state; the first friend trees stated none."""
     return BranchNames(tuple(metadata["probabilities"]), **metadata.get("branches", {}))
+
+
+def stated_suffixes(metadata: Mapping[str, Any]) -> list[str]:
+    """Return the suffixes of the shifts under which a friend tree has scores."""
+    return [shift["suffix"] for shift in metadata.get("shifts", [])]
 
 
 def friend_stems(sample: str, files: Sequence[Path]) -> list[str]:
@@ -327,6 +347,7 @@ def _check_metadata(metadata: Mapping[str, Any], where: str) -> None:
     }
     if not metadata.get("probabilities"):
         good["probabilities"] = False
+    good["shifts"] = _are_shifts(metadata.get("shifts", []))
     for key, is_good in good.items():
         if not is_good:
             raise InputError(f"{where} is damaged: its '{key}' is missing or wrong; predict again")
@@ -335,6 +356,17 @@ def _check_metadata(metadata: Mapping[str, Any], where: str) -> None:
 def _are_branches(value: Any) -> bool:
     known = BranchNames(()).own
     return isinstance(value, dict) and set(value) <= set(known) and _are_texts([*value.values()])
+
+
+def _are_shifts(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(shift, dict)
+        and _are_texts([shift.get(key) for key in ("variation", "direction", "kind", "suffix")])
+        and shift["suffix"] == shift["variation"] + shift["direction"]
+        and isinstance(shift.get("replaced"), dict)
+        and _are_texts([*shift["replaced"].values()])
+        for shift in value
+    )
 
 
 def _are_texts(value: Any) -> bool:

@@ -40,6 +40,10 @@ GROUPS = (
 )
 """The groups of every skim, by the role of their columns."""
 
+SHIFTED = "shifted"
+"""The group of what variations change, in skims that were made with any: features as the others
+are stored, selections and factors on the weight, named as `utils.columns.variations` says."""
+
 FEATURE_GROUPS = ("cont_features", "cat_features")
 """The groups in which training looks for features."""
 
@@ -105,9 +109,10 @@ class SkimWriter:
         self.metadata: dict[str, Any] = {**metadata, "format": FORMAT}
         self.n_rows = 0
         for group in groups:
-            if group not in GROUPS:
+            if group not in (*GROUPS, SHIFTED):
                 raise InputError(f"{path}: a skim has no group '{group}'; {nearest(group, GROUPS)}")
-        self._columns = {g: _checked(path, g, groups.get(g, {})) for g in GROUPS}
+        present = (*GROUPS, SHIFTED) if SHIFTED in groups else GROUPS
+        self._columns = {g: _checked(path, g, groups.get(g, {})) for g in present}
         self._blocks = {g: _blocks(g, columns) for g, columns in self._columns.items()}
         json.dumps(self.metadata)
         self._file: Any = None
@@ -214,7 +219,7 @@ class SkimWriter:
         """Return the number of rows in `columns` after checking names, types and lengths."""
         lengths: dict[str, int] = {}
         for group in columns:
-            if group not in GROUPS:
+            if group not in (*GROUPS, SHIFTED):
                 raise InputError(
                     f"{self.path}: a skim has no group '{group}'; {nearest(group, GROUPS)}"
                 )
@@ -367,19 +372,29 @@ def row_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     made["class_to_info"] = {i: c["name"] for i, c in made["class_to_info"].items()}
     declared = {n: f["missing"] for n, f in made["feature_info"].items()}
     made["feature_info"] = {n: missing for n, missing in declared.items() if missing is not None}
+    described = made["samples"]
     for key in {"training_samples", "input_samples"} & made.keys():
-        made[key] = [_without_tags(entry) for entry in made[key]]
+        made[key] = [_without_tags(e) for e in made[key] if not _is_labelled(e, described)]
     alternatives = _alternative_samples(config.get("variations") or {})
     made["samples"] = {
-        name: _without_tags(described)
-        for name, described in made["samples"].items()
-        if name not in alternatives and not _only_tagged(described)
+        name: _without_tags(said)
+        for name, said in described.items()
+        if not (name in alternatives or _only_tagged(said) or said.get("role") == "test")
     }
     return made
 
 
 def _without_tags(sample: Any) -> Any:
     return {k: v for k, v in sample.items() if k != "tags"} if isinstance(sample, dict) else sample
+
+
+def _is_labelled(entry: Any, described: Mapping[str, Any]) -> bool:
+    """Return whether an entry of the training samples is one that is never trained on."""
+    if not isinstance(entry, dict):
+        return False
+    name = entry.get("sample", next(iter(entry)))
+    said = {**described.get(str(name), {}), **entry}
+    return bool(said.get("role") == "test")
 
 
 def _only_tagged(described: Mapping[str, Any]) -> bool:
@@ -425,8 +440,9 @@ def open_skim(path: str | Path) -> Skim:
         if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
             raise InputError(f"{path} is not a skim of format {FORMAT}: make it by preprocess.py")
         n_rows = len(_stored(file, f"/{GROUPS[0]}/axis1"))
-        blocks = {group: _read_blocks(file, group) for group in GROUPS}
-        groups = {group: _read_columns(file, group, blocks[group]) for group in GROUPS}
+        present = (*GROUPS, SHIFTED) if SHIFTED in file else GROUPS
+        blocks = {group: _read_blocks(file, group) for group in present}
+        groups = {group: _read_columns(file, group, blocks[group]) for group in present}
         for block in (b for of_group in blocks.values() for b in of_group):
             shape = _stored(file, block.node).shape
             if shape != (n_rows, len(block.columns)):

@@ -11,6 +11,7 @@ from utils.schema.basics import (
     COMPUTED_COLUMNS,
     DEFAULT_KIND,
     FILLER_CLASS,
+    LABELLED,
     NOT_IN_BRANCHES,
     PHYSICS_WEIGHT,
     PROJECT,
@@ -42,16 +43,25 @@ from utils.schema.parts import (
 )
 from utils.schema.recipe import Recipe
 from utils.schema.stages import EvaluateConfig, PredictConfig, PreprocessConfig, TrainConfig
-from utils.schema.variations import Replacement, VariationConfig, VariationKind
+from utils.schema.variations import (
+    SELECTED,
+    WEIGHT_FACTOR,
+    Replacement,
+    VariationConfig,
+    VariationKind,
+)
 
 __all__ = [
     "COMPUTED_COLUMNS",
     "DEFAULT_KIND",
     "FILLER_CLASS",
+    "LABELLED",
     "NOT_IN_BRANCHES",
     "PHYSICS_WEIGHT",
     "PROJECT",
+    "SELECTED",
     "TARGET",
+    "WEIGHT_FACTOR",
     "AnalysisConfig",
     "ClassInfo",
     "ConfigError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def samples_to_read(
     names = [s.name for s in samples]
     refuse_repeated(names, "input_samples")
     if for_training:
-        _refuse_trained_never_trained(config, samples)
+        samples = _with_roles(samples)
+        _refuse_trained_never_trained(config, [s for s in samples if s.role == "training"])
     known = {*names, *_groups(config), *_alternative_samples(config)}
     unknown = sorted(set(config.samples) - known)
     if unknown:
@@ -41,6 +43,19 @@ def samples_to_read(
             f"samples describes '{unknown[0]}', which is read nowhere; {nearest(unknown[0], names)}"
         )
     return samples
+
+
+def _with_roles(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """Return training samples of which those of `role: test` are never trained on.
+
+    One in the group of a sample that is trained on may share its events: the audit compares them.
+    """
+    trained = {s.group for s in samples if s.role == "training"}
+    if not trained:
+        raise ConfigError("every training sample has role: test: nothing is left to train on")
+    return tuple(
+        replace(s, never_trained=s.group not in trained) if s.role == "test" else s for s in samples
+    )
 
 
 def check_restrictions(config: AnalysisConfig, listed: Sequence[Any]) -> None:
@@ -118,6 +133,8 @@ def _sample_of(config: AnalysisConfig, item: Any, for_training: bool) -> Sample:
         raise ConfigError(f"{where} names no process: give 'process: {{cut: ..., class: 0}}'")
     if for_training and entry.never_trained:
         raise ConfigError(f"{where} is declared never_trained: it can't be a training sample")
+    if entry.role == "test" and not for_training:
+        raise ConfigError(f"{where} has role: test, which an entry of training_samples may have")
     if entry.processes and not for_training:
         raise ConfigError(
             f"{where} has processes, but for_training is false: "
@@ -140,6 +157,7 @@ def _sample_of(config: AnalysisConfig, item: Any, for_training: bool) -> Sample:
         group=entry.group or entry.sample,
         never_trained=entry.never_trained,
         tags=tuple(entry.tags),
+        role=entry.role,
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from utils.schema.analysis import AnalysisConfig
 from utils.schema.basics import (
     DEFAULT_KIND,
+    LABELLED,
     ConfigError,
     pipeline_path,
     project_path,
@@ -47,6 +48,10 @@ class PreprocessConfig(AnalysisConfig):
 
     @model_validator(mode="after")
     def _outputs_differ(self) -> Self:
+        if LABELLED in self.output_samples:
+            raise ConfigError(
+                f"output_samples: '{LABELLED}' is the skim of the samples of role: test"
+            )
         if self.for_training and len(set(self.output_samples)) != 2:
             raise ConfigError(
                 f"output_samples is {self.output_samples}: name two, for train and test"

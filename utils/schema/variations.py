@@ -17,6 +17,13 @@ Replacement = str | Mapping[str, str] | None
 VariationKind = Literal["branches", "expressions", "weight", "samples"]
 
 
+SELECTED = "selected"
+"""Column that marks rows by the common cut: its nominal one, or behind a suffix a shift's own."""
+
+WEIGHT_FACTOR = "weight_factor"
+"""Column, always with a suffix, of a factor on the physics weight."""
+
+
 class VariationConfig(Closed):
     """A systematic variation: what stands in the place of what, upwards and downwards.
 
@@ -83,6 +90,11 @@ def check_variations(
         for key, replacement in zip(("up", "down"), variation.directions, strict=True):
             if variation.kind == "expressions" and isinstance(replacement, Mapping):
                 _check_keys(f"variations.{name}.{key}", replacement, fixed, defined)
+    for name in sorted(features & {SELECTED, WEIGHT_FACTOR}) if declared else ():
+        raise ConfigError(
+            f"'{name}' is a feature, and under variations the name of a column that tables make: "
+            "rename it in derived_features"
+        )
     suffixes = [f"{name}{way}" for name in declared for way in ("Up", "Down")]
     written: dict[str, str] = {}
     for feature in sorted(features):

@@ -56,7 +56,7 @@ class Mean:
 
     @contextmanager
     def written(self, scorer: Scorer, scored: Iterable[Scored]) -> Iterator[Outcome]:
-        means = np.nanmean(np.concatenate([scores for _, scores in scored]), axis=0).tolist()
+        means = np.nanmean(np.concatenate([scores for _, scores, _ in scored]), axis=0).tolist()
         with complete(self.path) as partial:
             partial.write_text(json.dumps(means))
             yield Outcome({self.path.name: self.path}, {"means": means}, ["computed"])

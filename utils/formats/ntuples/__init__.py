@@ -6,11 +6,13 @@ whatever is wrong with an input in one InputError. Friend trees are read by the 
 """
 
 from utils.formats.ntuples.files import find_files
-from utils.formats.ntuples.streaming import Chunk, Rows, check, stream
+from utils.formats.ntuples.streaming import Chunk, Cut, Made, Rows, check, stream
 from utils.formats.ntuples.trees import TreeInfo, cause, check_header, fingerprint, open_tree
 
 __all__ = [
     "Chunk",
+    "Cut",
+    "Made",
     "Rows",
     "TreeInfo",
     "cause",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,11 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.columns.arrays import Array, Integers
-from utils.columns.expressions import Expression, check_index, expand, parse, quote
+from utils.columns.expressions import Expression, Step, check_index, expand, parse, quote
+from utils.columns.variations import ComputedBranch
 from utils.formats.ntuples.baskets import Reader
 from utils.formats.ntuples.trees import TreeInfo
 from utils.schema import ConfigError, InputError
 from utils.system.threads import ahead
+
+Cut = str | Expression | None
+"""A text in which `definitions` are filled in, an expression as it is, or None: all entries."""
+
+Made = Expression | Step
+"""A column that is evaluated, or one that is read as it is under another name."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,11 @@ def stream(
     info: TreeInfo,
     *,
     columns: Sequence[Sequence[str]] | Sequence[str],
-    cuts: Sequence[str | None],
-    common_cut: str | None = None,
+    cuts: Sequence[Cut],
+    common_cut: Cut = None,
+    other_common: Sequence[Expression] = (),
     definitions: Mapping[str, str] | None = None,
+    made: Mapping[str, Made] | None = None,
     start: int = 0,
     stop: int | None = None,
     chunk_entries: int = 200_000,
@@ -62,13 +71,14 @@ def stream(
     of fixed-size branches (`jet_pt[0]`) and keys of `definitions` (derived features and named
     cuts, usable in cuts too). A cut that is None keeps what the common cut keeps. The branches of
     cuts are read first, the others only for rows that survive. The next chunk is read while the
-    caller works on this one.
+    caller works on this one. `made` are further columns that `columns` may name. What passes one of
+    `other_common` is kept as well as what passes `common_cut`, which alone is counted.
 
     Everything is checked before anything is read. Raises InputError for a branch that is missing,
     jagged or not a number, naming it, the file and the nearest branch, or (while reading) for
     damaged data; ConfigError for a cut outside the language.
     """
-    plan = _plan(info, columns, cuts, common_cut, definitions or {})
+    plan = _plan(info, columns, cuts, [common_cut, *other_common], definitions or {}, made or {})
     stop = info.n_entries if stop is None else min(stop, info.n_entries)
     starts = range(max(start, 0), stop, max(chunk_entries, 1))
     threads = n_threads or _n_cores()
@@ -79,23 +89,26 @@ def check(
     info: TreeInfo,
     *,
     columns: Sequence[Sequence[str]] | Sequence[str],
-    cuts: Sequence[str | None],
-    common_cut: str | None = None,
+    cuts: Sequence[Cut],
+    common_cut: Cut = None,
+    other_common: Sequence[Expression] = (),
     definitions: Mapping[str, str] | None = None,
+    made: Mapping[str, Made] | None = None,
 ) -> None:
     """Raise what `stream` would raise for these arguments before it reads anything.
 
     With many files, a branch that one of them lacks is named before the first of them is read.
     """
-    _plan(info, columns, cuts, common_cut, definitions or {})
+    _plan(info, columns, cuts, [common_cut, *other_common], definitions or {}, made or {})
 
 
 class _Plan(NamedTuple):
     columns: list[list[str]]
-    common: Expression | None
+    common: list[Expression]  # the cut that is counted, and others; none keeps all
     cuts: list[Expression | None]
     derived: dict[str, Expression]  # computed on rows that survive
     elements: dict[str, tuple[str, tuple[int, ...]]]  # column -> branch, element of it
+    computed: Mapping[str, ComputedBranch]
 
     def branches_of(self, column: str) -> frozenset[str]:
         if column in self.derived:
@@ -106,9 +119,10 @@ class _Plan(NamedTuple):
 def _plan(
     info: TreeInfo,
     columns: Sequence[Sequence[str]] | Sequence[str],
-    cuts: Sequence[str | None],
-    common_cut: str | None,
+    cuts: Sequence[Cut],
+    common: Sequence[Cut],
     definitions: Mapping[str, str],
+    made: Mapping[str, Made],
 ) -> _Plan:
     per_cut = [
         [str(c) for c in columns] if all(isinstance(c, str) for c in columns) else list(columns[i])
@@ -117,7 +131,9 @@ def _plan(
     derived: dict[str, Expression] = {}
     elements: dict[str, tuple[str, tuple[int, ...]]] = {}
     for name in dict.fromkeys(name for names in per_cut for name in names):
-        if name in definitions:
+        if name in made:
+            _take(info, name, made[name], derived, elements)
+        elif name in definitions:
             derived[name] = _checked(info, name, definitions, f"{name}: {definitions[name]}")
         elif name.endswith("]") and name not in info.branches:
             program = _checked(info, name, {}).program
@@ -128,24 +144,46 @@ def _plan(
             elements[name] = (program[0].name, program[0].element)
         else:
             _check_branch(info, name, (), name, definitions)
+    one_of = [_cut(info, cut, definitions) for cut in common]
     return _Plan(
         columns=per_cut,
-        common=_cut(info, common_cut, definitions),
+        common=[] if one_of[0] is None else [cut for cut in one_of if cut is not None],
         cuts=[_cut(info, cut, definitions) for cut in cuts],
         derived=derived,
         elements=elements,
+        computed=info.computed,
     )
 
 
-def _cut(info: TreeInfo, cut: str | None, definitions: Mapping[str, str]) -> Expression | None:
-    return None if cut is None or not cut.strip() else _checked(info, cut, definitions)
+def _take(
+    info: TreeInfo,
+    name: str,
+    made: Made,
+    derived: dict[str, Expression],
+    elements: dict[str, tuple[str, tuple[int, ...]]],
+) -> None:
+    if isinstance(made, Expression):
+        derived[name] = _checked(info, made, {})
+    else:
+        _check_branch(info, made.name, made.element, name, {})
+        elements[name] = (made.name, made.element)
+
+
+def _cut(info: TreeInfo, cut: Cut, definitions: Mapping[str, str]) -> Expression | None:
+    if cut is None or (isinstance(cut, str) and not cut.strip()):
+        return None
+    return _checked(info, cut, definitions)
 
 
 def _checked(
-    info: TreeInfo, text: str, definitions: Mapping[str, str], shown: str = ""
+    info: TreeInfo, said: str | Expression, definitions: Mapping[str, str], shown: str = ""
 ) -> Expression:
     """Return the expression after making sure that the tree has all it names."""
-    expression = expand(text, definitions) if definitions else parse(text)
+    if isinstance(said, Expression):
+        expression = said
+    else:
+        expression = expand(said, definitions) if definitions else parse(said)
+    text = expression.text
     for name in sorted(expression.defined):
         if name in info.branches or name in info.shared:
             raise InputError(
@@ -193,9 +231,13 @@ def _read_chunk(plan: _Plan, start: int, stop: int, read: ReadColumns) -> Chunk:
     rows: Integers | range = range(start, stop)
     have: dict[str, Array] = {}
 
-    def fetch(names: Iterator[str]) -> None:
-        missing = sorted(set(names) - set(have))
-        have.update(read(missing, rows))
+    def fetch(names: Iterable[str]) -> None:
+        wanted = set(names) - set(have)
+        computed = sorted(wanted & set(plan.computed))
+        sources = wanted.union(*(plan.computed[name].names for name in computed))
+        have.update(read(sorted(sources - set(have) - set(computed)), rows))
+        for name in computed:
+            have[name] = plan.computed[name].evaluate(have)
 
     def keep_only(mask: npt.NDArray[np.bool_]) -> None:
         nonlocal rows, have
@@ -203,12 +245,14 @@ def _read_chunk(plan: _Plan, start: int, stop: int, read: ReadColumns) -> Chunk:
             rows = np.asarray(rows, dtype=np.int64)[mask]
             have = {name: column[mask] for name, column in have.items()}
 
-    if plan.common is not None:
-        fetch(iter(plan.common.names))
-        keep_only(plan.common.mask(have, len(rows)))
     n_common = len(rows)
+    if plan.common:
+        fetch(name for cut in plan.common for name in cut.names)
+        common = [cut.mask(have, len(rows)) for cut in plan.common]
+        n_common = int(np.count_nonzero(common[0]))
+        keep_only(np.logical_or.reduce(common))
     fetch(name for cut in plan.cuts if cut is not None for name in cut.names)
-    masks = [None if cut is None else cut.mask(have, n_common) for cut in plan.cuts]
+    masks = [None if cut is None else cut.mask(have, len(rows)) for cut in plan.cuts]
     passing = [mask for mask in masks if mask is not None]
     if len(passing) == len(masks) and masks:
         some = np.logical_or.reduce(passing)

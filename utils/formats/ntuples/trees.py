@@ -10,13 +10,14 @@ import os
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from utils.columns.arrays import Array, Integers
+from utils.columns.variations import ComputedBranch
 from utils.formats.ntuples.files import no_such_file
 from utils.formats.ntuples.names import ColumnNames, names_of, refusal, tell_apart
 from utils.schema import InputError, nearest, project_path
@@ -47,7 +48,8 @@ class TreeInfo:
 
     `branches` gives the type of each readable column by each of its names, with a shape for
     fixed-size arrays; `unreadable` says why the others are not. `columns` has one name of each
-    column, and `shared` the names that several have. `size` is the file's, in bytes.
+    column, and `shared` the names that several have. `size` is the file's, in bytes. `computed` are
+    branches that the tree does not hold: they are made from its own (`with_computed`).
     """
 
     path: Path
@@ -61,6 +63,14 @@ class TreeInfo:
     unreadable: Mapping[str, str] = field(default_factory=dict, repr=False)
     shared: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict, repr=False)
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)
+    computed: Mapping[str, ComputedBranch] = field(default_factory=dict, repr=False)
+
+    def with_computed(self, computed: Mapping[str, ComputedBranch]) -> TreeInfo:
+        """Return the tree with further branches, which are read as if it held them."""
+        types = {name: made.dtype for name, made in computed.items()}
+        return replace(
+            self, branches={**self.branches, **types}, computed={**self.computed, **computed}
+        )
 
     @property
     def where(self) -> str:

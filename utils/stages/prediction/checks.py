@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from utils.columns.roles import other_meaning
+from utils.columns.variations import Shift, variations_of
 from utils.formats import ntuples
 from utils.formats.skims import Skim, origin
 from utils.schema import InputError, PreprocessConfig, load, nearest
 from utils.stages.prediction.scorer import Scorer
+
+log = logging.getLogger(__name__)
 
 
 def check_skim(skim: Skim, scorer: Scorer, misc: Sequence[str]) -> None:
@@ -93,6 +97,36 @@ def check_trained_files(
                 f"audit would compare nothing: declare 'group: {sorted(known)[0]}' for its sample, "
                 "and preprocess it again"
             )
+
+
+def check_variations(skim: Skim, wanted: Sequence[Shift]) -> None:
+    """Raise InputError where a skim was made with other variations than those `wanted` of it.
+
+    One that holds more than is wanted can be used: that is told.
+    """
+    made = load(PreprocessConfig, skim.metadata["config"])
+    declared = {s.suffix: s for v in variations_of(made) for s in v.shifts}
+    stored = {shift["suffix"] for shift in skim.metadata.get("shifts", [])}
+    its = {suffix: of for suffix, of in declared.items() if suffix in stored}
+    for shift in wanted:
+        other = its.get(shift.suffix)
+        if other is None or (other.variation.kind, other.replacement) != (
+            shift.variation.kind,
+            shift.replacement,
+        ):
+            found = "lacks it" if other is None else f"has it as {other.replacement}"
+            raise InputError(
+                f"{shift.where} is {shift.replacement}, and {skim.path} {found}: preprocess it "
+                "again, or let source=ntuples read the ntuples"
+            )
+    more = sorted(stored - {shift.suffix for shift in wanted})
+    if more:
+        log.info(
+            "%s has the shifts %s, which are not asked for: analysis=FILE names the file that "
+            "declares them",
+            skim.path,
+            ", ".join(more),
+        )
 
 
 def check_same_file(path: Path, stated: Mapping[str, Any], skim: Skim) -> None:

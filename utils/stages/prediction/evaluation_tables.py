@@ -56,7 +56,7 @@ class Tables:
     name = "tables"
 
     def __init__(self, config: PredictConfig, scorer: Scorer) -> None:
-        self.datasets: Sequence[str] = config.sample_names or ["train", "test"]
+        self.datasets: Sequence[str] = config.sample_names or scorer.recipe.datasets
         self._config, self._scorer = config, scorer
 
     def tasks(self, scratch: Path) -> list[Task]:
@@ -156,7 +156,7 @@ class Table:
         csv, parquet = (self.folder / f"{self.name}{suffix}" for suffix in (".csv", ".parquet"))
         n_events = self.source.span.size
         with tables.write(csv, parquet, self._description(scorer)) as writer:
-            for rows, scores in scored:
+            for rows, scores, _ in scored:
                 public = self._public(scorer, rows, scores)
                 writer.append({**public, **self._private(scorer, rows)}, len(public))
             yield Outcome(

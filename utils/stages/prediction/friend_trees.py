@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from utils.columns.arrays import Columns, Floats
+from utils.columns.arrays import Columns
 from utils.formats import ntuples
 from utils.formats.friend_proof import Proof, prove_alignment
 from utils.formats.friends import (
@@ -24,8 +24,8 @@ from utils.formats.friends import (
 from utils.formats.runs import Run
 from utils.schema import ConfigError, InputError, PredictConfig, portable, project_path
 from utils.stages.prediction.inputs import InputFile, InputSample, input_samples
-from utils.stages.prediction.outputs import Outcome, Scored, Task
-from utils.stages.prediction.rows import InputRows, RowSource
+from utils.stages.prediction.outputs import Moved, Outcome, Scored, Task
+from utils.stages.prediction.rows import RowSource
 from utils.stages.prediction.scorer import Scorer
 from utils.system.files import complete
 
@@ -147,18 +147,20 @@ class FriendTree:
     @contextmanager
     def written(self, scorer: Scorer, scored: Iterable[Scored]) -> Iterator[Outcome]:
         tree, metadata = self.config.output_tree_name or "pred", self._metadata(scorer)
+        moved = Moved()
         with complete(self.path) as partial:
             with ExitStack() as stack:
                 writer = None
-                for rows, scores in scored:
-                    branches = self._branches(scorer, rows, scores)
+                for part in scored:
+                    moved.add(part)
+                    branches = self._branches(scorer, part)
                     if writer is None:
                         types = {name: column.dtype for name, column in branches.items()}
                         writer = FriendWriter(partial, tree, types, metadata)
                         stack.enter_context(writer)
                     writer.append(branches)
             proof = prove_alignment(self.file.path, partial, friend_name=self.path.name)
-            yield self._outcome(proof)
+            yield self._outcome(proof, moved)
 
     def _metadata(self, scorer: Scorer) -> dict[str, Any]:
         return friend_metadata(
@@ -172,18 +174,23 @@ class FriendTree:
             cut=self.sample.cut,
             classes=[c.name for c in scorer.recipe.classes],
             sample=self.sample.name,
+            **({"shifts": list(self.file.shifts)} if self.file.shifts else {}),
         )
 
-    def _branches(self, scorer: Scorer, rows: InputRows, scores: Floats) -> Columns:
-        return {
+    def _branches(self, scorer: Scorer, scored: Scored) -> Columns:
+        rows, double = scored.rows, self.config.double_precision
+        branches = {
             **rows.groups["identity"],
             **rows.groups["misc_features"],
             self.names.fold: rows.fold,
             **scorer.trained_flag(rows, self.names.trained_on),
-            **score_columns(scores, self.names, self.config.double_precision),
+            **score_columns(scored.scores, self.names, double),
         }
+        for suffix, scores in scored.shifted.items():
+            branches |= score_columns(scores, self.names.shifted(suffix), double)
+        return branches
 
-    def _outcome(self, proof: Proof) -> Outcome:
+    def _outcome(self, proof: Proof, moved: Moved) -> Outcome:
         name = self.name
         entry = {
             "friend": name,
@@ -192,7 +199,12 @@ class FriendTree:
             "n_entries": proof.n_entries,
             "n_scored": proof.n_scored,
             "identity": list(proof.identity),
-            "notes": list(proof.notes),
+            "notes": [*proof.notes, *moved.notes],
+            **({"moved": dict(moved.n_rows)} if moved.n_rows else {}),
         }
-        said = f"{name}: {proof.n_entries} entries, {proof.n_scored} scored, proved row by row"
-        return Outcome({name: self.path}, entry, [said, *(f"  note: {n}" for n in proof.notes)])
+        n_scored = f"{proof.n_scored} scored"
+        if proof.shifts:
+            n_scored += f", nominal and under {len(proof.shifts)} shifts"
+        said = [f"{name}: {proof.n_entries} entries, {n_scored}, proved row by row"]
+        said += [f"  note: {note}" for note in (*proof.notes, *moved.notes)]
+        return Outcome({name: self.path}, entry, said)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from utils.columns.arrays import RowRange
 from utils.columns.folds import check_entry_rule
-from utils.columns.roles import Roles, roles_of
+from utils.columns.roles import Roles, physics_weight, roles_of
+from utils.columns.variations import shifts_of
 from utils.formats import ntuples
 from utils.formats.friends import branch_names
 from utils.formats.skims import Skim, open_skim
@@ -31,21 +32,31 @@ from utils.schema import (
     project_path,
     skim_name,
 )
-from utils.stages.prediction.checks import check_same_file, check_skim, check_trained_files
+from utils.stages.prediction.checks import (
+    check_same_file,
+    check_skim,
+    check_trained_files,
+    check_variations,
+)
 from utils.stages.prediction.rows import RowSource, SkimEntries
 from utils.stages.prediction.scorer import Scorer
 from utils.stages.preprocessing import reading
+from utils.stages.preprocessing.shifting import shifted_tree
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """One file of a sample, its fingerprint, and where its entries are read from."""
+    """One file of a sample, its fingerprint, and where its entries are read from.
+
+    `shifts` are those under which there are scores, as a friend tree states them.
+    """
 
     path: Path
     fingerprint: Mapping[str, Any]
     source: RowSource
+    shifts: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,12 +88,15 @@ def input_samples(config: PredictConfig, scorer: Scorer) -> list[InputSample]:
             name = skim_name(config.input_filename_template, sample.name)
             skim = open_skim(skim_folder(config, analysis) / name)
             check_skim(skim, scorer, roles.misc)
+            shifts = shifts_of(analysis, sample)
+            check_variations(skim, shifts)
             never_trained = all(s["never_trained"] for s in skim.metadata["samples"])
             cut = skim.metadata["config"]["common_cut"]
-            files = _of_skim(config, scorer, sample.name, skim, roles)
+            wanted = {shift.suffix for shift in shifts}
+            files = _of_skim(config, scorer, sample.name, skim, roles, wanted)
         else:
             never_trained, cut = sample.never_trained, config.cut
-            files = _ntuples(config, scorer, sample, roles)
+            files = _ntuples(config, scorer, sample, roles, analysis)
             check_trained_files([f.fingerprint for f in files], {sample.group}, scorer)
         for file in files:
             check_entry_rule(rule, scorer.recipe.files, file.fingerprint, never_trained)
@@ -98,9 +112,14 @@ def input_samples(config: PredictConfig, scorer: Scorer) -> list[InputSample]:
 
 
 def _of_skim(
-    config: PredictConfig, scorer: Scorer, sample: str, skim: Skim, roles: Roles
+    config: PredictConfig,
+    scorer: Scorer,
+    sample: str,
+    skim: Skim,
+    roles: Roles,
+    wanted: Set[str],
 ) -> tuple[InputFile, ...]:
-    """Return the files that a sample's skim was made of."""
+    """Return the files that a sample's skim was made of, with the shifts that are wanted of it."""
     stored, described = skim.groups["misc_features"], skim.metadata["files"]
     for name in roles.misc:
         if name not in stored:
@@ -108,6 +127,11 @@ def _of_skim(
                 f"misc_features: '{name}' is not in {skim.path}; {nearest(name, stored)}"
             )
     files = []
+    shifts = tuple(
+        {**_described(stored), "replaced": stored["replaced"].get(sample, {})}
+        for stored in skim.metadata.get("shifts", [])
+        if stored["suffix"] in wanted and (stored["features"] or stored["cut"])
+    )
     paths = [project_path(stated["path"]) for stated in described]
     for code, (stated, path) in enumerate(zip(described, paths, strict=True)):
         if config.orig_path is not None:
@@ -122,9 +146,14 @@ def _of_skim(
         if scorer.recipe.fold.kind == "entry":
             check_same_file(path, stated, skim)
         span, features = RowRange(0, int(stated["n_entries"])), scorer.models.features
-        source = SkimEntries(span, features, skim, config.chunk_size, code, path, roles)
+        source = SkimEntries(
+            *(span, features, skim, config.chunk_size, tuple(s["suffix"] for s in shifts)),
+            code=code,
+            path=path,
+            roles=roles,
+        )
         fingerprint = {k: v for k, v in stated.items() if k not in ("types", "group")}
-        files.append(InputFile(path, fingerprint, source))
+        files.append(InputFile(path, fingerprint, source, shifts))
     return tuple(files)
 
 
@@ -136,15 +165,34 @@ def _tail(path: Path, paths: Sequence[Path]) -> Path:
 
 
 def _ntuples(
-    config: PredictConfig, scorer: Scorer, sample: Sample, roles: Roles
+    config: PredictConfig,
+    scorer: Scorer,
+    sample: Sample,
+    roles: Roles,
+    analysis: PreprocessConfig,
 ) -> tuple[InputFile, ...]:
     """Return the files of a sample."""
     files = []
+    shifts, weight = shifts_of(analysis, sample), sample.weight or physics_weight(analysis)
     for info in reading.open_files(sample):
-        entries = reading.Entries(info, roles, config.cut, config.chunk_size)
+        tree = shifted_tree(
+            *(info, shifts, roles, config.cut, weight, analysis.missing_values, sample.name),
+            reads_weight=False,
+        )
+        entries = reading.Entries(info, roles, config.cut, config.chunk_size, tree)
         source = scorer.ntuple_entries(entries, sample.group)
-        files.append(InputFile(info.path, ntuples.fingerprint(info), source))
+        stated = tuple(
+            {**shift.shift.described, "replaced": dict(shift.replaced)}
+            for shift in tree.shifts
+            if shift.is_scored
+        )
+        files.append(InputFile(info.path, ntuples.fingerprint(info), source, stated))
     return tuple(files)
+
+
+def _described(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a friend tree says of a shift, of what a skim does."""
+    return {k: v for k, v in stored.items() if k not in ("features", "cut", "factor", "replaced")}
 
 
 def prediction_analysis(config: PredictConfig, scorer: Scorer) -> PreprocessConfig:

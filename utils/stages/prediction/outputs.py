@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from utils.columns.arrays import Floats
 from utils.columns.audit import LeakAudit, merge_audits
@@ -25,8 +27,39 @@ from utils.system.threads import ahead
 
 log = logging.getLogger(__name__)
 
-Scored = tuple[InputRows, Floats]
-"""A range of rows with their scores `(n, n_classes)`, NaN where a cut removed the row."""
+
+class Scored(NamedTuple):
+    """A range of rows with their scores `(n, n_classes)`, NaN where a cut removed the row.
+
+    `shifted` are the scores under each shift, by suffix.
+    """
+
+    rows: InputRows
+    scores: Floats
+    shifted: Mapping[str, Floats]
+
+
+class Moved:
+    """Counts the rows of which each shift moves a score: one that moves none is told."""
+
+    def __init__(self) -> None:
+        self._n_rows: dict[str, int] = {}
+
+    def add(self, scored: Scored) -> None:
+        for suffix, scores in scored.shifted.items():
+            same = (scores == scored.scores) | (np.isnan(scores) & np.isnan(scored.scores))
+            moved = int(np.count_nonzero(~same.all(axis=1)))
+            self._n_rows[suffix] = self._n_rows.get(suffix, 0) + moved
+
+    @property
+    def n_rows(self) -> Mapping[str, int]:
+        """The rows of which each shift moves a score, by suffix."""
+        return self._n_rows
+
+    @property
+    def notes(self) -> list[str]:
+        idle = [suffix for suffix, moved in self._n_rows.items() if not moved]
+        return [f"{', '.join(idle)}: no score is moved"] if idle else []
 
 
 @dataclass(frozen=True)
@@ -140,10 +173,14 @@ def write(task: Task) -> tuple[list[Outcome], LeakAudit]:
 
 def _scored(scorer: Scorer, source: RowSource, audits: list[LeakAudit]) -> Iterator[Scored]:
     """Yield rows with their scores, made ahead of what is done with them; collect their audits."""
-    made = ((r, scorer.scores(r), scorer.audit(r)) for r in source.rows(scorer.models.rule))
-    for rows, scores, audit in ahead(made):
+    for scored, audit in ahead(_score(scorer, rows) for rows in source.rows(scorer.models.rule)):
         audits.append(audit)
-        yield rows, scores
+        yield scored
+
+
+def _score(scorer: Scorer, rows: InputRows) -> tuple[Scored, LeakAudit]:
+    scores = scorer.scores(rows)
+    return Scored(rows, scores, scorer.shifted_scores(rows, scores)), scorer.audit(rows)
 
 
 def _described(table: Path, audit: LeakAudit) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.columns.arrays import Columns, Groups, Int32, Integers, RowRange, UInt64
+from utils.columns.arrays import Columns, Groups, Int32, Integers, Mask, RowRange, UInt64
 from utils.columns.folds import fold_of
 from utils.columns.identity import group_of_rows, identity_of_rows
 from utils.columns.pipeline import FeaturePipeline, feature_matrix
 from utils.columns.roles import Roles
+from utils.columns.variations import shifted_name
 from utils.formats import ntuples
-from utils.formats.skims import Skim
-from utils.schema import FoldRule, ProofError
+from utils.formats.skims import SHIFTED, Skim
+from utils.schema import SELECTED, FoldRule, ProofError
 from utils.stages.preprocessing import reading
 
 Described = Sequence[Mapping[str, Any]]
 """What is known of some samples or files: group, fingerprint."""
 
-Part = tuple[RowRange, Groups, Integers, NDArray[np.float32]]
-"""A range of rows: columns of all, numbers of those to be scored, features of these."""
+
+@dataclass(frozen=True)
+class ShiftedFeatures:
+    """What a shift makes of the rows that some cut kept: which it selects, `(n,)`, and features.
+
+    `features` are those that it changes, by name, as models take them.
+    """
+
+    selected: Mask
+    features: Columns
+
+
+@dataclass(frozen=True)
+class Part:
+    """A range of rows: columns of all, numbers of those that some cut kept, features of these.
+
+    Of these rows `nominal` marks those that the nominal cut kept (None: all), and `shifted` says by
+    suffix what shifts make of them.
+    """
+
+    span: RowRange
+    groups: Groups
+    kept: Integers
+    features: NDArray[np.float32]
+    nominal: Mask | None = None
+    shifted: Mapping[str, ShiftedFeatures] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,7 +66,8 @@ class InputRows:
     `groups` are the columns `(n,)` of all rows by group of a skim: identity, misc_features and
     provenance at least. `fold`, `identity` (a hash) and `group` (the code of the group of samples,
     or of the file, in which that tells events apart) are those of all rows. Where in the range the
-    rows are that no cut removed is `place`, ascending; `features` are theirs, `(len(place), n)`.
+    rows are that some cut kept is `place`, ascending; `features` are theirs, `(len(place), n)`,
+    `nominal` marks those that the nominal cut kept and `shifted` says what shifts make of them.
     """
 
     span: RowRange
@@ -51,6 +77,8 @@ class InputRows:
     group: UInt64
     place: Integers
     features: NDArray[np.float32]
+    nominal: Mask
+    shifted: Mapping[str, ShiftedFeatures]
 
 
 @dataclass(frozen=True)
@@ -71,14 +99,19 @@ class RowSource(ABC):
 
     def rows(self, rule: FoldRule) -> Iterator[InputRows]:
         """Yield the parts, with what follows from their columns."""
-        for span, groups, scored, features in self.parts():
-            identity, provenance = groups["identity"], groups["provenance"]
+        for part in self.parts():
+            identity, provenance = part.groups["identity"], part.groups["provenance"]
             fold = fold_of(rule, identity, provenance["entry"])
+            nominal: Mask = np.ones(len(part.kept), np.bool_)
+            nominal = nominal if part.nominal is None else part.nominal
             yield InputRows(
-                *(span, groups, fold),
+                *(part.span, part.groups, fold),
                 identity_of_rows(rule, identity, provenance, *self.samples_and_files),
                 group_of_rows(rule, provenance, *self.samples_and_files),
-                *(_places(span, scored), features),
+                place=_places(part.span, part.kept),
+                features=part.features,
+                nominal=nominal,
+                shifted=part.shifted,
             )
 
 
@@ -106,30 +139,74 @@ class NtupleEntries(RowSource):
         return [{"group": self.group}], [ntuples.fingerprint(self.entries.info)]
 
     def parts(self) -> Iterator[Part]:
-        for span, groups, kept, columns in reading.stream_entries(self.entries, self.span):
-            yield span, groups, kept, feature_matrix(columns, self.pipeline, self.features)
+        shifts = [shift for shift in self.entries.tree.shifts if shift.is_scored]
+        for part in reading.stream_entries(self.entries, self.span):
+            matrix = feature_matrix(part.features, self.pipeline, self.features)
+            shifted = {
+                shift.suffix: ShiftedFeatures(
+                    part.shifted.selected[shift.suffix],
+                    self._changed(part.features, part.shifted.features[shift.suffix]),
+                )
+                for shift in shifts
+            }
+            nominal = part.shifted.nominal
+            yield Part(part.span, part.groups, part.kept, matrix, nominal, shifted)
+
+    def _changed(self, nominal: Columns, changed: Columns) -> Columns:
+        """Return the features that a shift changes, transformed."""
+        of_pipeline = self.pipeline.transform_changed(nominal, changed)
+        others = {n: c for n, c in changed.items() if n not in self.pipeline.inputs}
+        return {n: c for n, c in {**of_pipeline, **others}.items() if n in self.features}
 
 
 @dataclass(frozen=True)
 class SkimRows(RowSource):
-    """The rows of a skim, with everything that it holds."""
+    """The rows of a skim, with everything that it holds, and under `shifts`, by their suffixes."""
 
     skim: Skim
     chunk_size: int
+    shifts: tuple[str, ...] = ()
 
     @property
     def samples_and_files(self) -> tuple[Described, Described]:
         return self.skim.metadata["samples"], self.skim.metadata["files"]
 
     def parts(self) -> Iterator[Part]:
-        groups = ("identity", "misc_features", "provenance", "targets", "weights")
-        names = {g: list(self.skim.groups[g]) for g in groups}
+        every = ("identity", "misc_features", "provenance", "targets", "weights")
+        names = {g: list(self.skim.groups[g]) for g in every}
         for span in self.span.chunks(self.chunk_size):
             features = self.skim.matrix(self.features, span)
-            yield span, self.skim.read(names, span), span.numbers, features
+            groups = self.skim.read({**names, **self._of_shifts}, span)
+            nominal, shifted = self._shifted(groups.get(SHIFTED, {}), span.size)
+            yield Part(span, groups, span.numbers, features, nominal, shifted)
+
+    @property
+    def _of_shifts(self) -> dict[str, list[str]]:
+        """The columns that shifts are read from, by group."""
+        return {SHIFTED: list(self.skim.groups[SHIFTED])} if SHIFTED in self.skim.groups else {}
+
+    def _shifted(
+        self, columns: Columns, n_rows: int
+    ) -> tuple[Mask | None, dict[str, ShiftedFeatures]]:
+        """Return which rows are nominal, and what shifts make of all, from columns of a skim."""
+        nominal = columns.get(SELECTED)
+        every = np.ones(n_rows, np.bool_) if nominal is None else nominal
+        shifted = {}
+        for suffix in self.shifts:
+            named = {name: shifted_name(name, suffix) for name in self.features}
+            shifted[suffix] = ShiftedFeatures(
+                columns.get(shifted_name(SELECTED, suffix), every),
+                {name: columns[its] for name, its in named.items() if its in columns},
+            )
+        return nominal, shifted
 
 
-@dataclass(frozen=True)
+def _rows_of(shifted: ShiftedFeatures, rows: slice) -> ShiftedFeatures:
+    features = {name: values[rows] for name, values in shifted.features.items()}
+    return ShiftedFeatures(shifted.selected[rows], features)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SkimEntries(SkimRows):
     """The entries of a file, `path`, read from the skim that was made of it (and others).
 
@@ -149,6 +226,8 @@ class SkimEntries(SkimRows):
         in_skim, done = self._rows_of_file(), 0
         for rows in in_skim.chunks(self.chunk_size):
             columns, features = self.skim.read(names, rows), self.skim.matrix(self.features, rows)
+            of_shifts = self.skim.read(self._of_shifts, rows).get(SHIFTED, {})
+            nominal, shifted = self._shifted(of_shifts, rows.size)
             entry = columns["provenance"]["entry"]
             end = self.span.stop if rows.stop == in_skim.stop else int(entry[-1]) + 1
             # Few rows may be left of very many entries, of which only so many fit in memory.
@@ -159,7 +238,11 @@ class SkimEntries(SkimRows):
                     groups = {g: self._as_in_file(of) for g, of in groups.items()}
                 else:
                     groups = self._of_all_entries(span, groups)
-                yield span, groups, entry[mine], features[mine]
+                yield Part(
+                    *(span, groups, entry[mine], features[mine]),
+                    None if nominal is None else nominal[mine],
+                    {suffix: _rows_of(of, mine) for suffix, of in shifted.items()},
+                )
             done = end
 
     def _rows_of_file(self) -> RowRange:
@@ -191,7 +274,8 @@ class SkimEntries(SkimRows):
                 f"{self.path} has {n_entries} entries, but its skim was made of {self.span.stop}: "
                 "preprocess it again"
             )
-        [(_, groups, _, _)] = reading.stream_entries(self._entries, span)
+        [part] = reading.stream_entries(self._entries, span)
+        groups = part.groups
         groups["provenance"]["file"] += self.code
         scored = of_skim["provenance"]["entry"]
         for name, values in groups["identity"].items():

@@ -17,7 +17,7 @@ from utils.models import scoring
 from utils.models.scoring import FoldModels
 from utils.schema import ConfigError, PredictConfig, PreprocessConfig, Recipe, RunError, load
 from utils.stages.prediction.places import check_places
-from utils.stages.prediction.rows import InputRows, NtupleEntries
+from utils.stages.prediction.rows import InputRows, NtupleEntries, ShiftedFeatures
 from utils.stages.preprocessing import reading
 
 
@@ -48,8 +48,38 @@ class Scorer:
     def scores(self, rows: InputRows) -> Floats:
         """Return probabilities `(n, n_classes)` of all rows, NaN where a cut removed the row."""
         scores = np.full((rows.span.size, self.models.n_classes), np.nan)
-        fold, features = rows.fold[rows.place], self._features(rows)
-        scores[rows.place] = scoring.score(self.models, features, fold, self.n_threads)
+        place, features = rows.place, self._features(rows)
+        if not rows.nominal.all():
+            place, features = place[rows.nominal], features[rows.nominal]
+        scores[place] = scoring.score(self.models, features, rows.fold[place], self.n_threads)
+        return scores
+
+    def shifted_scores(self, rows: InputRows, nominal: Floats) -> dict[str, Floats]:
+        """Return what `scores` does under each shift, by suffix.
+
+        A row whose features a shift leaves alone keeps its `nominal` scores, bit for bit, and is
+        not scored again.
+        """
+        return {suffix: self._shifted(rows, nominal, of) for suffix, of in rows.shifted.items()}
+
+    def _shifted(self, rows: InputRows, nominal: Floats, shifted: ShiftedFeatures) -> Floats:
+        features, place = self._features(rows), rows.place
+        columns = {
+            j: shifted.features[name]
+            for j, name in enumerate(self.models.features)
+            if name in shifted.features
+        }
+        anew = shifted.selected & ~rows.nominal
+        for j, values in columns.items():
+            anew |= shifted.selected & _differ(features[:, j], values)
+        scores = np.full(nominal.shape, np.nan)
+        same = place[shifted.selected & ~anew]
+        scores[same] = nominal[same]
+        matrix = features[anew]
+        for j, values in columns.items():
+            matrix[:, j] = values[anew]
+        again = place[anew]
+        scores[again] = scoring.score(self.models, matrix, rows.fold[again], self.n_threads)
         return scores
 
     def scores_in_fold(self, rows: InputRows) -> Floats:
@@ -76,6 +106,12 @@ class Scorer:
         if self.models.rule.n_splits > 1:
             return {}
         return {name: trained_on(self.trained[0], rows.identity)}
+
+
+def _differ(one: NDArray[np.float32], other: NDArray[np.float32]) -> Mask:
+    """Return where two columns differ; a missing value is like another."""
+    differ: Mask = (one != other) & ~(np.isnan(one) & np.isnan(other))
+    return differ
 
 
 def models_of(run: Run) -> FoldModels:

@@ -1,6 +1,7 @@
 """preprocess.py: ntuples are cut, checked, split and transformed into skims."""
 
 from utils.stages.preprocessing.cut_flow import log_cut_flow, log_missing, refuse_empty
+from utils.stages.preprocessing.labelled_skims import plan_labelled, write_labelled_skim
 from utils.stages.preprocessing.prediction_skims import prediction_tasks, write_prediction_skims
 from utils.stages.preprocessing.skim_content import save_configuration
 from utils.stages.preprocessing.training_skims import (
@@ -9,6 +10,7 @@ from utils.stages.preprocessing.training_skims import (
     next_command,
     plan_training,
     read_all,
+    record_done,
     split_skims,
     with_weights,
     write_training_skims,
@@ -20,13 +22,16 @@ __all__ = [
     "log_cut_flow",
     "log_missing",
     "next_command",
+    "plan_labelled",
     "plan_training",
     "prediction_tasks",
     "read_all",
+    "record_done",
     "refuse_empty",
     "save_configuration",
     "split_skims",
     "with_weights",
+    "write_labelled_skim",
     "write_prediction_skims",
     "write_training_skims",
 ]

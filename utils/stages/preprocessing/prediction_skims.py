@@ -98,11 +98,12 @@ def write_prediction_skim(task: PredictionTask) -> tuple[CutFlowRow, ...]:
     sample = task.plan.samples[0]
     whole = dict.fromkeys(task.plan.processes, 1.0)
     meta = metadata(task.config, task.plan, task.pipeline, sample.name, 1.0, whole)
-    types = _types(finished(task.config, reading.empty(task.plan).groups, task.pipeline))
+    nothing = reading.empty(task.plan).groups
+    types = _types(finished(task.config, nothing, task.pipeline, task.plan.shifts))
     counts: list[tuple[int, Selected]] = []
     with SkimWriter(task.path, types, meta) as writer:
         for unit in task.plan.units:
             for part in reading.stream(unit):
-                writer.append(finished(task.config, part.groups, task.pipeline))
+                writer.append(finished(task.config, part.groups, task.pipeline, task.plan.shifts))
                 counts.append((unit.sample_code, replace(part, groups={})))
     return cut_flow(task.plan, counts)

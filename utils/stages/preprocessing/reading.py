@@ -8,18 +8,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from utils.columns.arrays import Array, Columns, Groups, Integers, RowRange
 from utils.columns.roles import Roles, physics_weight, roles_of
-from utils.columns.values import check_finite, count_not_finite, refuse_not_finite
+from utils.columns.values import (
+    apply_missing,
+    check_finite,
+    count_not_finite,
+    refuse_not_finite,
+)
+from utils.columns.variations import shifted_name, shifts_of
 from utils.formats import ntuples
+from utils.formats.skims import SHIFTED
 from utils.schema import (
     COMPUTED_COLUMNS,
     PHYSICS_WEIGHT,
+    SELECTED,
     TARGET,
+    WEIGHT_FACTOR,
     AnalysisConfig,
     ConfigError,
     InputError,
@@ -27,16 +36,38 @@ from utils.schema import (
     Sample,
     nearest,
 )
+from utils.stages.preprocessing.shifting import (
+    ShiftedRows,
+    ShiftedTree,
+    TreeShift,
+    shifted_rows,
+    shifted_tree,
+    transformed,
+)
 
 _WEIGHT_KEY = "__physics_weight__"
 """The physics weight among the definitions."""
 
 
 @dataclass(frozen=True)
-class Unit:
-    """A range of entries of one file, to be read in one pass for all processes of its sample."""
+class StoredShift:
+    """What a skim holds of a shift: the features that it changes in any sample, and what more."""
 
-    info: ntuples.TreeInfo
+    suffix: str
+    features: tuple[str, ...]
+    cut: bool
+    factor: bool
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A range of entries of one file, to be read in one pass for all processes of its sample.
+
+    `tree` are the file's entries under the shifts that are declared for the sample, `stored` what
+    is kept of these and of other samples' shifts.
+    """
+
+    tree: ShiftedTree
     sample: Sample
     roles: Roles
     common_cut: str | None
@@ -46,6 +77,11 @@ class Unit:
     sample_code: int
     process_codes: tuple[int, ...]
     chunk_size: int
+    stored: tuple[StoredShift, ...] = ()
+
+    @property
+    def info(self) -> ntuples.TreeInfo:
+        return self.tree.info
 
     def __str__(self) -> str:
         first, last = self.entries
@@ -79,6 +115,7 @@ class Plan:
     processes: tuple[str, ...]
     trees: tuple[ntuples.TreeInfo, ...]
     units: tuple[Unit, ...]
+    shifts: tuple[StoredShift, ...] = ()
 
     @property
     def n_entries(self) -> int:
@@ -107,7 +144,7 @@ def plan(config: PreprocessConfig, samples: Sequence[Sample], unit_size: int | N
             _check_branches(config.input_branches or [], info)
             trees.append(info)
             whole = Unit(
-                info=info,
+                tree=ShiftedTree(info),
                 sample=sample,
                 roles=roles,
                 common_cut=config.common_cut,
@@ -119,12 +156,41 @@ def plan(config: PreprocessConfig, samples: Sequence[Sample], unit_size: int | N
                 chunk_size=config.chunk_size,
             )
             ntuples.check(info, **_wanted(whole))
+            whole = replace(whole, tree=_shifted(config, whole))
+            ntuples.check(whole.info, **_wanted(whole))
             size = unit_size or max(info.n_entries, 1)
             units += [replace(whole, entries=part) for part in whole.entries.chunks(size)]
     if config.for_training:
-        _refuse_shared_files(units)
+        refuse_shared_files(units)
         _check_described(config, roles, trees)
-    return Plan(tuple(samples), tuple(processes), tuple(trees), tuple(units))
+    stored = _stored(roles, [unit.tree for unit in units])
+    units = [replace(unit, stored=stored) for unit in units]
+    return Plan(tuple(samples), tuple(processes), tuple(trees), tuple(units), stored)
+
+
+def _shifted(config: PreprocessConfig, unit: Unit) -> ShiftedTree:
+    shifts, sample = shifts_of(config, unit.sample), unit.sample.name
+    return shifted_tree(
+        *(unit.info, shifts, unit.roles, unit.common_cut, unit.weight),
+        *(config.missing_values, sample),
+    )
+
+
+def _stored(roles: Roles, trees: Sequence[ShiftedTree]) -> tuple[StoredShift, ...]:
+    """Return what a skim of these trees holds of their shifts."""
+    every: dict[str, list[TreeShift]] = {}
+    for tree in trees:
+        for shift in tree.shifts:
+            every.setdefault(shift.suffix, []).append(shift)
+    return tuple(
+        StoredShift(
+            suffix,
+            tuple(f for f in roles.features if any(f in s.features for s in shifts)),
+            any(s.cut for s in shifts),
+            any(s.factor for s in shifts),
+        )
+        for suffix, shifts in every.items()
+    )
 
 
 def _check_described(
@@ -164,7 +230,7 @@ def _content(info: ntuples.TreeInfo) -> tuple[Any, ...]:
     return tuple(v for k, v in ntuples.fingerprint(info).items() if k != "name")
 
 
-def _refuse_shared_files(units: Sequence[Unit]) -> None:
+def refuse_shared_files(units: Sequence[Unit]) -> None:
     """Raise InputError where two samples read one file (or copies), but share no events by name.
 
     Each event would be two events, one of them perhaps in the test set, and nothing could tell.
@@ -203,27 +269,27 @@ def stream(unit: Unit) -> Iterator[Selected]:
         stop=unit.entries.stop,
         chunk_entries=unit.chunk_size,
     ):
-        selections = [
-            (rows.entry, unit.roles.with_fillers(rows.columns)) for rows in chunk.selections
-        ]
-        for _, columns in selections:
-            _add(not_finite, unit.roles, columns)
+        selections = [_of_process(unit, rows) for rows in chunk.selections]
+        for rows in selections:
+            _add(not_finite, unit.roles, rows.usable, rows.shifted)
         if not_finite:
             continue  # nothing of this file can be used; the rest is read for the counts
-        parts = [
-            _by_role(unit, position, entry, columns)
-            for position, (entry, columns) in enumerate(selections)
-        ]
-        counts = tuple(len(entry) for entry, _ in selections)
+        parts = [_by_role(unit, position, rows) for position, rows in enumerate(selections)]
+        counts = tuple(int(np.count_nonzero(rows.shifted.nominal)) for rows in selections)
         missing = {n: sum(c.get(n, 0) for _, c in parts) for n in {n for _, c in parts for n in c}}
         groups = _concatenated([groups for groups, _ in parts])
         yield Selected(chunk.stop - chunk.start, chunk.n_common, counts, missing, groups)
     refuse_not_finite(not_finite, f"{unit.info.path} (sample {unit.sample.name})")
 
 
-def _add(counts: dict[str, tuple[int, int]], roles: Roles, columns: Columns) -> None:
-    """Count the values of features that are neither finite nor declared missing."""
+def _add(
+    counts: dict[str, tuple[int, int]], roles: Roles, columns: Columns, rows: ShiftedRows
+) -> None:
+    """Count the values of features, under any shift, that are not finite nor declared missing."""
     found = count_not_finite(columns, roles.features, missing=roles.missing)
+    for suffix, features in rows.features.items():
+        its = count_not_finite(features, tuple(features), missing=roles.missing)
+        found |= {f"{name} under {suffix}": counted for name, counted in its.items()}
     for name, (nan, inf) in found.items():
         before = counts.get(name, (0, 0))
         counts[name] = (before[0] + nan, before[1] + inf)
@@ -232,7 +298,7 @@ def _add(counts: dict[str, tuple[int, int]], roles: Roles, columns: Columns) -> 
 def _wanted(unit: Unit) -> dict[str, Any]:
     """Return what a unit reads, as `ntuples.stream` and `ntuples.check` take it."""
     definitions = dict(unit.roles.definitions)
-    columns = list(unit.roles.columns())
+    columns = [*unit.roles.columns(), *unit.tree.made]
     if unit.weight is not None:
         definitions[_WEIGHT_KEY] = unit.weight
         columns.append(_WEIGHT_KEY)
@@ -240,18 +306,39 @@ def _wanted(unit: Unit) -> dict[str, Any]:
         "columns": columns,
         "cuts": [process.cut for process in unit.sample.processes],
         "common_cut": unit.common_cut,
+        "other_common": unit.tree.cuts,
         "definitions": definitions,
+        "made": unit.tree.made,
     }
 
 
+class _ProcessRows(NamedTuple):
+    """Rows of one process as they were read: `usable` are the columns for nominal features."""
+
+    entry: Integers
+    columns: Columns
+    usable: Columns
+    shifted: ShiftedRows
+
+
+def _of_process(unit: Unit, rows: ntuples.Rows) -> _ProcessRows:
+    columns = unit.roles.with_fillers(rows.columns)
+    weight = columns.get(_WEIGHT_KEY, np.ones(len(rows)))
+    shifted, usable = shifted_rows(unit.tree, unit.roles, columns, len(rows), weight)
+    return _ProcessRows(rows.entry, columns, usable, shifted)
+
+
 def _by_role(
-    unit: Unit, position: int, entry: Array, columns: Columns
+    unit: Unit, position: int, rows: _ProcessRows
 ) -> tuple[dict[str, Columns], dict[str, int]]:
     """Return the rows of one process by group of the skim, and the counts of missing cells."""
-    roles, n_rows = unit.roles, len(entry)
+    roles, n_rows, entry, columns = unit.roles, len(rows.entry), rows.entry, rows.columns
     process = unit.sample.processes[position]
     where = f"{unit.info.path} (process {process.name})"
-    features, counts = roles.transformed(columns, where)
+    features, counts = roles.transformed(rows.usable, where)
+    if not rows.shifted.nominal.all():
+        nominal = {n: columns[n][rows.shifted.nominal] for n in roles.features}
+        _, counts = apply_missing(nominal, roles.missing, where)
     weight = np.asarray(columns.get(_WEIGHT_KEY, np.ones(n_rows)), np.float64) * unit.sample.factor
     kept = {n: np.asarray(columns[n], np.float64) for n in roles.kept}
     check_finite({PHYSICS_WEIGHT: weight, **kept}, [PHYSICS_WEIGHT, *kept], where)
@@ -269,7 +356,34 @@ def _by_role(
             "file": np.full(n_rows, unit.file_code, np.int64),
             "entry": entry.astype(np.int64, copy=False),
         },
+        **_shifted_group(unit, features, transformed(unit.tree, roles, rows.shifted, where)),
     }, counts
+
+
+def _shifted_group(unit: Unit, features: Columns, rows: ShiftedRows) -> dict[str, Columns]:
+    """Return the columns of a skim that shifts make; none where there are no shifts.
+
+    A shift that is not declared for the sample leaves all as it is.
+    """
+    if not unit.stored:
+        return {}
+    found: Columns = {}
+    if any(stored.cut for stored in unit.stored):
+        found[SELECTED] = rows.nominal
+    for stored in unit.stored:
+        suffix = stored.suffix
+        mine, changed = rows.selected.get(suffix, rows.nominal), rows.features.get(suffix, {})
+        if SELECTED in found and (stored.features or stored.cut):
+            found[shifted_name(SELECTED, suffix)] = mine
+        for name in stored.features:
+            found[shifted_name(name, suffix)] = changed.get(name, features[name])
+        if stored.factor:
+            factor = rows.factor.get(suffix, np.ones(len(mine)))
+            check_finite(
+                {f"the factor of {suffix}": factor}, [f"the factor of {suffix}"], str(unit)
+            )
+            found[shifted_name(WEIGHT_FACTOR, suffix)] = factor
+    return {SHIFTED: found}
 
 
 def join(parts: Sequence[Selected]) -> Selected:
@@ -290,7 +404,9 @@ def empty(whole: Plan) -> Selected:
 
 
 def _no_events(unit: Unit) -> Selected:
-    groups, _ = _by_role(unit, 0, np.empty(0, np.int64), _no_rows(unit.info, unit.roles.columns()))
+    names = [*unit.roles.columns(), *unit.tree.made]
+    rows = ntuples.Rows(np.empty(0, np.int64), _no_rows(unit.info, names))
+    groups, _ = _by_role(unit, 0, _of_process(unit, rows))
     return Selected(0, 0, (0,) * len(unit.sample.processes), {}, groups)
 
 
@@ -306,54 +422,92 @@ def _no_rows(info: ntuples.TreeInfo, names: Iterable[str]) -> Columns:
 class Entries:
     """The entries of a file as prediction reads them; `cut` keeps those that are to be scored.
 
-    Raises InputError or ConfigError, as `plan`, where the file has not what is needed.
+    `tree` are the file's entries under their shifts, if there are any. Raises InputError or
+    ConfigError, as `plan`, where the file has not what is needed.
     """
 
     info: ntuples.TreeInfo
     roles: Roles
     cut: str | None
     chunk_size: int
+    shifted: ShiftedTree | None = None
 
     def __post_init__(self) -> None:
-        ntuples.check(self.info, **self.wanted)
+        ntuples.check(self.tree.info, **self.wanted)
+
+    @property
+    def tree(self) -> ShiftedTree:
+        return self.shifted or ShiftedTree(self.info)
 
     @property
     def wanted(self) -> dict[str, Any]:
         """What is read, as `ntuples.stream` and `ntuples.check` take it."""
-        roles = self.roles
+        roles, tree = self.roles, self.tree
         every = roles.with_sources(*roles.identity, *roles.misc)
         return {
-            "columns": [every, roles.with_sources(*roles.features)],
-            "cuts": [None, self.cut],
+            "columns": [every, [*roles.with_sources(*roles.features), *tree.made]],
+            "cuts": [None, tree.any_cut(self.cut, roles.definitions)],
             "definitions": roles.definitions,
+            "made": tree.made,
         }
 
 
-def stream_entries(
-    source: Entries, span: RowRange
-) -> Iterator[tuple[RowRange, Groups, Integers, Columns]]:
+class EntriesPart(NamedTuple):
+    """A range of entries: columns of all by group of a skim, and of those that a cut kept more.
+
+    `kept` are their numbers, ascending; their `features` are untransformed and float32, and
+    `shifted` says which the nominal cut kept, and what they are under shifts.
+    """
+
+    span: RowRange
+    groups: Groups
+    kept: Integers
+    features: Columns
+    shifted: ShiftedRows
+
+
+def stream_entries(source: Entries, span: RowRange) -> Iterator[EntriesPart]:
     """Yield entries in order, range by range; one range at least, empty for no entries.
 
-    Of each range: identity, misc and provenance columns of all its entries, the numbers of those
-    that the cut kept, ascending, and their features, untransformed and float32. Weights are not
-    read: they change no score, and what is only predicted may lack their branches.
+    Weights are not read: they change no score, and what is only predicted may lack their branches.
     Raises InputError where a feature has NaN or infinite values that were not declared missing.
     """
-    info, roles = source.info, source.roles
+    info, roles, tree = source.info, source.roles, source.tree
     if not span.size:
-        nothing = _no_rows(info, roles.columns())
-        yield span, _of_entries(roles, span, nothing), span.numbers, roles.transformed(nothing)[0]
+        nothing = {**_no_rows(info, roles.columns()), **_no_rows(info, tree.made)}
+        yield _entries_part(source, span, nothing, span.numbers, nothing, {})
     not_finite: dict[str, tuple[int, int]] = {}
     for chunk in ntuples.stream(
-        info, **source.wanted, start=span.start, stop=span.stop, chunk_entries=source.chunk_size
+        tree.info,
+        **source.wanted,
+        start=span.start,
+        stop=span.stop,
+        chunk_entries=source.chunk_size,
     ):
-        every, kept = (roles.with_fillers(rows.columns) for rows in chunk.selections)
-        _add(not_finite, roles, kept)
+        every, kept = (rows.columns for rows in chunk.selections)
+        part, numbers = RowRange(chunk.start, chunk.stop), chunk.selections[1].entry
+        made = _entries_part(source, part, every, numbers, kept, not_finite)
         if not not_finite:
-            part, numbers = RowRange(chunk.start, chunk.stop), chunk.selections[1].entry
-            features, _ = roles.transformed(kept, str(info.path))
-            yield part, _of_entries(roles, part, every), numbers, features
+            yield made
     refuse_not_finite(not_finite, str(info.path))
+
+
+def _entries_part(
+    source: Entries,
+    span: RowRange,
+    every: Columns,
+    numbers: Integers,
+    kept: Columns,
+    not_finite: dict[str, tuple[int, int]],
+) -> EntriesPart:
+    roles, tree, where = source.roles, source.tree, str(source.info.path)
+    groups = _of_entries(roles, span, roles.with_fillers(every))
+    rows, usable = shifted_rows(tree, roles, roles.with_fillers(kept), len(numbers))
+    _add(not_finite, roles, usable, rows)
+    if not_finite:  # nothing of this file can be used; the rest is read for the counts
+        return EntriesPart(span, groups, numbers, {}, rows)
+    features, _ = roles.transformed(usable, where)
+    return EntriesPart(span, groups, numbers, features, transformed(tree, roles, rows, where))
 
 
 def _of_entries(roles: Roles, span: RowRange, columns: Columns) -> Groups:

@@ -13,9 +13,8 @@ from utils.columns.pipeline import FeaturePipeline
 from utils.columns.roles import physics_weight
 from utils.formats import ntuples
 from utils.formats.skims import row_keys
-from utils.schema import PreprocessConfig, Sample, portable
+from utils.schema import LABELLED, PreprocessConfig, Sample, portable, short_name
 from utils.stages.preprocessing.reading import Plan, Selected
-from utils.stages.preprocessing.skim_content import sample_entry
 from utils.system.files import complete
 from utils.system.units import UnitOfWork, stamp
 
@@ -41,18 +40,19 @@ def prediction_unit(
     )
 
 
-def training_unit(config: PreprocessConfig, plan: Plan) -> UnitOfWork:
-    """Return the unit that makes the train and the test skim, with all that they say of it."""
+def training_unit(config: PreprocessConfig, plans: Sequence[Plan]) -> UnitOfWork:
+    """Return the unit that makes the skims of all plans, with all that they say of themselves."""
     train, test = (config.skim_file(name) for name in config.output_samples)
     stated = config.model_dump(mode="json", by_alias=True)
     return UnitOfWork(
         name="training skims",
         key=f"skim {portable(train)}",
         step=STEP,
-        inputs=_inputs(plan),
+        inputs=[_inputs(plan) for plan in plans],
         configuration={k: v for k, v in stated.items() if k not in _NOWHERE},
         files=[
             *(train, test, config.pipe_file),
+            *([config.skim_file(LABELLED)] if len(plans) > 1 else []),
             *(config.output_folder / n for n in ("config_training.json", "cut_flow_training.csv")),
         ],
     )
@@ -61,7 +61,7 @@ def training_unit(config: PreprocessConfig, plan: Plan) -> UnitOfWork:
 def rows_unit(config: PreprocessConfig, plan: Plan, code: int) -> UnitOfWork:
     """Return the unit that reads the rows of one sample of the training path."""
     sample = plan.samples[code]
-    path = kept_folder(config) / f"{code}.npz"
+    path = kept_folder(config) / f"{short_name(sample.name)}.npz"
     return UnitOfWork(
         name=f"sample {sample.name}",
         key=f"rows {portable(path)}",
@@ -86,7 +86,7 @@ def _rows_of(config: PreprocessConfig, samples: Sequence[Sample]) -> Any:
         made,
         weights,
         stated.get("variations"),
-        [[sample_entry(s), list(s.files)] for s in samples],
+        list(samples),
     ]
 
 

@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.columns.arrays import Groups
+from utils.columns.arrays import Array, Groups
 from utils.columns.pipeline import FeaturePipeline
+from utils.columns.variations import shifted_name
 from utils.formats import ntuples
+from utils.formats.skims import SHIFTED
 from utils.schema import (
     COMPUTED_COLUMNS,
+    SELECTED,
     TARGET,
+    WEIGHT_FACTOR,
     AnalysisConfig,
     ClassInfo,
     ConfigError,
@@ -23,7 +27,7 @@ from utils.schema import (
     classes_as_rows,
     portable,
 )
-from utils.stages.preprocessing.reading import Plan
+from utils.stages.preprocessing.reading import Plan, StoredShift
 from utils.system.files import complete
 
 
@@ -37,8 +41,16 @@ def continuous(groups: Groups, names: Sequence[str]) -> NDArray[np.float32]:
     return matrix
 
 
-def finished(config: PreprocessConfig, groups: Groups, pipeline: FeaturePipeline) -> Groups:
-    """Return the columns as a skim stores them: features transformed, computed columns in place."""
+def finished(
+    config: PreprocessConfig,
+    groups: Groups,
+    pipeline: FeaturePipeline,
+    shifts: Sequence[StoredShift] = (),
+) -> Groups:
+    """Return the columns as a skim stores them: features transformed, computed columns in place.
+
+    `shifts` are those whose columns are among `groups`.
+    """
     transformed = pipeline.transform(continuous(groups, pipeline.inputs))
     computed = {**groups["targets"], **groups["weights"]}
     known = {
@@ -46,11 +58,34 @@ def finished(config: PreprocessConfig, groups: Groups, pipeline: FeaturePipeline
         **{n: computed[n] for n in COMPUTED_COLUMNS if n in computed},
     }
     misc = [n for n in config.misc_features if n in known]
-    return {
+    made = {
         **groups,
         "cont_features": {n: transformed[:, i] for i, n in enumerate(pipeline.outputs)},
         "misc_features": {n: known[n] for n in misc},
     }
+    return {**made, SHIFTED: _shifted(groups, pipeline, shifts)} if shifts else made
+
+
+def _shifted(
+    groups: Groups, pipeline: FeaturePipeline, shifts: Sequence[StoredShift]
+) -> dict[str, Array]:
+    """Return what shifts make of the rows, features transformed: NaN where a cut removed one."""
+    raw = groups[SHIFTED]
+    suffixes = [shift.suffix for shift in shifts]
+    kept = [SELECTED, *(shifted_name(n, s) for n in (SELECTED, WEIGHT_FACTOR) for s in suffixes)]
+    found = {name: raw[name] for name in kept if name in raw}
+    for shift in shifts:
+        changed = {name: raw[shifted_name(name, shift.suffix)] for name in shift.features}
+        outputs = {
+            **pipeline.transform_changed(groups["cont_features"], changed),
+            **{n: c for n, c in changed.items() if n in groups["cat_features"]},
+        }
+        selected = raw.get(shifted_name(SELECTED, shift.suffix))
+        for name, values in outputs.items():
+            if selected is not None and not selected.all():
+                values = np.where(selected, values, np.float32(np.nan))
+            found[shifted_name(name, shift.suffix)] = values
+    return found
 
 
 def save_configuration(config: PreprocessConfig) -> None:
@@ -88,6 +123,33 @@ def metadata(
         "identity": list(config.identity_columns),
         "fraction": fraction,
         "process_fractions": dict(of_process),
+        **_stated_shifts(plan),
+    }
+
+
+def _stated_shifts(plan: Plan) -> dict[str, Any]:
+    """Return what a skim says of its variations: nothing where there are none.
+
+    For each shift what is stored of it, and which branches it replaces in the trees of a sample.
+    """
+    if not plan.shifts:
+        return {}
+    every = {of.suffix: of.shift for unit in plan.units for of in unit.tree.shifts}
+    replaced: dict[str, dict[str, dict[str, str]]] = {}
+    for unit in plan.units:
+        for of in unit.tree.shifts:
+            replaced.setdefault(of.suffix, {})[unit.sample.name] = dict(of.replaced)
+    return {
+        "shifts": [
+            {
+                **every[stored.suffix].described,
+                "features": list(stored.features),
+                "cut": stored.cut,
+                "factor": stored.factor,
+                "replaced": replaced[stored.suffix],
+            }
+            for stored in plan.shifts
+        ]
     }
 
 

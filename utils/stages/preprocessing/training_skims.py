@@ -63,7 +63,8 @@ UNIT_ENTRIES = 1_000_000
 def plan_training(config: PreprocessConfig) -> Plan:
     """Open and check every file of the training samples, before anything is read."""
     _tell_of_names(config)
-    plan = reading.plan(config, config.read_samples, unit_size=UNIT_ENTRIES)
+    samples = [s for s in config.read_samples if s.role == "training"]
+    plan = reading.plan(config, samples, unit_size=UNIT_ENTRIES)
     log.info("Reading %d entries of %d files", plan.n_entries, len(plan.trees))
     return plan
 
@@ -79,13 +80,19 @@ def _tell_of_names(config: PreprocessConfig) -> None:
         log.warning("Warning: train.py will refuse these features: %s", error)
 
 
-def are_done(config: PreprocessConfig, plan: Plan) -> bool:
+def are_done(config: PreprocessConfig, plans: Sequence[Plan]) -> bool:
     """Tell whether the skims are there and nothing has changed that they follow from."""
     discard_abandoned(config.output_folder, kept_folder(config))
-    done = units.recall(training_unit(config, plan), config.force) is not None
+    done = units.recall(training_unit(config, plans), config.force) is not None
     if done:
-        _drop_rows(config, plan)
+        _drop_rows(config, plans)
     return done
+
+
+def record_done(config: PreprocessConfig, plans: Sequence[Plan]) -> None:
+    """Remember that all skims are whole; the rows that were kept until then go."""
+    units.record(training_unit(config, plans), True)
+    _drop_rows(config, plans)
 
 
 def read_all(
@@ -190,15 +197,13 @@ def write_training_skims(
         log.info("Wrote %d events to %s", _n_rows(piece), path)
     save_pipeline(pipeline, config.pipe_file)
     save_configuration(config)
-    units.record(training_unit(config, plan), True)
-    _drop_rows(config, plan)
     log.info("Feature pipeline %s: %s", pipeline.fingerprint[:12], config.pipe_file)
 
 
-def _drop_rows(config: PreprocessConfig, plan: Plan) -> None:
-    """Remove the rows that were kept until the skims were whole."""
-    for code in range(len(plan.samples)):
-        units.forget(rows_unit(config, plan, code))
+def _drop_rows(config: PreprocessConfig, plans: Sequence[Plan]) -> None:
+    for plan in plans:
+        for code in range(len(plan.samples)):
+            units.forget(rows_unit(config, plan, code))
     shutil.rmtree(kept_folder(config), ignore_errors=True)
 
 
