@@ -20,12 +20,13 @@ def evaluate(config: EvaluateConfig) -> None:
     from utils.formats import runs
     from utils.stages import evaluation
 
-    with evaluation.papers(config) as writer:  # starts while the numbers are made
-        run = runs.open_run(config.run_id, config.experiment_id)
-        run.mend()
-        evaluated = evaluation.evaluate_dataset(run, config)
-        evaluation.log_summary(evaluated)
-        evaluation.publish(run, config, evaluated, writer)
+    run = runs.open_run(config.run_id, config.experiment_id)
+    run.mend()
+    if not evaluation.is_done(run, config):
+        with evaluation.papers(config) as writer:  # starts while the numbers are made
+            evaluated = evaluation.evaluate_dataset(run, config)
+            evaluation.log_summary(evaluated)
+            evaluation.publish(run, config, evaluated, writer)
     log.info("Browse and compare: %smlflow ui", runs.uri_prefix())
 
 

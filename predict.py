@@ -28,7 +28,7 @@ def predict(config: PredictConfig) -> None:
     scorer = prediction.open_scorer(run, config)
     outputs = make_outputs(config, scorer)
     with engine.start(config.engine) as workers:
-        prediction.publish(run, outputs, workers)
+        prediction.publish(run, config, outputs, workers)
     for line in outputs.next_commands(run, runs.uri_prefix()):
         log.info("%s", line)
 

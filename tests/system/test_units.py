@@ -122,7 +122,7 @@ def test_code_is_what_a_step_imports_wherever_it_does(
         assert step(**{name: "x = 1\nimport utils.below, utils.own.a, utils.late.deep\n"}) != before
     assert step() == before
     with monkeypatch.context() as patch:
-        patch.setattr(units, "version", lambda name: f"{name} 0")
+        patch.setattr(units.versions, "version", lambda name: f"{name} 0")
         units.code_of.cache_clear()
         assert code_of("utils.step") != before
     for cached in (units._imported, units.sources_of, units.code_of):

@@ -104,6 +104,7 @@ class TrainConfig(AnalysisConfig):
     """Keys of train.py.
 
     `model_kind`: the kind of model that `model_param` are parameters of, set by model=...
+    `resume`: a run to go on with, which all other keys come from; `force` trains its folds again.
     `train_metric_every`: iterations between evaluations of the training set, by default a twentieth
     of `num_iterations`, at least 10. Where they cost little the set is evaluated each time.
     """
@@ -114,6 +115,8 @@ class TrainConfig(AnalysisConfig):
     experiment_name: Text | None = None
     run_name: Text | None = None
     train_metric_every: int | None = Field(None, ge=1)
+    resume: Text | None = Field(None, exclude=True)
+    force: bool = Field(False, exclude=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -148,9 +148,25 @@ def call(stage: Callable[[C], None], cfg: DictConfig, model: type[C]) -> None:
         before = tempfile.tempdir
         tempfile.tempdir = str(temporary)
         try:
-            stage(typed(cfg, model))
+            stage(typed(_resumed(cfg), model))
         finally:
             tempfile.tempdir = before
+
+
+def _resumed(cfg: DictConfig) -> DictConfig:
+    """Return the keys that count where a run is resumed, which all others come from; else all."""
+    if OmegaConf.is_missing(cfg, "resume") or not cfg.get("resume"):
+        return cfg
+    return OmegaConf.create({key: cfg[key] for key in ("resume", "force", "engine") if key in cfg})
+
+
+def typed_keys() -> list[str]:
+    """Return the keys that the command itself gives, in its own words; none outside a command."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return []
+    return [text.lstrip("+~").partition("=")[0] for text in HydraConfig.get().overrides.task]
 
 
 @contextlib.contextmanager
@@ -279,7 +295,7 @@ def _override(argument: str, groups: set[str], declared: set[str]) -> str:
         return argument
     if re.fullmatch(r"\{\s*\}", value):
         return f"++{key}='{_EMPTY}'"
-    if key in ("run_id", "experiment_id") and re.fullmatch(r"\w+", value):
+    if key in ("run_id", "experiment_id", "resume") and re.fullmatch(r"\w+", value):
         # Hydra would make a number of digits around one 'e', and drop zeros.
         return f"++{key}='{value}'"
     return f"++{argument}"

@@ -15,20 +15,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from utils.schema import PROJECT, portable
 from utils.system.files import complete, discard_abandoned
+from utils.system.libraries import versions
 
 log = logging.getLogger(__name__)
 
 RECORDS = PROJECT / "outputs" / "done"
 """A file for each unit that is done."""
-
-PACKAGES = ("lightgbm", "numba", "numpy", "scikit-learn", "uproot")
-"""Libraries whose version counts as code of every step."""
 
 _PARTS = {"inputs": "its input", "configuration": "its configuration", "code": "the code"}
 
@@ -80,18 +77,25 @@ def recall(unit: UnitOfWork, force: bool = False) -> Any | None:
     except (OSError, ValueError, KeyError, TypeError):
         log.info("%s: done again, its record is damaged", unit.name)
         return None
-    changed = [said for part, said in _PARTS.items() if before.get(part) != unit.made_from[part]]
-    if force:
-        why = "as asked for"
-    elif changed:
-        why = f"{' and '.join(changed)} changed"
-    elif found != _stamps(unit.files):
+    why = changed(unit, before, force)
+    if not why and found != _stamps(unit.files):
         why = "what it made is not there any more, or was changed"
+    tell(unit, why)
+    return None if why else result
+
+
+def changed(unit: UnitOfWork, before: Mapping[str, str], force: bool) -> str:
+    """Return why a unit is to be done again that was made from `before`; '' where it is not."""
+    parts = [said for part, said in _PARTS.items() if before.get(part) != unit.made_from[part]]
+    return "as asked for" if force else f"{' and '.join(parts)} changed" if parts else ""
+
+
+def tell(unit: UnitOfWork, why: str) -> None:
+    """Say that a unit is skipped, or `why` it is done again."""
+    if why:
+        log.info("%s: done again, %s", unit.name, why)
     else:
         log.info("%s: unchanged, skipped", unit.name)
-        return result
-    log.info("%s: done again, %s", unit.name, why)
-    return None
 
 
 def record(unit: UnitOfWork, result: Any) -> None:
@@ -157,7 +161,7 @@ def code_of(module: str) -> str:
     digest = hashlib.sha256()
     for path, source in sources.items():
         digest.update(f"{path.relative_to(PROJECT).as_posix()} {len(source)}\n".encode() + source)
-    digest.update(json.dumps({name: version(name) for name in PACKAGES}).encode())
+    digest.update(json.dumps(versions.counted()).encode())
     return digest.hexdigest()[:32]
 
 

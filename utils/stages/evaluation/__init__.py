@@ -2,5 +2,6 @@
 
 from utils.stages.evaluation.numbers import evaluate_dataset
 from utils.stages.evaluation.publishing import log_summary, papers, publish
+from utils.stages.evaluation.repeating import is_done
 
-__all__ = ["evaluate_dataset", "log_summary", "papers", "publish"]
+__all__ = ["evaluate_dataset", "is_done", "log_summary", "papers", "publish"]

@@ -16,6 +16,7 @@ from utils.results.plotting import Style, draw
 from utils.results.report import PdfWriter
 from utils.schema import EvaluateConfig, Recipe, slug
 from utils.stages.evaluation.numbers import Evaluated
+from utils.stages.evaluation.repeating import unit_of
 from utils.system.engine import cores_of
 from utils.system.files import scratch
 
@@ -97,7 +98,9 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
         run.connect()  # while the last PDFs are written
         writer.finish()
         metrics = flat_metrics(result)
-        run.publish(files, {"dataset": result.dataset, "metrics": metrics})
+        made_from = unit_of(run, config).made_from
+        about = {"dataset": result.dataset, "made_from": made_from, "metrics": metrics}
+        run.publish(files, about)
     log.info(
         "Logged %d metrics and %d figures under %s of run %s",
         len(metrics),

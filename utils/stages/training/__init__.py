@@ -1,6 +1,7 @@
 """train.py: a training skim becomes a run with one model a fold."""
 
 from utils.stages.training.fitting import folds_training, settings_of
+from utils.stages.training.keeping import keeping
 from utils.stages.training.publishing import (
     log_training,
     next_commands,
@@ -12,6 +13,7 @@ from utils.stages.training.training_set import load_training_set, open_training_
 
 __all__ = [
     "folds_training",
+    "keeping",
     "load_training_set",
     "log_training",
     "next_commands",
