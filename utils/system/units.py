@@ -98,6 +98,11 @@ def tell(unit: UnitOfWork, why: str) -> None:
         log.info("%s: unchanged, skipped", unit.name)
 
 
+def result_of(unit: UnitOfWork) -> Any:
+    """Return what was recorded of a unit that is done."""
+    return json.loads(unit._record.read_text(encoding="utf-8"))["result"]
+
+
 def record(unit: UnitOfWork, result: Any) -> None:
     """Remember that a unit is done, with a plain value that `recall` gives back."""
     content = {

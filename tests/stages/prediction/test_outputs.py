@@ -76,6 +76,9 @@ class FakeRun:
         self.published |= {name: path.read_text() for name, path in files.items()}
         self.said.append(about or {})
 
+    def address(self, path: str) -> str:
+        return f"runs:/run/{path}"
+
 
 def test_a_third_kind_needs_a_line_only(
     tmp_path: Path,

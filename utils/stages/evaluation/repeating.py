@@ -48,13 +48,13 @@ def _tables(dataset: str) -> list[str]:
     return [f"pred/{name}.parquet" for name in dict.fromkeys([dataset, "train", "test"])]
 
 
-def is_done(run: Run, config: EvaluateConfig) -> bool:
-    """Tell whether the run holds this evaluation, whole, and nothing has changed since."""
+def report_of(run: Run, config: EvaluateConfig) -> str | None:
+    """Return where the report of this evaluation is; None where it is to be made (again)."""
     place = f"plots/{slug(_name(config))}/manifest.json"
     manifest = run.manifest(place)
     before = manifest.about.get("made_from") if manifest is not None else None
     if manifest is None or not isinstance(before, dict):
-        return False
+        return None
     unit = unit_of(run, config)
     why = units.changed(unit, before, config.force)
     try:
@@ -63,7 +63,8 @@ def is_done(run: Run, config: EvaluateConfig) -> bool:
     except RunError as error:
         why = str(error)
     units.tell(unit, why)
-    if not why:
-        report = run.artifact(f"plots/{slug(_name(config))}/report.html", what="report")
-        log.info("Report: %s", report)
-    return not why
+    if why:
+        return None
+    where = run.address(f"plots/{slug(_name(config))}/report.html")
+    log.info("Report: %s", where)
+    return where

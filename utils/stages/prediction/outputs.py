@@ -117,6 +117,10 @@ class OutputKind(Protocol):
     name: str
     datasets: Sequence[str]
 
+    @property
+    def folder(self) -> Path | None:
+        """The user's folder that outputs go to; None where the run alone gets them."""
+
     def tasks(self, scratch: Path, /) -> list[Task]:
         """Return what is to be written; `scratch` is for files that are for the run alone.
 
@@ -130,8 +134,11 @@ class OutputKind(Protocol):
         """Return the commands that come next, ids filled in, to paste."""
 
 
-def publish(run: Run, config: PredictConfig, kind: OutputKind, workers: Engine) -> None:
-    """Write all outputs that are asked for and not done already; publish each under `pred/`."""
+def publish(run: Run, config: PredictConfig, kind: OutputKind, workers: Engine) -> list[str]:
+    """Write all outputs that are asked for and not done already; publish each under `pred/`.
+
+    Returns where they are: in the folder of the user's where they went to one, else in the run.
+    """
     # Workers elsewhere need a folder that they share with this process.
     with scratch(None if workers.shares_memory else PROJECT / "outputs") as temporary:
         # The largest first: begun last, it would be worked on alone at the end.
@@ -156,6 +163,15 @@ def publish(run: Run, config: PredictConfig, kind: OutputKind, workers: Engine) 
         run.publish(_described(temporary / f"audit_{name}.csv", audit))
     if n_written:
         log.info("%s", kind.summary(n_written))
+    return [where for task in tasks for where in _places(run, config, task)]
+
+
+def _places(run: Run, config: PredictConfig, task: Task) -> list[str]:
+    """Return where the outputs of a task that is done are."""
+    unit = _unit(run, config, task)
+    return [str(path) for path in unit.files] or [
+        run.address(path) for path in units.result_of(unit)["published"]
+    ]
 
 
 def _unit(run: Run, config: PredictConfig, task: Task) -> UnitOfWork:
