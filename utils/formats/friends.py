@@ -191,8 +191,9 @@ class FriendWriter:
     """Writes a friend tree in chunks; a context manager.
 
     The file appears under its name only when the block ends without an error; otherwise nothing
-    is left. `compression` is one of COMPRESSIONS. `branches` maps names to dtypes: bool, integers of 8 to 64 bits, float32, float64. A
-    writer that is given no rows makes a valid tree without entries.
+    is left. `branches` maps names to dtypes: bool, integers of 8 to 64 bits, float32, float64.
+    `compression` is one of COMPRESSIONS. A writer that is given no rows makes a valid tree without
+    entries.
     """
 
     def __init__(
