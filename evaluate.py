@@ -18,6 +18,7 @@ log = logging.getLogger("evaluate")
 def evaluate(config: EvaluateConfig) -> None:
     """Evaluate the dataset that `config` names, and log metrics and figures to its run."""
     from utils.formats import runs
+    from utils.results import description
     from utils.stages import evaluation
 
     with evaluation.papers(config) as writer:  # starts while the numbers are made
@@ -26,6 +27,7 @@ def evaluate(config: EvaluateConfig) -> None:
         evaluated = evaluation.evaluate_dataset(run, config)
         evaluation.log_summary(evaluated)
         evaluation.publish(run, config, evaluated, writer)
+    description.keep_current(run)
     log.info("Browse and compare: %smlflow ui", runs.uri_prefix())
 
 

@@ -19,6 +19,7 @@ log = logging.getLogger("predict")
 def predict(config: PredictConfig) -> None:
     """Score the samples that `config` names with the models of its run, and log the outcome."""
     from utils.formats import runs
+    from utils.results import description
     from utils.stages import prediction
     from utils.system import engine
 
@@ -29,6 +30,7 @@ def predict(config: PredictConfig) -> None:
     outputs = make_outputs(config, scorer)
     with engine.start(config.engine) as workers:
         prediction.publish(run, outputs, workers)
+    description.keep_current(run)
     for line in outputs.next_commands(run, runs.uri_prefix()):
         log.info("%s", line)
 
