@@ -16,7 +16,7 @@ from utils.results import report
 from utils.results.estimates import Estimate
 from utils.results.metrics.naming import flat_metrics
 from utils.results.options import NOT_ASKED
-from utils.results.plotting import Style, draw
+from utils.results.plotting import Style, draw, opened_singly
 from utils.results.report import PdfWriter
 from utils.schema import EvaluateConfig, Recipe, RunError, slug
 from utils.stages.evaluation.numbers import Evaluated
@@ -61,22 +61,30 @@ def papers(config: EvaluateConfig) -> PdfWriter:
     return PdfWriter(cores_of(config.engine))
 
 
-def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> None:
-    """Draw every figure as page and PDF, write the report, and log all of it and the metrics.
-
-    They take the place of an earlier evaluation's together: figures that this one does not make are
-    removed (in a local store). A PDF is drawn only where its figure is not that of the earlier one.
-    `writer` (see `papers`) has finished then.
-    """
-    result, analysis = evaluated.evaluation, evaluated.analysis
-    style = Style(
-        classes=result.classes,
+def style_of(evaluated: Evaluated, config: EvaluateConfig) -> Style:
+    """Return how the figures of an evaluation look."""
+    analysis = evaluated.analysis
+    return Style(
+        classes=evaluated.evaluation.classes,
         experiment_text=analysis.experiment_text,
         luminosity=analysis.luminosity,
         center_of_mass_energy=analysis.center_of_mass_energy,
         feature_labels={name: analysis.feature_label(name) for name in analysis.feature_info},
         stacked=config.stacked,
     )
+
+
+def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> str:
+    """Draw every figure into the report and as PDF, and log all of it and the metrics.
+
+    Figures that people open singly have pages of their own too (`plotting.opened_singly`). Returns
+    where the report is.
+
+    They take the place of an earlier evaluation's together: figures that this one does not make are
+    removed (in a local store). A PDF is drawn only where its figure is not that of the earlier one.
+    `writer` (see `papers`) has finished then.
+    """
+    result, style = evaluated.evaluation, style_of(evaluated, config)
     top = f"plots/{slug(result.dataset)}"
     files: dict[str, Path] = {}
     papers: dict[str, str] = {}
@@ -93,6 +101,8 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
             if not (is_same and _taken_over(run, paper, files[paper])):
                 writer.write(drawn[key], files[paper])
         for key, figure in drawn.items():
+            if not opened_singly(key):
+                continue
             page = f"{key.rsplit('/', 1)[-1]}.html"
             files[f"{top}/{page}"] = report.write_html(figure, folder / page, key)
         files[f"{top}/report.html"] = report.write_report(
@@ -116,7 +126,9 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
         top,
         run.run_id,
     )
-    log.info("Report: %s", run.artifact(f"{top}/report.html", what="report"))
+    where = run.address(f"{top}/report.html")
+    log.info("Report: %s", where)
+    return where
 
 
 def _earlier_papers(run: Run, top: str) -> Mapping[str, str]:
