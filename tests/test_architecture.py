@@ -27,7 +27,7 @@ FLOORS = (
 )
 """From the ground up: each may import those before it."""
 
-STAGES = ("preprocessing", "training", "prediction", "evaluation")
+STAGES = ("preprocessing", "training", "prediction", "evaluation", "notebook")
 """Folders of `stages` in order: each may use those before it (predicting reads ntuples)."""
 
 SCRIPTS = ("preprocess.py", "train.py", "predict.py", "evaluate.py")
@@ -43,11 +43,12 @@ HOMES = {
     "numba": "system/libraries/jit.py",
     "uproot": "system/libraries/rootfiles.py",
     "xxhash": "formats/ntuples/",
+    "dask": "system/clusters/",
+    "distributed": "system/clusters/",
+    "dask_jobqueue": "system/clusters/",
+    "cloudpickle": "system/clusters/",
     "fsspec": "system/remote.py",
     "aiohttp": "system/remote.py",
-    "dask": "system/engine.py",
-    "distributed": "system/engine.py",
-    "dask_jobqueue": "system/engine.py",
     "joblib": "system/engine.py",
     "tqdm": "system/engine.py",
     "hydra": "system/program.py",
@@ -76,6 +77,7 @@ ABOVE_THE_FLOORS = {
     "test_bad_inputs.py": "damaged files of other groups, through every reader",
     "test_chain.py": "all stages, as users run them",
     "test_chain_mlp.py": "all stages, with the other kind of model",
+    "test_daily_use.py": "choosing among runs and notebooks, on one small channel",
     "test_configs.py": "the files in configs/",
     "test_earlier_version.py": "what earlier versions wrote, in every script",
     "test_engines.py": "all stages, on every engine",
@@ -87,6 +89,7 @@ ABOVE_THE_FLOORS = {
     "test_mlflow_ui.py": "a run in MLflow's own pages",
     "test_open_data.py": "all stages, on open data",
     "test_other_channel.py": "all stages, in another channel",
+    "test_slurm.py": "jobs that do not run, in a script",
     "test_readme.py": "what the documents show",
     "test_remote_inputs.py": "all stages, with inputs on servers",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from string import Formatter
 from types import NoneType, UnionType
@@ -59,6 +60,23 @@ def _as_sample_name(value: str) -> str:
     return value
 
 
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+
+
+def _seconds(value: str) -> float:
+    number, unit = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", value.strip()).groups()  # type: ignore[union-attr]
+    return float(number) * _SECONDS[unit]
+
+
+def _as_duration(value: str | None) -> str | None:
+    try:
+        if value is not None and not _seconds(value) > 0:
+            raise ValueError
+    except (AttributeError, KeyError, ValueError):
+        raise ValueError("a duration is seconds, or a number with s, min, h or d") from None
+    return value
+
+
 Text = Annotated[str, BeforeValidator(as_text)]
 """A string in which YAML's habit of reading 2018 as a number is undone."""
 
@@ -100,10 +118,15 @@ class ClassInfo(Closed):
     """A class: its name and how it is drawn. `bin_size` sets the width of its density's bins."""
 
     name: Text
+    """The class's name."""
     color: str = ""
+    """Its colour, as CSS writes one."""
     alpha: float = Field(0.4, ge=0, le=1)
+    """How opaque its densities are filled."""
     bin_size: float | None = Field(None, gt=0)
+    """The width of the bins of its score density."""
     label: str | None = None
+    """What figures call it; none: its name."""
 
 
 def classes_as_rows(classes: Iterable[ClassInfo]) -> list[dict[str, Any]]:
@@ -125,7 +148,9 @@ class MissingConfig(Closed):
     """Values that stand for `not measured`, and what becomes of them."""
 
     values: list[float]
+    """The values that mean `not measured`."""
     to: float | Literal["nan", "refuse"] = "nan"
+    """What replaces them in features: a number, NaN, or a refusal."""
 
     @model_validator(mode="before")
     @classmethod
@@ -139,8 +164,11 @@ class FeatureInfo(Closed):
     """How a feature is labelled, and its own declaration of missing values."""
 
     label: str | None = None
+    """What axes call the feature."""
     unit: str | None = None
+    """Its unit on axes."""
     missing: float | MissingConfig | None = None
+    """Its own value (or values) for `not measured`."""
 
 
 class SampleInfo(Closed):
@@ -156,53 +184,85 @@ class SampleInfo(Closed):
     """
 
     files: str | list[str] | None = None
+    """Its files, relative to `input_path`: paths, globs or a `.txt` list."""
     tree: str | None = None
+    """Its tree, where that is another."""
     factor: float | str = 1.0
+    """A factor on its physics weight: a number or a product."""
     weight: str | None = None
+    """Its physics weight, instead of the analysis's."""
     group: str | None = None
+    """A name shared by samples that share events."""
     never_trained: bool = False
+    """Declares that no model may train on it."""
     tags: list[Text] = Field([], exclude_if=is_empty)
+    """Names of one's own for what several samples are."""
     role: Literal["training", "test"] = Field("training", exclude_if=lambda role: role != "test")
+    """Whether it is trained on, or labelled only, for a test set of its own (`labelled`)."""
 
 
 class SampleEntry(SampleInfo):
     """A sample in long form: its name, processes (for training) and what is special about it."""
 
     sample: SampleName
+    """The sample's name."""
     processes: dict[str, Any] = {}
+    """Its processes by name, for training."""
 
 
 class ProcessConfig(Closed):
     """A process of a training sample: its selection and class."""
 
     cut: str | None = None
+    """The selection of the process."""
     class_id: int = Field(alias="class", ge=0)
+    """The id of its class."""
 
 
 class ScalerConfig(Closed):
     """Arguments of scikit-learn's StandardScaler."""
 
     with_mean: bool = True
+    """Whether means are subtracted."""
     with_std: bool = True
+    """Whether values are divided by standard deviations."""
 
 
 class PcaConfig(Closed):
     """Arguments of scikit-learn's PCA."""
 
     n_components: int | float | None = Field(None, gt=0)
+    """How many components, or which share of the variance; null: all."""
     whiten: bool = False
+    """Whether components get unit variance."""
 
 
 class EngineConfig(Closed):
     """Where units of work run: `kind` local, serial or dask."""
 
     kind: Literal["local", "serial", "dask"] = "local"
+    """Cores of this machine, one after the other, or a Dask cluster."""
     n_workers: int | None = Field(None, ge=1)
+    """Cores or workers; none: all cores of this machine."""
     address: str | None = None
+    """The address of a running Dask scheduler."""
     cluster: Literal["local", "htcondor", "slurm"] = "local"
+    """Where a Dask cluster is started, if none runs at an address."""
     cluster_options: dict[str, Any] = {}
+    """What Dask's own class of that cluster takes, such as cores and memory of a job."""
+    security: bool | dict[str, Any] = False
+    """Encrypt what the cluster says: true, or keywords of distributed.Security."""
+    wait: Annotated[Text | None, AfterValidator(_as_duration)] = None
+    """How long a command stays without any worker, in seconds or like `30 min`."""
+    dry_run: bool = False
+    """Show the job script of a batch system and end."""
 
     @model_validator(mode="before")
     @classmethod
     def _just_a_name(cls, raw: Any) -> Any:
         return {"kind": raw} if isinstance(raw, str) else raw
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """How long to stay without a worker; None: as the kind of cluster has it."""
+        return None if self.wait is None else _seconds(self.wait)

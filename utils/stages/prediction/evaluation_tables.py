@@ -54,6 +54,7 @@ class Tables:
     """Tables of skims, those of the training by default, which go to the run."""
 
     name = "tables"
+    folder = None
 
     def __init__(self, config: PredictConfig, scorer: Scorer) -> None:
         self.datasets: Sequence[str] = config.sample_names or scorer.recipe.datasets

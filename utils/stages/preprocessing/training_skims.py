@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -178,14 +179,16 @@ def process_fractions(processes: Sequence[str], pieces: Sequence[Groups]) -> lis
     return [dict(zip(processes, map(float, share), strict=True)) for share in shares]
 
 
-def next_command(config: PreprocessConfig) -> str:
-    """Return the training command for the skims of `config`."""
+def next_command(config: PreprocessConfig, analysis: str | None) -> str:
+    """Return the training command for the skims of `config`; `analysis` is as the user gave it."""
     skim = config.skim_file(config.output_samples[0])
     if not config.skim_path or skim != project_path(config.skim_path) / "training" / "train.h5":
         return f"python train.py train_file={skim}, with the features and classes of this file"
     known = (PROJECT / "configs" / "analysis" / f"{config.analysis_name}.yaml").is_file()
-    analysis = config.analysis_name if known else "<this analysis file>"
-    return f"python train.py analysis={analysis}" + (f" year={config.year}" if config.year else "")
+    if analysis is None and not known:
+        return f"python train.py train_file={skim}, with the features and classes of this file"
+    chosen = shlex.quote(analysis or config.analysis_name)
+    return f"python train.py analysis={chosen}" + (f" year={config.year}" if config.year else "")
 
 
 def write(path: Path, groups: Groups, metadata: Mapping[str, Any]) -> None:
