@@ -110,8 +110,6 @@ class TrainConfig(AnalysisConfig):
     """Keys of train.py.
 
     `model_kind`: the kind of model that `model_param` are parameters of, set by model=...
-    `train_metric_every`: iterations between evaluations of the training set, by default a twentieth
-    of `num_iterations`, at least 10. Where they cost little the set is evaluated each time.
     """
 
     check: bool = Field(False, exclude=True)
@@ -127,7 +125,7 @@ class TrainConfig(AnalysisConfig):
     run_name: Text | None = None
     """What the run is called; none: channel, year and kind of model."""
     train_metric_every: int | None = Field(None, ge=1)
-    """Iterations between evaluations of the training rows where these cost much."""
+    """Iterations between evaluations of the training rows where these cost time; none: 1."""
 
     @model_validator(mode="before")
     @classmethod
@@ -181,6 +179,10 @@ class RunStageConfig(Closed):
         return raw
 
 
+Compression = Literal["ZSTD", "ZLIB", "LZ4", "LZMA", "none"]
+"""How a ROOT file may be compressed: ZSTD needs ROOT 6.20 or later, or uproot with zstandard."""
+
+
 class PredictConfig(RunStageConfig):
     """Keys of predict.py.
 
@@ -218,6 +220,8 @@ class PredictConfig(RunStageConfig):
     """The name of the friend tree; none: `pred`."""
     output_branch_prefix: Text | None = None
     """What stands before the names of the branches that predictions make."""
+    output_compression: Compression = "ZSTD"
+    """How friend trees are compressed; ZSTD is the smallest and fastest."""
     cut: str | None = None
     """Entries that it removes get fillers."""
     double_precision: bool = False

@@ -156,7 +156,9 @@ class FriendTree:
                     branches = self._branches(scorer, part)
                     if writer is None:
                         types = {name: column.dtype for name, column in branches.items()}
-                        writer = FriendWriter(partial, tree, types, metadata)
+                        writer = FriendWriter(
+                            partial, tree, types, metadata, self.config.output_compression
+                        )
                         stack.enter_context(writer)
                     writer.append(branches)
             proof = prove_alignment(self.file.path, partial, friend_name=self.path.name)
