@@ -86,7 +86,8 @@ class FriendTrees:
 
 def _check_paths(trees: Sequence[FriendTree]) -> None:
     """Raise an error where a friend tree would replace an input file or another friend tree."""
-    inputs, names = {tree.file.path.resolve() for tree in trees}, [tree.name for tree in trees]
+    paths = [tree.file.path for tree in trees]
+    inputs, names = {p.resolve() for p in paths if isinstance(p, Path)}, [t.name for t in trees]
     for tree in trees:
         if tree.path.resolve() in inputs:
             raise ConfigError(

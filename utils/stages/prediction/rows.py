@@ -11,7 +11,6 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from utils.columns.roles import Roles
 from utils.columns.variations import shifted_name
 from utils.formats import ntuples
 from utils.formats.skims import SHIFTED, Skim
-from utils.schema import SELECTED, FoldRule, ProofError
+from utils.schema import SELECTED, FoldRule, Location, ProofError
 from utils.stages.preprocessing import reading
 
 Described = Sequence[Mapping[str, Any]]
@@ -214,7 +213,7 @@ class SkimEntries(SkimRows):
     """
 
     code: int
-    path: Path
+    path: Location
     roles: Roles
 
     def parts(self) -> Iterator[Part]:
