@@ -36,14 +36,17 @@ def make_training_skims(config: PreprocessConfig) -> None:
     plan = preprocessing.plan_training(config)
     with engine.start(config.engine) as workers:
         flow, selected = preprocessing.read_all(workers, plan)
+        alternatives = preprocessing.read_alternatives(workers, config)
     preprocessing.log_cut_flow(flow, config.output_folder / "cut_flow_training.csv")
     preprocessing.refuse_empty(flow)
     preprocessing.log_missing(selected)
 
-    weighted = preprocessing.with_weights(config, selected.groups)
+    nominal, marked = preprocessing.nominal_and_marked(selected.groups)
+    weighted = preprocessing.with_weights(config, nominal)
     train, test = preprocessing.split_skims(config, plan, weighted)
     pipeline = preprocessing.fit(config, train)
-    preprocessing.write_training_skims(config, plan, (train, test), pipeline)
+    preprocessing.write_training_skims(config, plan, (train, test), marked, pipeline)
+    preprocessing.write_alternatives(config, alternatives, test, pipeline)
     log.info("Next: %s", preprocessing.next_command(config))
 
 

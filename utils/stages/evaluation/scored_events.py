@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from utils.columns.arrays import Array
+from utils.columns.variations import shifted_name
 from utils.formats import tables
 from utils.formats.runs import Run
 from utils.formats.tables import FEATURE_PREFIX, INFOLD_PREFIX, TRAINING_WEIGHT, WEIGHT_PREFIX
 from utils.results.events import EvaluationTable, view_of_weights
 from utils.schema import (
     PHYSICS_WEIGHT,
+    SELECTED,
     TARGET,
     AnalysisConfig,
     Recipe,
@@ -59,6 +61,9 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
     import pyarrow as pa
 
     table, description = tables.read(path)
+    suffixes = [shift["suffix"] for shift in description.get("shifts", [])]
+    if suffixes and SELECTED in table.column_names:
+        table = table.filter(table[SELECTED])  # the others are there for shifted scores alone
     names = [f"pred_class_{i}_proba" for i in range(len(recipe.classes))]
     for name in [*names, TARGET]:
         if name not in table.column_names:
@@ -95,6 +100,8 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
     if infold_names[0] in has:
         infold = np.stack([column(n).astype(np.float64) for n in infold_names], axis=1)
     features = [n.removeprefix(FEATURE_PREFIX) for n in has_features(table.column_names)]
+    shifted = {shifted_name(name, suffix) for name in features for suffix in suffixes}
+    features = [name for name in features if name not in shifted]
     found = EvaluationTable(
         classes=recipe.classes,
         proba=proba,

@@ -6,10 +6,13 @@ from utils.stages.preprocessing.skim_content import save_configuration
 from utils.stages.preprocessing.training_skims import (
     fit,
     next_command,
+    nominal_and_marked,
     plan_training,
     read_all,
+    read_alternatives,
     split_skims,
     with_weights,
+    write_alternatives,
     write_training_skims,
 )
 
@@ -18,13 +21,16 @@ __all__ = [
     "log_cut_flow",
     "log_missing",
     "next_command",
+    "nominal_and_marked",
     "plan_training",
     "prediction_tasks",
     "read_all",
+    "read_alternatives",
     "refuse_empty",
     "save_configuration",
     "split_skims",
     "with_weights",
+    "write_alternatives",
     "write_prediction_skims",
     "write_training_skims",
 ]
