@@ -29,14 +29,21 @@ def preprocess(config: PreprocessConfig) -> None:
 
 
 def make_training_skims(config: PreprocessConfig) -> None:
-    """Read every sample once, then split, transform and write the train and the test skim."""
+    """Read every sample once, then split, transform and write the train and the test skim.
+
+    Samples of `role: test` become the labelled skim beside them.
+    """
     from utils.stages import preprocessing
     from utils.system import engine
 
     plan = preprocessing.plan_training(config)
+    labelled = preprocessing.plan_labelled(config, plan)
     with engine.start(config.engine) as workers:
         flow, selected = preprocessing.read_all(workers, plan)
         alternatives = preprocessing.read_alternatives(workers, config)
+        if labelled:
+            own_flow, own = preprocessing.read_all(workers, labelled)
+            flow = (*flow, *own_flow)
     preprocessing.log_cut_flow(flow, config.output_folder / "cut_flow_training.csv")
     preprocessing.refuse_empty(flow)
     preprocessing.log_missing(selected)
@@ -47,6 +54,8 @@ def make_training_skims(config: PreprocessConfig) -> None:
     pipeline = preprocessing.fit(config, train)
     preprocessing.write_training_skims(config, plan, (train, test), marked, pipeline)
     preprocessing.write_alternatives(config, alternatives, test, pipeline)
+    if labelled:
+        preprocessing.write_labelled_skim(config, labelled, own, pipeline)
     log.info("Next: %s", preprocessing.next_command(config))
 
 

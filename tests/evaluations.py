@@ -7,6 +7,8 @@ import numpy as np
 from utils.results.evaluation import Evaluation, evaluate
 from utils.results.events import EvaluationTable, score_classes, signal_class
 from utils.results.metrics.importance import Importance, LearningCurve, LearningCurves, ShapSummary
+from utils.results.metrics.shifted_events import AlternativeScores, ShiftedScores, VariedTable
+from utils.results.metrics.variations import Variations, vary
 from utils.results.options import EvaluationOptions
 from utils.schema import ClassInfo
 
@@ -52,18 +54,47 @@ def make_evaluation(
         LearningCurve(fold, iteration, 1.0 / (1 + iteration), iteration, 0.9 / (1 + iteration), 4)
         for fold in range(2)
     )
+    options = EvaluationOptions(
+        n_bootstrap=5,
+        n_permutations=5,
+        signal_classes=names[:1],
+        luminosity=59.8,
+        profile_features=("m_sv",),
+    )
     return evaluate(
         test,
-        EvaluationOptions(
-            n_bootstrap=5,
-            n_permutations=5,
-            signal_classes=names[:1],
-            luminosity=59.8,
-            profile_features=("m_sv",),
-        ),
+        options,
         train=train,
         test=test,
         learning_curves=LearningCurves("multi_logloss", curves),
         importances=[Importance("gain", features, np.array([[0.7, 0.3], [0.6, 0.4]]), "Share")],
         shap=ShapSummary(scores, features, values, values[0], np.abs(values).mean(axis=2)),
+        variations=make_variations(test, options),
+    )
+
+
+def make_variations(table: EvaluationTable, options: EvaluationOptions) -> Variations:
+    """Return effects of one variation of each kind on made-up scores."""
+    n = len(table.target)
+    rng = np.random.default_rng(5)
+    moved = [
+        np.roll(table.proba, 1, axis=0) * 0.1 + table.proba * 0.9,
+        table.proba ** (1 + 0.1 * rng.normal(size=(n, 1))),
+    ]
+    moved = [p / p.sum(axis=1, keepdims=True) for p in moved]
+    moved[1][rng.random(n) < 0.05] = np.nan
+    features = {"m_sv": 1.03 * table.features["m_sv"]}
+    shifts = [
+        ShiftedScores("tauES", "Up", "branches", moved[0], features=features),
+        ShiftedScores("tauES", "Down", "branches", moved[1], features=features),
+        ShiftedScores("btag", "Up", "weight", factor=rng.uniform(0.9, 1.2, n)),
+    ]
+    other = AlternativeScores("tune", "Up", table.target == 0, table.of(table.target == 0))
+    selected = rng.random(n) < 0.95
+    k = len(table.classes)
+    flat = np.full((n, k), 1.0 / k)
+    return vary(
+        VariedTable(table, selected, shifts, [other]),
+        options,
+        lambda of, fold: (1 - of["m_sv"] / 2000)[:, None] * flat[: len(fold)],
     )

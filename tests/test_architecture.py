@@ -80,6 +80,7 @@ ABOVE_THE_FLOORS = {
     "test_flat_files.py": "all stages, with the files that groups have",
     "test_foreign_files.py": "runs and analyses from elsewhere, in every script",
     "test_group_files.py": "all stages, with files composed as groups compose them",
+    "test_labelled_set.py": "all stages, with a labelled set of one's own",
     "test_house.py": "environments, documents and what is tracked",
     "test_mlflow_ui.py": "a run in MLflow's own pages",
     "test_open_data.py": "all stages, on open data",

@@ -372,19 +372,29 @@ def row_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     made["class_to_info"] = {i: c["name"] for i, c in made["class_to_info"].items()}
     declared = {n: f["missing"] for n, f in made["feature_info"].items()}
     made["feature_info"] = {n: missing for n, missing in declared.items() if missing is not None}
+    described = made["samples"]
     for key in {"training_samples", "input_samples"} & made.keys():
-        made[key] = [_without_tags(entry) for entry in made[key]]
+        made[key] = [_without_tags(e) for e in made[key] if not _is_labelled(e, described)]
     alternatives = alternative_samples(config.get("variations") or {})
     made["samples"] = {
-        name: _without_tags(described)
-        for name, described in made["samples"].items()
-        if name not in alternatives and not _only_tagged(described)
+        name: _without_tags(said)
+        for name, said in described.items()
+        if not (name in alternatives or _only_tagged(said) or said.get("role") == "test")
     }
     return made
 
 
 def _without_tags(sample: Any) -> Any:
     return {k: v for k, v in sample.items() if k != "tags"} if isinstance(sample, dict) else sample
+
+
+def _is_labelled(entry: Any, described: Mapping[str, Any]) -> bool:
+    """Return whether an entry of the training samples is one that is never trained on."""
+    if not isinstance(entry, dict):
+        return False
+    name = entry.get("sample", next(iter(entry)))
+    said = {**described.get(str(name), {}), **entry}
+    return bool(said.get("role") == "test")
 
 
 def _only_tagged(described: Mapping[str, Any]) -> bool:

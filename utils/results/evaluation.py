@@ -41,6 +41,7 @@ from utils.results.metrics.overtraining import OverTraining
 from utils.results.metrics.scores import SIGNED_NOTE, Scores, make_scores, score_terms
 from utils.results.metrics.significance import Significance, make_significance, reason_against
 from utils.results.metrics.thresholds import ThresholdScan, make_threshold_scans
+from utils.results.metrics.variations import Variations
 from utils.results.options import NOT_ASKED, SECTIONS, EvaluationOptions
 from utils.schema import ClassInfo, InputError, nearest
 from utils.system.threads import each
@@ -85,6 +86,7 @@ class Evaluation:
     importances: tuple[Importance, ...] = ()
     shap: ShapSummary | None = None
     comparison: Comparison | None = None
+    variations: Variations | None = None
     gaps: Mapping[str, str] = field(default_factory=dict)
     normalisation: str = ""
 
@@ -136,13 +138,15 @@ def evaluate(
     importances: Sequence[Importance] = (),
     shap: ShapSummary | None = None,
     comparison: Comparison | None = None,
+    variations: Variations | None = None,
 ) -> Evaluation:
     """Evaluate one dataset.
 
     train, test: the training and test sets, for the over-training panel; `table` stands for the
     one it is: the training set if it has in-fold scores or is named 'train', the test set if it is
-    named 'test'. What the run recorded (learning_curves, importances, shap) and a comparison with
-    another run pass through. Sections that can't be made are left out, with the reason in `gaps`.
+    named 'test'. What the run recorded (learning_curves, importances, shap), a comparison with
+    another run and variations pass through. Sections that can't be made are left out, with the
+    reason in `gaps`.
 
     Raises InputError where the table contradicts itself or options name what it lacks.
     """
@@ -172,8 +176,12 @@ def evaluate(
         "importances": tuple(importances),
         "shap": shap,
         "comparison": comparison,
+        "variations": variations,
     }
     gaps = parts.gaps | {name: _NOT_RECORDED[name] for name, v in recorded.items() if not v}
+    if variations is not None:
+        notes = {f"variations/{effect.name}": effect.note for effect in variations.shifts}
+        gaps |= {name: note for name, note in notes.items() if note}
     gaps |= {name: NOT_ASKED for name in SECTIONS if name not in {*options.sections, *parts.made}}
     return Evaluation(
         dataset=table.dataset,
@@ -198,6 +206,7 @@ _NOT_RECORDED = {
     "importances": "the run recorded no importances",
     "shap": "no SHAP values were computed",
     "comparison": "no run to compare with is named (against=...)",
+    "variations": "the table has no shifted scores: the analysis declares no variations",
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 SECTIONS = (
     *("densities", "scores", "confusion", "roc", "precision_recall", "thresholds", "calibration"),
     *("significance", "over_training", "features", "correlations", "profiles"),
-    *("learning_curves", "importances", "shap", "comparison"),
+    *("learning_curves", "importances", "shap", "comparison", "variations"),
 )
 """Parts of an evaluation that can be asked for: the fields of `Evaluation` that hold results."""
 

@@ -16,6 +16,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 TARGET = "target"
 """Column of the true class id in a skim's `targets` group, -1 where it is unknown."""
 
+LABELLED = "labelled"
+"""Name of the skim and dataset of samples that are labelled and never trained on (`role: test`)."""
+
 COMPUTED_COLUMNS = (TARGET, "w_class_imbalance", "w_cp")
 """Columns that preprocessing computes; they may be named among `misc_features`."""
 

@@ -150,7 +150,9 @@ class SampleInfo(Closed):
     `factor` (a number, or a product such as `11467 * 19.6 / 3e7`: cross-section, luminosity and
     generated events) multiplies the physics weight; `weight` replaces its expression. Samples with
     the same `group` share events. `never_trained` declares a sample that no model may train on.
-    `tags` are names of one's own for what several samples are (`simulation`).
+    `tags` are names of one's own for what several samples are (`simulation`). `role: test` makes an
+    entry of the training samples one of the labelled set: with processes and classes, to be
+    evaluated and never trained on.
     """
 
     files: str | list[str] | None = None
@@ -160,6 +162,7 @@ class SampleInfo(Closed):
     group: str | None = None
     never_trained: bool = False
     tags: list[Text] = Field([], exclude_if=is_empty)
+    role: Literal["training", "test"] = Field("training", exclude_if=lambda role: role != "test")
 
 
 class SampleEntry(SampleInfo):

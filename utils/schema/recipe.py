@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Self
 
-from utils.schema.basics import DEFAULT_KIND
+from utils.schema.basics import DEFAULT_KIND, LABELLED
 from utils.schema.exchange import FoldRule
 from utils.schema.parts import ClassInfo, classes_as_rows, classes_of_rows
 
@@ -29,8 +29,8 @@ class Recipe:
     classes: in order of their ids. features: training features in order.
     pipeline: numbers and fingerprint of the feature pipeline. fold: the fold rule. weight: the
     training weight. models: index, fingerprint, best_iteration. samples: name, group, processes.
-    files: fingerprints of the training ntuples. skims: paths of train and test, and where their
-    rows come from (`origin`, `test_origin`).
+    files: fingerprints of the training ntuples. skims: paths of train and test (and of the labelled
+    one), and where the rows of these two come from (`origin`, `test_origin`).
     audit: rows of the leak audit; `audit_passed` sums them up.
     """
 
@@ -54,6 +54,11 @@ class Recipe:
     def model_kind(self) -> str:
         """The kind of the models; trainings from before there were several named none."""
         return str(self.training.get("model_kind", DEFAULT_KIND))
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The skims with known classes that tables are made of where none are named."""
+        return ("train", "test", *([LABELLED] if LABELLED in self.skims else []))
 
     def to_json(self) -> str:
         fields = {**vars(self), "classes": classes_as_rows(self.classes), "fold": vars(self.fold)}

@@ -37,7 +37,8 @@ def samples_to_read(
     names = [s.name for s in samples]
     refuse_repeated(names, "input_samples")
     if for_training:
-        _refuse_trained_never_trained(config, samples)
+        samples = _with_roles(samples)
+        _refuse_trained_never_trained(config, [s for s in samples if s.role == "training"])
     known = {*names, *_groups(config), *_alternatives(config)}
     unknown = sorted(set(config.samples) - known)
     if unknown:
@@ -54,7 +55,7 @@ def alternatives_of(config: AnalysisConfig, samples: Sequence[Sample]) -> tuple[
     trained on.
     """
     names, found = {sample.name for sample in samples}, []
-    for nominal in samples:
+    for nominal in (sample for sample in samples if sample.role == "training"):
         for alternative, of in _alternatives(config).items():
             if of == nominal.name and alternative not in names:
                 found.append(_alternative(config, nominal, alternative))
@@ -95,6 +96,19 @@ def _alternative(config: AnalysisConfig, nominal: Sample, name: str) -> Sample:
         weight=entry.weight or nominal.weight,
         never_trained=True,
         stands_for=nominal.name,
+    )
+
+
+def _with_roles(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """Return training samples of which those of `role: test` are never trained on.
+
+    One in the group of a sample that is trained on may share its events: the audit compares them.
+    """
+    trained = {s.group for s in samples if s.role == "training"}
+    if not trained:
+        raise ConfigError("every training sample has role: test: nothing is left to train on")
+    return tuple(
+        replace(s, never_trained=s.group not in trained) if s.role == "test" else s for s in samples
     )
 
 
@@ -175,6 +189,8 @@ def _sample_of(config: AnalysisConfig, item: Any, for_training: bool) -> Sample:
         raise ConfigError(f"{where} names no process: give 'process: {{cut: ..., class: 0}}'")
     if for_training and entry.never_trained:
         raise ConfigError(f"{where} is declared never_trained: it can't be a training sample")
+    if entry.role == "test" and not for_training:
+        raise ConfigError(f"{where} has role: test, which an entry of training_samples may have")
     if entry.processes and not for_training:
         raise ConfigError(
             f"{where} has processes, but for_training is false: "
@@ -197,6 +213,7 @@ def _sample_of(config: AnalysisConfig, item: Any, for_training: bool) -> Sample:
         group=entry.group or entry.sample,
         never_trained=entry.never_trained,
         tags=tuple(entry.tags),
+        role=entry.role,
     )
 
 

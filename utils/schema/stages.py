@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from utils.schema.analysis import AnalysisConfig
 from utils.schema.basics import (
     DEFAULT_KIND,
+    LABELLED,
     ConfigError,
     pipeline_path,
     project_path,
@@ -43,6 +44,10 @@ class PreprocessConfig(AnalysisConfig):
 
     @model_validator(mode="after")
     def _outputs_differ(self) -> Self:
+        if LABELLED in self.output_samples:
+            raise ConfigError(
+                f"output_samples: '{LABELLED}' is the skim of the samples of role: test"
+            )
         if self.for_training and len(set(self.output_samples)) != 2:
             raise ConfigError(
                 f"output_samples is {self.output_samples}: name two, for train and test"
@@ -163,8 +168,8 @@ class PredictConfig(RunStageConfig):
 
     `preprocess_cfg` is the preprocessing file that a predict file may compose, to take values from
     by interpolation; its feature lists, there or at top level, have to be those of the run.
-    `analysis_file` (on the command line `analysis`) names an analysis, of whose variations (and the samples they are declared for) there
-    are scores instead of the run's; all else stays the run's.
+    `analysis_file` (on the command line `analysis`) names an analysis, of whose variations (and the
+    samples they are declared for) there are scores instead of the run's; all else stays the run's.
     """
 
     analysis_file: Text | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from evaluations import make_evaluation
 from scored_tables import FAST, scored_table
 
 from utils.results.evaluation import evaluate
@@ -28,3 +29,23 @@ def test_metric_names_are_safe_and_do_not_collide():
     assert flat["my_data_1/physics/log_loss"] == found.view("physics").log_loss.value
     assert flat["my_data_1/low/roc_auc_macro"] < flat["my_data_1/high/roc_auc_macro"]
     assert flat["my_data_1/significance/category/macro_2"] > 0
+
+
+def test_effects_of_variations_have_names():
+    evaluation = make_evaluation(("h+jets", "z z", "other"))
+    flat = flat_metrics(evaluation, "test")
+    [up, down, btag, tune] = evaluation.variations.shifts
+    top = "test/variations/tauESUp"
+    assert flat[f"{top}/roc_auc_macro"] == up.macro.value
+    assert flat["test/low/variations/tauESUp/roc_auc_macro"] == up.macro.low
+    by_class = {(m.metric, m.view, m.class_id): m.change for m in up.metrics}
+    assert flat[f"{top}/roc_auc_z_z"] == by_class["roc_auc", "balanced", 1].value
+    physics = flat["test/physics/variations/tauESUp/log_loss"]
+    assert physics == by_class["log_loss", "physics", None].value
+    assert flat[f"{top}/yield_h_jets"] == up.yields.relative.value[0]
+    assert flat["test/high/variations/tauESUp/yield_h_jets"] == up.yields.relative.high[0]
+    assert flat["test/variations/tauESDown/moved"] == down.moved
+    assert flat["test/variations/tauESDown/switched"] == down.switched
+    assert "test/variations/btagUp/moved" not in flat
+    assert flat["test/variations/btagUp/yield_other"] == btag.yields.relative.value[2]
+    assert flat["test/variations/tuneUp/log_loss"] == tune.metrics[1].change.value

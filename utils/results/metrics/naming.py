@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from utils.results.estimates import Estimate
 from utils.results.evaluation import Evaluation
 from utils.results.metrics.scores import Scores
+from utils.results.metrics.variations import ShiftEffect
 from utils.schema import slug, unique_slugs
 
 
@@ -36,6 +37,10 @@ def flat_metrics(results: Evaluation, dataset: str | None = None) -> dict[str, f
       without and with background uncertainty; `{d}/significance/category/{class}`: of one,
       without (there are more than two).
     * `{d}/overtraining/{in-fold|out-of-fold}_minus_{out-of-fold|test}/{roc_auc_macro|log_loss}`.
+    * `{d}/variations/{shift}/roc_auc_macro`, `.../log_loss`, `.../roc_auc_{class}`: shifted minus
+      nominal; `.../yield_{category}`: relative change of the yield; `.../moved`, `.../switched`:
+      probability and share of events that go to another category. `{d}/physics/variations/...`,
+      `{d}/low/variations/...` and `{d}/high/variations/...` as above.
     * `{d}/n_events`, `{d}/n_dropped`, `{d}/n_unlabelled`.
     """
     names = class_slugs([info.name for info in results.classes])
@@ -77,6 +82,9 @@ def flat_metrics(results: Evaluation, dataset: str | None = None) -> dict[str, f
                 pair = f"{gap.first}_minus_{gap.second}"
                 prefix = "" if gap.view == "balanced" else f"{gap.view}/"
                 flat[f"{prefix}overtraining/{pair}/{gap.metric}"] = gap.difference.value
+    if results.variations is not None:
+        for effect in results.variations.shifts:
+            flat |= _of_shift(effect, names)
     return {f"{top}/{name}": float(v) for name, v in flat.items() if math.isfinite(v)}
 
 
@@ -94,6 +102,24 @@ def _estimates(scores: Scores, suffixes: list[str]) -> Iterator[tuple[str, Estim
         # Of two classes there are no such numbers of single ones.
         if numbers:  # two classes have no log-loss and Brier score of single ones
             yield from ((f"{name}{s}", n) for s, n in zip(suffixes, numbers, strict=True))
+
+
+def _of_shift(effect: ShiftEffect, names: list[str]) -> dict[str, float]:
+    """Return the changes that a shift makes, with the intervals of those that are balanced."""
+    of = f"variations/{slug(effect.name)}"
+    flat: dict[str, float] = {}
+    for m in effect.metrics:
+        name = f"{of}/{m.metric}" + ("" if m.class_id is None else f"_{names[m.class_id]}")
+        if m.view == "balanced":
+            flat |= {f"low/{name}": m.change.low, f"high/{name}": m.change.high}
+        flat[name if m.view == "balanced" else f"{m.view}/{name}"] = m.change.value
+    relative = effect.yields.relative
+    for category, *numbers in zip(names, relative.value, relative.low, relative.high, strict=True):
+        name = f"{of}/yield_{category}"
+        ends = (name, f"low/{name}", f"high/{name}")
+        flat |= {end: float(v) for end, v in zip(ends, numbers, strict=True)}
+    moves = {"moved": effect.moved, "switched": effect.switched}
+    return flat | {f"{of}/{name}": v for name, v in moves.items() if v is not None}
 
 
 def _uncertainties(name: str, number: Estimate) -> dict[str, float]:

@@ -23,6 +23,7 @@ from utils.results.plotting import (
     overtraining,
     significance,
     thresholds,
+    variations,
 )
 from utils.results.plotting.frames import Named
 from utils.results.plotting.style import Style
@@ -39,6 +40,7 @@ QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "over_training": ("Does it over-train?", ("over_training", "learning_curves")),
     "model": ("What does it use?", ("importances", "shap", "correlations", "features")),
     "failures": ("Where does it fail?", ("confusion", "profiles")),
+    "variations": ("What do systematic variations do to it?", ("variations",)),
 }
 """Sections in order: the question each answers and the names of the results (as in
 `Evaluation.gaps`) that it shows."""
@@ -84,6 +86,7 @@ def draw(evaluation: Evaluation, style: Style) -> Iterator[tuple[str, go.Figure]
             features.features(*both),
         ],
         "failures": [confusion.confusion(*both), features.profiles(*both)],
+        "variations": [variations.variations(*both)],
     }
     for section, makers in parts.items():
         for maker in makers:

@@ -23,6 +23,7 @@ from utils.results.report.skeleton import (
     skeleton,
     write_page,
 )
+from utils.results.report.variations import variations_table
 
 
 def write_report(
@@ -116,7 +117,8 @@ def _summary(ev: Evaluation, style: Style, title: str) -> str:
         for name, value, small in cards
     )
     lines = [f"<p>{text}</p>" for text in _facts(ev, style)]
-    verdicts = [part.verdict for part in (ev.over_training, ev.comparison) if part and part.verdict]
+    judged = (ev.over_training, ev.comparison, ev.variations)
+    verdicts = [part.verdict for part in judged if part and part.verdict]
     said = "".join(f'<div class="verdict">{escape(v)}</div>' for v in verdicts)
     shown_fields = {name for _, fields in QUESTIONS.values() for name in fields}
     other = {k: v for k, v in ev.gaps.items() if k.split("/")[0] not in shown_fields}
@@ -180,6 +182,9 @@ def _numbers(section: str, ev: Evaluation, style: Style) -> str:
             + (f'<details class="data"><summary>Kolmogorov-Smirnov tests</summary>{tests}</details>'
                if tests else "")
         )  # fmt: skip
+    if section == "variations" and ev.variations is not None:
+        verdict = f'<div class="verdict">{escape(ev.variations.verdict)}</div>'
+        return verdict + variations_table(ev, style, ev.variations)
     return ""
 
 

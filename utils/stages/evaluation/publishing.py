@@ -39,8 +39,10 @@ def log_summary(evaluated: Evaluated) -> None:
         log.info("  %s", result.over_training.verdict)
     if result.comparison is not None:
         log.info("  %s", result.comparison.verdict)
+    if result.variations is not None:
+        log.info("  %s", result.variations.verdict)
     for section, reason in result.gaps.items():
-        if section != "comparison" and reason != NOT_ASKED:
+        if section not in ("comparison", "variations") and reason != NOT_ASKED:
             log.info("  left out: %s: %s", section, reason)
 
 

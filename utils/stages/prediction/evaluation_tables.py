@@ -31,6 +31,7 @@ from utils.formats.tables import (
 )
 from utils.schema import (
     COMPUTED_COLUMNS,
+    LABELLED,
     PHYSICS_WEIGHT,
     SELECTED,
     TARGET,
@@ -60,7 +61,10 @@ class Tables:
 
     def __init__(self, config: PredictConfig, scorer: Scorer) -> None:
         alternatives = [s.name for s in scorer.analysis.alternative_samples]
-        self.datasets: Sequence[str] = config.sample_names or ["train", "test", *alternatives]
+        self.datasets: Sequence[str] = config.sample_names or [
+            *scorer.recipe.datasets,
+            *alternatives,
+        ]
         self._config, self._scorer = config, scorer
 
     def tasks(self, scratch: Path) -> list[Task]:
@@ -96,7 +100,8 @@ class Tables:
         if skim.metadata["kind"] == "training":
             if skim.metadata["dataset"] == "train" or "alternative" in skim.metadata:
                 return ()
-            samples = self._scorer.analysis.read_samples
+            role = "test" if skim.metadata["dataset"] == LABELLED else "training"
+            samples = tuple(s for s in self._scorer.analysis.read_samples if s.role == role)
         else:
             one = self._config.model_copy(update={"sample_names": [name]})
             samples = prediction_analysis(one, self._scorer).read_samples

@@ -26,7 +26,7 @@ def check_places(run: Run, config: PredictConfig) -> None:
         _check_ntuples(run, config, analysis)
     elif not config.input_path:
         named = {str(k): str(v) for k, v in run.recipe.skims.items()}
-        for name in config.sample_names or ["train", "test"]:
+        for name in config.sample_names or run.recipe.datasets:
             if config.kind == "for_evaluation" and name in named:
                 run.place(project_path(named[name]), f"its {name} skim", "input_path=FOLDER")
         others = config.kind == "for_datacards" or not set(config.sample_names) <= set(named)

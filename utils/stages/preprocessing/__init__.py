@@ -1,6 +1,7 @@
 """preprocess.py: ntuples are cut, checked, split and transformed into skims."""
 
 from utils.stages.preprocessing.cut_flow import log_cut_flow, log_missing, refuse_empty
+from utils.stages.preprocessing.labelled_skims import plan_labelled, write_labelled_skim
 from utils.stages.preprocessing.prediction_skims import prediction_tasks, write_prediction_skims
 from utils.stages.preprocessing.skim_content import save_configuration
 from utils.stages.preprocessing.training_skims import (
@@ -22,6 +23,7 @@ __all__ = [
     "log_missing",
     "next_command",
     "nominal_and_marked",
+    "plan_labelled",
     "plan_training",
     "prediction_tasks",
     "read_all",
@@ -31,6 +33,7 @@ __all__ = [
     "split_skims",
     "with_weights",
     "write_alternatives",
+    "write_labelled_skim",
     "write_prediction_skims",
     "write_training_skims",
 ]

@@ -162,7 +162,7 @@ def plan(config: PreprocessConfig, samples: Sequence[Sample], unit_size: int | N
             size = unit_size or max(info.n_entries, 1)
             units += [replace(whole, entries=part) for part in whole.entries.chunks(size)]
     if config.for_training:
-        _refuse_shared_files(units)
+        refuse_shared_files(units)
         _check_described(config, roles, trees)
     stored = _stored(roles, [unit.tree for unit in units])
     units = [replace(unit, stored=stored) for unit in units]
@@ -231,7 +231,7 @@ def _content(info: ntuples.TreeInfo) -> tuple[Any, ...]:
     return tuple(v for k, v in ntuples.fingerprint(info).items() if k != "name")
 
 
-def _refuse_shared_files(units: Sequence[Unit]) -> None:
+def refuse_shared_files(units: Sequence[Unit]) -> None:
     """Raise InputError where two samples read one file (or copies), but share no events by name.
 
     Each event would be two events, one of them perhaps in the test set, and nothing could tell.

@@ -56,7 +56,8 @@ UNIT_ENTRIES = 1_000_000
 def plan_training(config: PreprocessConfig) -> Plan:
     """Open and check every file of the training samples, before anything is read."""
     _tell_of_names(config)
-    plan = reading.plan(config, config.read_samples, unit_size=UNIT_ENTRIES)
+    samples = [s for s in config.read_samples if s.role == "training"]
+    plan = reading.plan(config, samples, unit_size=UNIT_ENTRIES)
     log.info("Reading %d entries of %d files", plan.n_entries, len(plan.trees))
     return plan
 
@@ -101,14 +102,28 @@ def _rows(groups: Groups, rows: Array) -> Groups:
     return {g: {n: c[rows] for n, c in columns.items()} for g, columns in groups.items()}
 
 
-def _test_share(config: PreprocessConfig, marked: Groups, test: Groups) -> Groups:
-    """Return the share of marked events that is tested, weighed as the test's of their class."""
+def _test_share(config: PreprocessConfig, marked: Groups) -> Groups:
+    """Return the share of marked events that is tested."""
     target, process = marked["targets"][TARGET], marked["provenance"]["process"]
     _, rows = train_test_rows(target, config.train_size, config.seed, process)
-    taken = _rows(marked, rows)
-    for name in test["weights"].keys() - taken["weights"].keys():
-        taken["weights"][name] = _as_in(test, taken, name, config.class_balance == "weight")
-    return taken
+    return _rows(marked, rows)
+
+
+def with_marked(config: PreprocessConfig, events: Groups, marked: Groups) -> Groups:
+    """Return events that are tested, and behind them marked ones, weighed as those of their class.
+
+    Without shifts that admit events there are none to put there.
+    """
+    if SHIFTED not in events:
+        return events
+    weights = dict(marked["weights"])
+    for name in events["weights"].keys() - weights.keys():
+        weights[name] = _as_in(events, marked, name, config.class_balance == "weight")
+    more = {**marked, "weights": weights}
+    return {
+        group: {n: np.concatenate([c, more[group][n]]) for n, c in columns.items()}
+        for group, columns in events.items()
+    }
 
 
 def _as_in(test: Groups, marked: Groups, name: str, by_weight: bool) -> Array:
@@ -201,7 +216,7 @@ def write_training_skims(
     `marked` events, which only a shift admits, are split by the same share: those to be tested are
     the last of the test skim.
     """
-    tested = _test_share(config, marked, pieces[1])
+    tested = _test_share(config, marked)
     n_all = sum(_n_rows(piece) for piece in pieces)
     shares = process_fractions(plan.processes, pieces)
     for name, dataset, piece, share in zip(
@@ -213,7 +228,7 @@ def write_training_skims(
             *(_n_rows(piece) / n_all, share),
         )
         path = config.skim_file(name)
-        rows = _with_marked(piece, tested) if shifts else piece
+        rows = with_marked(config, piece, tested)
         write(path, finished(config, rows, pipeline, shifts), meta)
         log.info("Wrote %d events to %s", _n_rows(piece), path)
         if _n_rows(rows) > _n_rows(piece):
@@ -222,13 +237,6 @@ def write_training_skims(
     save_pipeline(pipeline, config.pipe_file)
     save_configuration(config)
     log.info("Feature pipeline %s: %s", pipeline.fingerprint[:12], config.pipe_file)
-
-
-def _with_marked(test: Groups, marked: Groups) -> Groups:
-    return {
-        group: {n: np.concatenate([c, marked[group][n]]) for n, c in columns.items()}
-        for group, columns in test.items()
-    }
 
 
 def process_fractions(processes: Sequence[str], pieces: Sequence[Groups]) -> list[dict[str, float]]:

@@ -17,7 +17,16 @@ from utils.columns.audit import LeakAudit, unique_identities
 from utils.formats.runs import RECIPE, NewRun
 from utils.formats.skims import Skim, open_skim, origin
 from utils.models import FoldResult, Split, kind
-from utils.schema import Recipe, TrainConfig, portable, project_path, skim_name
+from utils.schema import (
+    LABELLED,
+    PreprocessConfig,
+    Recipe,
+    TrainConfig,
+    load,
+    portable,
+    project_path,
+    skim_name,
+)
 from utils.stages.training.training_set import TrainingSet
 from utils.system.files import scratch
 
@@ -132,6 +141,7 @@ def make_recipe(
         skims={
             "train": portable(data.skim.path),
             "test": portable(_test_skim(config, data.skim)),
+            **_labelled_skim(data.skim),
             "origin": origin(meta),
             "test_origin": origin(
                 open_skim(project_path(config.test_file)).metadata if config.test_file else meta
@@ -140,6 +150,14 @@ def make_recipe(
         audit=tuple(audit.to_rows()),
         audit_passed=audit.passed,
     )
+
+
+def _labelled_skim(skim: Skim) -> dict[str, str]:
+    """Return the place of the labelled skim beside the training skim, where there is one."""
+    made = load(PreprocessConfig, skim.metadata["config"])
+    if all(sample.role == "training" for sample in made.read_samples):
+        return {}
+    return {LABELLED: portable(skim.path.with_name(made.skim_file(LABELLED).name))}
 
 
 def _test_skim(config: TrainConfig, skim: Skim) -> Path:
