@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from utils.results.options import SECTIONS, EvaluationOptions
 from utils.schema import AnalysisConfig, EvaluateConfig, Recipe, RunError
 from utils.stages.evaluation.scored_events import load_table, other_table
 from utils.stages.evaluation.settings import analysis_of, normalised, with_class_style
+from utils.stages.evaluation.shifted_scores import variations_of_table
 from utils.system.engine import cores_of
 
 if TYPE_CHECKING:  # models are opened where a table has features only
@@ -87,6 +89,14 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
                 shap = _shap(run, recipe, models, matrix, table, options)
                 if shap is None:
                     gaps["shap"] = f"{_kind_of(recipe)} have no contributions of single features"
+    variations = None
+    if "variations" in wanted:
+        models_of_run = partial(_models, run, recipe)
+        found = variations_of_table(run, recipe, config.dataset, analysis, options, models_of_run)
+        if isinstance(found, str):
+            gaps["variations"] = found
+        else:
+            variations = found
     comparison = None
     if config.against and "comparison" in wanted:
         comparison = _compare(run, config, table, options)
@@ -108,6 +118,7 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
         importances=importances,
         shap=shap,
         comparison=comparison,
+        variations=variations,
     )
     result = replace(result, gaps={**result.gaps, **gaps}, normalisation=normalisation)
     return Evaluated(result, recipe, analysis)
@@ -180,7 +191,6 @@ def models_and_matrix(
 ) -> tuple[FoldModels, NDArray[np.float32]]:
     """Return the run's models and their features, made again from the untransformed ones."""
     from utils.columns.pipeline import FeaturePipeline, feature_matrix
-    from utils.models import scoring
 
     pipeline = FeaturePipeline.from_json(recipe.pipeline)
     needed = {*recipe.features} - {*pipeline.outputs} | {*pipeline.inputs}
@@ -188,10 +198,15 @@ def models_and_matrix(
     if lacking:
         raise RunError(f"the table has no untransformed feature {', '.join(lacking[:5])}")
     matrix = feature_matrix(table.features, pipeline, recipe.features).astype(np.float32)
+    return _models(run, recipe), matrix
+
+
+def _models(run: Run, recipe: Recipe) -> FoldModels:
+    from utils.models import scoring
+
     texts = [run.model_text(m["index"]) for m in recipe.models]
     where = f"run {run.run_id}"
-    models = scoring.open_models(recipe.model_kind, texts, recipe.fold, recipe.features, where)
-    return models, matrix
+    return scoring.open_models(recipe.model_kind, texts, recipe.fold, recipe.features, where)
 
 
 def _permutation(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,14 +57,21 @@ def other_table(run: Run, recipe: Recipe, dataset: str) -> EvaluationTable | Non
 def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTable, dict[str, str]]:
     """Return a logged table, and what it lacks: section -> reason.
 
-    Raises RunError where it is no table of this run's classes.
+    Rows that only a shift admits are left out. Raises RunError where it is no table of this run's
+    classes.
     """
+    table, description = tables.read(path)
+    if description.get("shifts") and SELECTED in table.column_names:
+        table = table.filter(table[SELECTED])  # the others are there for shifted scores alone
+    return table_of(table, description, path, recipe, dataset)
+
+
+def table_of(
+    table: Any, description: Mapping[str, Any], path: Path, recipe: Recipe, dataset: str
+) -> tuple[EvaluationTable, dict[str, str]]:
+    """Return what was read from `path`, all rows of it, as `read_table` does."""
     import pyarrow as pa
 
-    table, description = tables.read(path)
-    suffixes = [shift["suffix"] for shift in description.get("shifts", [])]
-    if suffixes and SELECTED in table.column_names:
-        table = table.filter(table[SELECTED])  # the others are there for shifted scores alone
     names = [f"pred_class_{i}_proba" for i in range(len(recipe.classes))]
     for name in [*names, TARGET]:
         if name not in table.column_names:
@@ -100,6 +108,7 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
     if infold_names[0] in has:
         infold = np.stack([column(n).astype(np.float64) for n in infold_names], axis=1)
     features = [n.removeprefix(FEATURE_PREFIX) for n in has_features(table.column_names)]
+    suffixes = [shift["suffix"] for shift in description.get("shifts", [])]
     shifted = {shifted_name(name, suffix) for name in features for suffix in suffixes}
     features = [name for name in features if name not in shifted]
     found = EvaluationTable(

@@ -1,0 +1,134 @@
+"""What the shifts of a logged table make of its events, and what they change of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from utils.columns.arrays import Array, Floats
+from utils.columns.variations import shifted_name
+from utils.formats import tables
+from utils.formats.runs import Run
+from utils.formats.tables import FEATURE_PREFIX
+from utils.results.metrics.drivers import ScoreFeatures
+from utils.results.metrics.shifted_events import ShiftedScores, VariedTable
+from utils.results.metrics.variations import Variations, vary
+from utils.results.options import EvaluationOptions
+from utils.schema import SELECTED, WEIGHT_FACTOR, AnalysisConfig, Recipe, RunError
+from utils.stages.evaluation.scored_events import table_of
+from utils.stages.evaluation.settings import normalised
+
+if TYPE_CHECKING:  # models are opened where a table has features only
+    from utils.models.scoring import FoldModels
+
+
+def read_varied(path: Path, recipe: Recipe, dataset: str) -> VariedTable | None:
+    """Return a logged table with all rows and what shifts make of them; None where there is none.
+
+    Raises RunError where it is no table of this run's classes, or lacks a column it states.
+    """
+    table, description = tables.read(path)
+    stated = description.get("shifts", [])
+    if not stated:
+        return None
+    whole, _ = table_of(table, description, path, recipe, dataset)
+    endings = tuple(shifted_name("", shift["suffix"]) for shift in stated)
+    names = [n for n in table.column_names if n == SELECTED or n.endswith(endings)]
+    columns = {name: tables.numbers(table[name]) for name in names}
+    selected = np.asarray(columns.get(SELECTED, np.ones(len(whole.target))), dtype=np.bool_)
+    shifts = tuple(_shifted(columns, shift, selected, recipe, path) for shift in stated)
+    return VariedTable(replace(whole, infold_proba=None), selected, shifts)
+
+
+def _shifted(
+    columns: Mapping[str, Array],
+    stated: Mapping[str, Any],
+    selected: Array,
+    recipe: Recipe,
+    path: Path,
+) -> ShiftedScores:
+    """Return what one shift makes of the rows; the scores stay nominal where it has none."""
+    suffix = stated["suffix"]
+    n_classes = len(recipe.classes)
+    names = [shifted_name(f"pred_class_{i}_proba", suffix) for i in range(n_classes)]
+    factor = columns.get(shifted_name(WEIGHT_FACTOR, suffix))
+    proba: Floats | None = None
+    if any(name in columns for name in names):
+        lacking = [name for name in names if name not in columns]
+        if lacking:
+            raise RunError(f"{path} is damaged: it has no column '{lacking[0]}'")
+        proba = np.stack([columns[name].astype(np.float64) for name in names], axis=1)
+        own = columns.get(shifted_name(SELECTED, suffix), selected)
+        proba[~np.asarray(own, dtype=np.bool_)] = np.nan
+    elif factor is None:
+        raise RunError(f"{path} is damaged: it states {suffix} and has no column of it")
+    ending = shifted_name("", suffix)
+    features = {
+        name.removeprefix(FEATURE_PREFIX).removesuffix(ending): values
+        for name, values in columns.items()
+        if name.startswith(FEATURE_PREFIX) and name.endswith(ending)
+    }
+    return ShiftedScores(
+        stated["variation"],
+        stated["direction"],
+        stated["kind"],
+        proba,
+        None if factor is None else factor.astype(np.float64),
+        features,
+    )
+
+
+def variations_of_table(
+    run: Run,
+    recipe: Recipe,
+    dataset: str,
+    analysis: AnalysisConfig,
+    options: EvaluationOptions,
+    models: Callable[[], FoldModels],
+) -> Variations | str:
+    """Return what variations do to a table, or why nothing can be said.
+
+    models: gives those of the run, by which the features that drive a shift are found.
+    """
+    name = dataset.removesuffix(".csv").removesuffix(".parquet")
+    path = f"pred/{name}.parquet"
+    if dataset.endswith(".csv") or not run.lists(path):
+        return "CSV has nominal scores alone"
+    varied = read_varied(run.artifact(path, f"table {name}"), recipe, name)
+    if varied is None:
+        return "the table has no shifted scores: its analysis declares no variations for it"
+    table, _ = normalised(varied.table, analysis)
+    if not np.any(np.asarray(table.target)[varied.selected] >= 0):
+        return "no event of known class"
+    varied = replace(varied, table=table)
+    score = None
+    if recipe.models and any(shift.features for shift in varied.shifts):
+        score = _scorer(recipe, models, table.features)
+    return vary(varied, options, score)
+
+
+def _scorer(
+    recipe: Recipe, opened: Callable[[], FoldModels], there: Collection[str]
+) -> ScoreFeatures | None:
+    """Return what makes scores from untransformed features, as the run's models do.
+
+    None where the table lacks features (PCA's components can't be turned back into any).
+    """
+    from utils.columns.pipeline import FeaturePipeline, feature_matrix
+    from utils.models.scoring import score
+
+    pipeline = FeaturePipeline.from_json(recipe.pipeline)
+    needed = {*recipe.features} - {*pipeline.outputs} | {*pipeline.inputs}
+    if needed - {*there}:
+        return None
+    models = opened()
+
+    def scored(features: Mapping[str, Array], fold: Array) -> Floats:
+        matrix = feature_matrix(features, pipeline, recipe.features).astype(np.float32)
+        return np.asarray(score(models, matrix, fold.astype(np.int32)), dtype=np.float64)
+
+    return scored
