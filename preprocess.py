@@ -40,6 +40,7 @@ def make_training_skims(config: PreprocessConfig) -> None:
     labelled = preprocessing.plan_labelled(config, plan)
     with engine.start(config.engine) as workers:
         flow, selected = preprocessing.read_all(workers, plan)
+        alternatives = preprocessing.read_alternatives(workers, config)
         if labelled:
             own_flow, own = preprocessing.read_all(workers, labelled)
             flow = (*flow, *own_flow)
@@ -47,10 +48,12 @@ def make_training_skims(config: PreprocessConfig) -> None:
     preprocessing.refuse_empty(flow)
     preprocessing.log_missing(selected)
 
-    weighted = preprocessing.with_weights(config, selected.groups)
+    nominal, marked = preprocessing.nominal_and_marked(selected.groups)
+    weighted = preprocessing.with_weights(config, nominal)
     train, test = preprocessing.split_skims(config, plan, weighted)
     pipeline = preprocessing.fit(config, train)
-    preprocessing.write_training_skims(config, plan, (train, test), pipeline)
+    preprocessing.write_training_skims(config, plan, (train, test), marked, pipeline)
+    preprocessing.write_alternatives(config, alternatives, test, pipeline)
     if labelled:
         preprocessing.write_labelled_skim(config, labelled, own, pipeline)
     log.info("Next: %s", preprocessing.next_command(config))

@@ -42,6 +42,7 @@ from utils.schema.parts import (
     classes_of_rows,
 )
 from utils.schema.recipe import Recipe
+from utils.schema.samples import sample_name
 from utils.schema.stages import EvaluateConfig, PredictConfig, PreprocessConfig, TrainConfig
 from utils.schema.variations import (
     SELECTED,
@@ -49,6 +50,7 @@ from utils.schema.variations import (
     Replacement,
     VariationConfig,
     VariationKind,
+    alternative_samples,
 )
 
 __all__ = [
@@ -85,6 +87,7 @@ __all__ = [
     "TrainConfig",
     "VariationConfig",
     "VariationKind",
+    "alternative_samples",
     "classes_as_rows",
     "classes_of_rows",
     "load",
@@ -93,6 +96,7 @@ __all__ = [
     "pipeline_path",
     "portable",
     "project_path",
+    "sample_name",
     "short_name",
     "skim_name",
     "slug",

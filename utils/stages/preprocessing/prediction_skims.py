@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.columns.pipeline import FeaturePipeline
+from utils.columns.variations import alternative_of
 from utils.formats.pipelines import load_pipeline
 from utils.formats.skims import SkimWriter
 from utils.schema import (
@@ -81,6 +82,8 @@ def write_prediction_skim(task: PredictionTask) -> tuple[CutFlowRow, ...]:
     meta = metadata(task.config, task.plan, task.pipeline, sample.name, 1.0, whole)
     nothing = reading.empty(task.plan).groups
     types = _types(finished(task.config, nothing, task.pipeline, task.plan.shifts))
+    if sample.stands_for:
+        meta["alternative"] = alternative_of(task.config, sample.name)
     counts: list[tuple[Unit, Selected]] = []
     with SkimWriter(task.path, types, meta) as writer:
         for unit in task.plan.units:
