@@ -150,7 +150,7 @@ def _density_page(
     variation = effects[0].variation
     nominal = [effects[0].densities[i] for i in shown]
     names = [style.name(d.category) for d in nominal]
-    unit = "Events" if result.yield_view == "physics" else "Simulated events"
+    unit = ("Events" if result.yield_view == "physics" else "Simulated events") + " / bin"
     tops: list[Settings] = []
     ratios: list[Settings] = []
     x: list[Settings] = []
@@ -165,7 +165,7 @@ def _density_page(
         ("All events" if ev.binary else "The events of each category")
         + f" by its probability, {ev.label(result.yield_view)}, nominal and with {variation} "
         "shifted, and the ratio. Bands: statistical uncertainty of the nominal sample; bars: that "
-        "of the ratio, in which what both have in common cancels.",
+        "of the ratio, in which what both have in common cancels. Bins have enough nominal events.",
     )
     entries = ["nominal", *(WORDS[effect.direction] for effect in effects)]
     grid = Grid(columns=len(shown))
