@@ -16,7 +16,7 @@ from utils.results import report
 from utils.results.estimates import Estimate
 from utils.results.metrics.naming import flat_metrics
 from utils.results.options import NOT_ASKED
-from utils.results.plotting import Style, draw
+from utils.results.plotting import Style, draw, opened_singly
 from utils.results.report import PdfWriter
 from utils.schema import EvaluateConfig, Recipe, RunError, slug
 from utils.stages.evaluation.numbers import Evaluated
@@ -62,8 +62,9 @@ def papers(config: EvaluateConfig) -> PdfWriter:
 
 
 def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> None:
-    """Draw every figure as page and PDF, write the report, and log all of it and the metrics.
+    """Draw every figure into the report and as PDF, and log all of it and the metrics.
 
+    Figures that people open singly have pages of their own too (`plotting.opened_singly`).
     They take the place of an earlier evaluation's together: figures that this one does not make are
     removed (in a local store). A PDF is drawn only where its figure is not that of the earlier one.
     `writer` (see `papers`) has finished then.
@@ -93,6 +94,8 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
             if not (is_same and _taken_over(run, paper, files[paper])):
                 writer.write(drawn[key], files[paper])
         for key, figure in drawn.items():
+            if not opened_singly(key):
+                continue
             page = f"{key.rsplit('/', 1)[-1]}.html"
             files[f"{top}/{page}"] = report.write_html(figure, folder / page, key)
         files[f"{top}/report.html"] = report.write_report(
