@@ -357,8 +357,8 @@ def _largest_yield(effects: Sequence[ShiftEffect], names: Sequence[str]) -> str:
     size, shift, category, low, high = max(found)
     value = size if high > 0 else -size
     return (
-        f" The yield of category {category} changes most, by {100 * value:+.2g} % "
-        f"[{100 * low:+.2g}, {100 * high:+.2g}] ({shift})."
+        f" The yield of category {category} changes most, by {100 * value:+.1f} % "
+        f"[{100 * low:+.1f}, {100 * high:+.1f}] ({shift})."
     )
 
 

@@ -123,3 +123,15 @@ def measured(value: float, error: float) -> str:
         return number(value)
     places = decimals(error)
     return f"{value:.{places}f} ± {error:.{places}f}".replace("-", "−")
+
+
+def signed_percent(share: float) -> str:
+    """Return a relative change in percent with its sign and two digits, without the sign `%`."""
+    value = 100 * share
+    if not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    size = abs(value)
+    places = 0 if size >= 9.95 else 1 if size >= 0.995 else 2 if size >= 0.0995 else 3
+    return f"{value:+.{places}f}".replace("-", "−")
