@@ -89,7 +89,7 @@ def make_variations(table: EvaluationTable, options: EvaluationOptions) -> Varia
         ShiftedScores("tauES", "Down", "branches", moved[1], features=features),
         ShiftedScores("btag", "Up", "weight", factor=rng.uniform(0.9, 1.2, n)),
     ]
-    other = AlternativeScores("tune", "Up", table.target == 0, table.of(table.target == 0))
+    other = AlternativeScores("tune", "Up", table.target == 0, [table.of(table.target == 0)])
     selected = rng.random(n) < 0.95
     k = len(table.classes)
     flat = np.full((n, k), 1.0 / k)

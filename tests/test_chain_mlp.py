@@ -139,7 +139,7 @@ def test_what_evaluation_shows(chain: Chain) -> None:
     assert "gain importance: models of this kind (Multilayer perceptron) record no gain" in said
     assert re.search(rf"({chain.trees[:8]}|{chain.network[:8]}|neither)", said)
     folder = chain.folder / "plots/test"
-    pages = {p.stem for p in folder.glob("*.html")}
+    pages = {p.stem for p in folder.glob("pdf/*.pdf")}
     assert {"importance_permutation", "comparison_log_loss"} <= pages
     assert any(page.startswith("learning_curve") for page in pages)
     assert not {page for page in pages if page.startswith("shap") or page == "importance_gain"}

@@ -69,6 +69,15 @@ def test_the_csv_has_the_public_columns(tmp_path: Path) -> None:
     assert [texts[i] for i in codes] == [names[i] for i in of_whole]
 
 
+def test_only_what_is_needed_is_read(tmp_path: Path) -> None:
+    for path in write(tmp_path, (0, 30), (30, 50), fraction=0.5):
+        whole, description = tables.read(path)
+        assert tables.names(path) == whole.column_names
+        some, same = tables.read(path, lambda name: name in ("process", "evt", "absent"))
+        assert (some.column_names, same) == (["evt", "process"], description)
+        assert some.equals(whole.select(["evt", "process"]))
+
+
 def test_an_error_leaves_neither_file_and_keeps_the_earlier_ones(tmp_path: Path) -> None:
     paths = write(tmp_path, (0, 10))
     before = [path.read_bytes() for path in paths]
@@ -84,6 +93,8 @@ def test_a_shortened_table_is_damaged(tmp_path: Path, kept: int) -> None:
     parquet.write_bytes(parquet.read_bytes()[:kept])
     with pytest.raises(RunError, match=r"test\.parquet is damaged .*make it anew by predict\.py"):
         tables.read(parquet)
+    with pytest.raises(RunError, match=r"test\.parquet is damaged"):
+        tables.names(parquet)
 
 
 def test_numbers_with_none_among_them_are_nan(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ pandas, whose import takes longer than most tables.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,28 +114,68 @@ def bound_threads(n_threads: int) -> None:
     pa.set_cpu_count(n_threads)
 
 
-def read(path: Path) -> tuple[Any, dict[str, Any]]:
+def read(path: Path, needed: Callable[[str], bool] = lambda _: True) -> tuple[Any, dict[str, Any]]:
     """Return a CSV or Parquet table as Arrow's, and what it says about itself (CSV: nothing).
 
-    Raises RunError where it is damaged.
+    Only the columns that are `needed`, by their names, are read. Raises RunError where the table
+    is damaged.
     """
-    import pyarrow as pa
-
-    try:
+    with _undamaged(path):
+        columns = [name for name in names(path) if needed(name)]
         if path.suffix == ".csv":
             import pyarrow.csv
 
-            return pyarrow.csv.read_csv(path), {}
+            convert = pyarrow.csv.ConvertOptions(include_columns=columns)
+            return pyarrow.csv.read_csv(path, convert_options=convert), {}
         import pyarrow.parquet
 
         # `read_table` would import what reads folders of files, and pandas.
         with pyarrow.parquet.ParquetFile(path) as file:
-            table = file.read()
+            table = file.read(columns)
         return table, json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
+
+
+def names(path: Path) -> list[str]:
+    """Return the names of a table's columns. Raises RunError where it is damaged."""
+    with _undamaged(path):
+        if path.suffix == ".csv":
+            import pyarrow.csv
+
+            with pyarrow.csv.open_csv(path) as reader:  # reads the beginning
+                return list(reader.schema.names)
+        import pyarrow.parquet
+
+        with pyarrow.parquet.ParquetFile(path) as file:
+            return list(file.schema_arrow.names)
+
+
+@contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Raise RunError where reading a table fails."""
+    import pyarrow as pa
+
+    try:
+        yield
     except (pa.ArrowException, ValueError) as error:
-        raise RunError(
-            f"{path} is damaged ({' '.join(str(error).split())[:120]}): make it anew by predict.py"
-        ) from None
+        raise _damaged(path, error) from None
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return what a Parquet table says about itself. Raises RunError where it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+        described: dict[str, Any] = json.loads(metadata.get(METADATA, b"{}"))
+    except (pa.ArrowException, ValueError) as error:
+        raise _damaged(path, error) from None
+    return described
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    said = " ".join(str(error).split())[:120]
+    return RunError(f"{path} is damaged ({said}): make it anew by predict.py")
 
 
 def numbers(column: Any) -> Array:

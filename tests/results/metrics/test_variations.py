@@ -195,7 +195,7 @@ def test_another_sample_is_compared_with_two_sample_errors():
     replaced = table.target == 2
     other = scored_table(n=2500, seed=9, weight="positive")
     other = other.of(other.target == 2)
-    tune = AlternativeScores("tune", "Up", replaced, other)
+    tune = AlternativeScores("tune", "Up", replaced, [other])
     options = EvaluationOptions(n_bootstrap=800)
     [effect] = vary(varied_table(table, alternatives=[tune]), options).shifts
     assert effect.kind == "samples"

@@ -32,7 +32,7 @@ def test_literal_text_means_itself() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.0, "0"), (1234.5, "1 234"), (0.01234, "0.0123"), (-2.0, "−2.00"), (float("nan"), "–")],
+    [(0.0, "0"), (1234.5, "1,234"), (0.01234, "0.0123"), (-2.0, "−2.00"), (float("nan"), "–")],
 )
 def test_numbers(value: float, shown: str) -> None:
     assert number(value) == shown

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import pytest
+from plotly.offline import get_plotlyjs_version
 from reports import NAMES, make_report
 
 from utils.results.evaluation import Evaluation
 from utils.results.metrics.correlations import Correlations
 from utils.results.plotting import Style, figures
-from utils.results.report import write_html
+from utils.results.report import skeleton, write_html
 
 
 def open_page(browser: Any, url: str) -> tuple[Any, list[str]]:
@@ -55,8 +58,68 @@ def test_legend_toggles_a_class_with_its_band(
     page.close()
 
 
+def test_the_library_draws_what_figures_are_made_of(drawn: dict[str, go.Figure]) -> None:
+    assert {trace.type for figure in drawn.values() for trace in figure.data} <= skeleton.TRACES
+    # Figures are written for the plotly.js that plotly itself brings: the bundle is that version.
+    begin = gzip.decompress(skeleton.LIBRARY.read_bytes())[:200].decode()
+    assert f"plotly.js (basic - minified) v{get_plotlyjs_version()}\n" in begin
+    assert "MIT license" in begin
+
+
+def test_figures_in_sight_are_there_when_the_page_has_loaded(browser: Any, report: Path) -> None:
+    page = browser.new_page()
+    page.set_viewport_size({"width": 1700, "height": 2600})
+    page.add_init_script(
+        "window.addEventListener('load', () => { window.seen = [...document.querySelectorAll("
+        "'.plot')].filter((p) => p.getBoundingClientRect().top < innerHeight)"
+        ".map((p) => p.querySelectorAll('.main-svg').length > 0); });"
+    )
+    page.goto(report.as_uri())
+    seen = page.evaluate("window.seen")
+    assert len(seen) >= 2
+    assert all(seen)
+    page.close()
+
+
+@pytest.mark.parametrize(("width", "is_open"), [(480, False), (1700, True)])
+def test_a_report_scrolls_one_way_and_begins_with_numbers(
+    browser: Any, report: Path, width: int, is_open: bool
+) -> None:
+    page = browser.new_page()
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(report.as_uri())
+    page.wait_for_function("document.body.dataset.drawn")
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    sideways = "[...document.querySelectorAll('*')].filter((e) => e.scrollWidth > e.clientWidth + 1"
+    sideways += " && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX)).length"
+    assert page.evaluate(sideways) == 0
+    assert page.evaluate("document.querySelector('nav > details').open") is is_open
+    assert page.locator(".card").first.bounding_box()["y"] < 300
+    lefts = {round(box["x"]) for box in (f.bounding_box() for f in page.locator("figure").all())}
+    assert len(lefts) > 1 or not is_open  # side by side where there is room
+    page.close()
+
+
+def test_buttons_cover_no_text(browser: Any, report: Path) -> None:
+    page = browser.new_page()
+    page.set_viewport_size({"width": 1300, "height": 900})
+    page.goto(report.as_uri())
+    page.wait_for_function("document.body.dataset.drawn")
+    covered = """[...document.querySelectorAll('.plot')].filter((plot) => {
+        const bar = plot.querySelector('.modebar').getBoundingClientRect();
+        return [...plot.querySelectorAll('text')].some((text) => {
+            const box = text.getBoundingClientRect();
+            return box.width && box.left < bar.right && box.right > bar.left
+                && box.top < bar.bottom && box.bottom > bar.top;
+        });
+    }).length"""
+    assert page.evaluate(covered) == 0
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1280, 420])
 def test_a_matrix_tells_the_value_under_the_pointer(
-    browser: Any, evaluation: Evaluation, tmp_path: Path
+    browser: Any, evaluation: Evaluation, tmp_path: Path, width: int
 ) -> None:
     names = ("m_sv", "m_vis", "njets")
     matrix = np.array([[1, 0.25, -0.5], [0.25, 1, 0.75], [-0.5, 0.75, 1]])
@@ -65,6 +128,8 @@ def test_a_matrix_tells_the_value_under_the_pointer(
     key = "correlations_by_class_1"
     figure = figures(correlated, style)[f"model/{key}"]
     page, said = open_page(browser, write_html(figure, tmp_path / "c.html", key).as_uri())
+    page.set_viewport_size({"width": width, "height": 900})
+    page.wait_for_timeout(100)
     frame = page.locator(f"#fig-{key} .nsewdrag").first.bounding_box()
     # Near a corner of the square of row 2, column 1.
     page.mouse.move(frame["x"] + frame["width"] * 0.38, frame["y"] + frame["height"] * 0.95)

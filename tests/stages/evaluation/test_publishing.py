@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,15 @@ OPTIONS = EvaluationOptions(n_bootstrap=5, sections=("confusion", "comparison"))
 
 
 class Papers(PdfWriter):
-    """Writes a line for each figure, at once."""
+    """Writes a line for each figure, at once, and remembers which."""
 
     def __init__(self) -> None:
-        pass
+        self.drawn: list[str] = []
 
     def write(self, figure: Any, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("a figure")
+        self.drawn.append(path.name)
 
     def finish(self) -> None:
         pass
@@ -125,3 +126,26 @@ def test_a_manifest_that_cannot_be_read_is_told(run: LocalRun) -> None:
     run.artifact("plots/test/manifest.json", "manifest").write_text("[]")
     with pytest.raises(RunError, match=r"manifest\.json of run run can't be read"):
         publish(run, config, evaluated(compared=False), Papers())
+
+
+def test_a_pdf_is_drawn_again_only_where_its_figure_changed(run: LocalRun) -> None:
+    def drawn(compared: bool = False, **changes: Any) -> list[str]:
+        papers, found = Papers(), evaluated(compared)
+        analysis = found.analysis.model_copy(update=changes)
+        publish(run, EvaluateConfig(run_id="run"), replace(found, analysis=analysis), papers)
+        assert {Path(p).name for p in listed(run)} >= {*papers.drawn}
+        for name in listed(run):
+            if name.endswith(".pdf"):
+                assert run.artifact(name, "figure").read_text() == "a figure"
+        return sorted(papers.drawn)
+
+    every = drawn()
+    assert every
+    assert drawn() == []
+    assert drawn(experiment_text="CMS") == every
+    others = drawn(compared=True, experiment_text="CMS")
+    assert others
+    assert set(others).isdisjoint(every)
+    place = run.artifact(next(p for p in listed(run) if p.endswith(every[0])), "figure")
+    place.write_text("damaged")
+    assert drawn(experiment_text="CMS") == every[:1]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from scored_files import selected, weighted_recipe, write_scored
+from scored_files import PROCESSES, rows_of, selected, weighted_recipe, write_scored
 
 from utils.formats.runs import Run
-from utils.results.evaluation import evaluate
+from utils.results.evaluation import Evaluation, evaluate
 from utils.results.metrics.naming import flat_metrics
 from utils.results.metrics.variations import Variations
 from utils.results.options import EvaluationOptions
@@ -181,4 +182,69 @@ def test_no_variations_are_a_reason(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     result = evaluated(tmp_path, {"feature/m_sv": rng.gamma(4, 25, N)}, [], "variations")
     assert result.variations is None
-    assert "its analysis declares no variations" in result.gaps["variations"]
+    assert "the analysis declares no variations" in result.gaps["variations"]
+
+
+# --- alternative samples --------------------------------------------------------------------------
+
+ALTERNATIVE = {"variation": "tune", "direction": "Up", "nuisance": "tune", "of": "TT"}
+
+
+def with_samples(**processes: tuple[str, ...]) -> Recipe:
+    samples = [
+        {"name": n, "weight": "w", "factor": 1, "processes": [{"name": p} for p in of]}
+        for n, of in processes.items()
+    ]
+    return replace(weighted_recipe(), samples=tuple(samples))
+
+
+def evaluated_with_alternative(folder: Path, recipe: Recipe) -> Evaluation:
+    """Evaluate a test table beside one of a sample that stands for TT (process `signed`)."""
+    (folder / "pred").mkdir(parents=True)
+    shares = dict.fromkeys(PROCESSES, 0.5)
+    groups = selected(np.random.default_rng(1))
+    write_scored(folder / "pred/test.parquet", groups, process_fractions=shares)
+    other = selected(np.random.default_rng(2))
+    other = rows_of(other, other["provenance"]["process"] == 2)
+    write_scored(
+        folder / "pred/TT_tuneUp.parquet",
+        other,
+        process_fractions=dict.fromkeys(PROCESSES, 1.0),
+        alternative=ALTERNATIVE,
+    )
+    config = EvaluateConfig(run_id="run", dataset="test", sections=["variations"], n_bootstrap=20)
+    return evaluate_dataset(run_of(folder, recipe), config).evaluation
+
+
+def test_an_alternative_sample_takes_the_place_of_its_twin(tmp_path: Path) -> None:
+    recipe = with_samples(TT=("signed",), DY=("common", "rare"))
+    found = evaluated_with_alternative(tmp_path, recipe).variations
+    assert found is not None
+    [effect] = found.shifts
+    assert (effect.name, effect.kind, effect.entered, effect.left) == (
+        "tuneUp",
+        "samples",
+        500,
+        500,
+    )
+    of_tt = [
+        groups["weights"]["weight"][groups["provenance"]["process"] == 2].sum()
+        for groups in (selected(np.random.default_rng(s)) for s in (1, 2))
+    ]
+    # Of the nominal sample a half is tested, the alternative one is there as a whole.
+    change = effect.yields.change.value.sum()
+    assert change == pytest.approx(of_tt[1] - of_tt[0] / 0.5)
+
+
+def test_a_process_of_two_samples_does_not_tell_whose_events_it_has(tmp_path: Path) -> None:
+    recipe = with_samples(TT=("signed",), ST=("signed",), DY=("common", "rare"))
+    result = evaluated_with_alternative(tmp_path, recipe)
+    assert result.variations is None
+    assert "process 'signed' is of the samples TT and ST" in result.gaps["variations/tuneUp"]
+
+
+def test_a_sample_that_is_not_in_the_table_replaces_nothing(tmp_path: Path) -> None:
+    recipe = with_samples(TT=("elsewhere",), DY=PROCESSES)
+    result = evaluated_with_alternative(tmp_path, recipe)
+    assert result.variations is None
+    assert "declares no variations" in result.gaps["variations"]

@@ -48,15 +48,15 @@ class ShiftedScores:
 
 @dataclass(frozen=True, eq=False)
 class AlternativeScores:
-    """One direction of a variation that is a sample of its own.
+    """One direction of a variation that is a sample of its own, or several.
 
-    replaced (n,): the rows of the nominal table in whose place its events stand. table: these.
+    replaced (n,): the rows of the nominal table in whose place its events stand. tables: these.
     """
 
     variation: str
     direction: Direction
     replaced: NDArray[np.bool_]
-    table: EvaluationTable
+    tables: Sequence[EvaluationTable]
 
     @property
     def name(self) -> str:
@@ -115,7 +115,7 @@ def alternative_side(
     """Return the nominal events, those of an alternative sample in the place of its twin's."""
     whole, n = varied.table, len(varied.table.target)
     kept = varied.selected & _known(whole) & ~alternative.replaced
-    both = _joined(whole, kept, alternative.table)
+    both = _joined(whole, kept, alternative.tables)
     more = len(both.target) - int(kept.sum())
     rows = np.concatenate([np.flatnonzero(kept), n + np.arange(more)])
     return _side_of(both, rows, n + more, options)
@@ -180,26 +180,28 @@ def bins_of(table: EvaluationTable, edges: Mapping[int, Floats]) -> NDArray[np.i
 
 
 def _joined(
-    whole: EvaluationTable, kept: NDArray[np.bool_], other: EvaluationTable
+    whole: EvaluationTable, kept: NDArray[np.bool_], others: Sequence[EvaluationTable]
 ) -> EvaluationTable:
-    """Return the rows `kept` and behind them the scored events of known class of `other`."""
-    if [c.name for c in other.classes] != whole.names:
-        raise InputError(f"dataset '{other.dataset}' has other classes than '{whole.dataset}'")
-    if (other.weight is None) != (whole.weight is None):
-        raise InputError(f"only one of '{other.dataset}' and '{whole.dataset}' has weights")
-    mine, theirs = (
-        replace(made_ready(t)[0], infold_proba=None, process=None, train_weight=None)
-        for t in (
-            replace(whole, features={}).of(kept),
-            replace(other, features={}).of(np.asarray(other.target) != UNLABELLED),
+    """Return the rows `kept` and behind them the scored events of known class of `others`."""
+    for other in others:
+        if other.names != whole.names:
+            raise InputError(f"dataset '{other.dataset}' has other classes than '{whole.dataset}'")
+        if (other.weight is None) != (whole.weight is None):
+            raise InputError(f"only one of '{other.dataset}' and '{whole.dataset}' has weights")
+    chosen = [whole.of(kept), *(other.of(_known(other)) for other in others)]
+    parts = [
+        replace(
+            made_ready(replace(table, features={}, infold_proba=None, train_weight=None))[0],
+            process=None,
         )
-    )
+        for table in chosen
+    ]
     columns: dict[str, Any] = {
-        name: np.concatenate([getattr(mine, name), getattr(theirs, name)])
+        name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("proba", "target", "fold", "weight")
-        if getattr(mine, name) is not None
+        if getattr(parts[0], name) is not None
     }
-    return replace(mine, **columns)
+    return replace(parts[0], **columns)
 
 
 def _check_lengths(varied: VariedTable) -> None:

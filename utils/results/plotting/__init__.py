@@ -29,7 +29,7 @@ from utils.results.plotting.frames import Named
 from utils.results.plotting.style import Style
 from utils.schema import unique_slugs
 
-__all__ = ["QUESTIONS", "Style", "draw", "figures"]
+__all__ = ["QUESTIONS", "Style", "draw", "figures", "opened_singly"]
 
 QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "performance": (
@@ -44,6 +44,23 @@ QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Sections in order: the question each answers and the names of the results (as in
 `Evaluation.gaps`) that it shows."""
+
+
+_SINGLE = (
+    *("roc_", "precision_recall_", "score", "by_true_", "learning_curves", "importance_gain"),
+    "comparison_",
+)
+_NOT_SINGLE = ("_log", "_stacked", "_physics", "_unweighted", "_areas")
+
+
+def opened_singly(key: str) -> bool:
+    """Return whether people open the figure `section/name` by itself, so that it has its own page.
+
+    All figures are in the report and, as PDF, beside it.
+    """
+    name = key.rsplit("/", 1)[-1]
+    chosen = name == "significance" or name.startswith(_SINGLE)
+    return chosen and not name.endswith(_NOT_SINGLE)
 
 
 def figures(evaluation: Evaluation, style: Style) -> dict[str, go.Figure]:

@@ -125,7 +125,7 @@ def _events(style: Style, m: ConfusionMatrix) -> go.Figure:
 
 def _count_text(count: int, n: int) -> str:
     if n <= 10 or abs(count) < 1000:
-        return f"{count:,}".replace(",", " ")
+        return f"{count:,}"
     return (
         f"{count / 1e3:.{1 if abs(count) < 9_950 else 0}f}k"
         if abs(count) < 999_500

@@ -104,7 +104,7 @@ def number(value: float, digits: int = 3) -> str:
     if size >= 6 or size < -4:
         mantissa, power = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa}×10<sup>{int(power)}</sup>".replace("-", "−")
-    return f"{value:,.{max(digits - 1 - size, 0)}f}".replace(",", " ").replace("-", "−")
+    return f"{value:,.{max(digits - 1 - size, 0)}f}".replace("-", "−")
 
 
 def decimals(error: float, digits: int = 2, most: int = 5) -> int:

@@ -75,7 +75,8 @@ def _body(
         shown = numbers.data(value) if value else '<div class="gap">Nothing was recorded.</div>'
         parts.append(f'<section id="{mark}"><h2>{heading}</h2>{shown}</section>')
     return (
-        f'<div class="with-contents"><nav aria-label="Contents">{"".join(contents)}</nav>'
+        '<div class="with-contents"><nav aria-label="Contents"><details><summary>Contents</summary>'
+        f"{''.join(contents)}</details></nav>"
         f"<main>{_summary(ev, style, title)}{''.join(parts)}</main></div>"
     )
 
@@ -124,8 +125,8 @@ def _summary(ev: Evaluation, style: Style, title: str) -> str:
     other = {k: v for k, v in ev.gaps.items() if k.split("/")[0] not in shown_fields}
     return (
         f'<section id="top"><h1>{escape(title)}</h1><p class="soft">Evaluation of the dataset '
-        f"<b>{escape(ev.dataset)}</b></p>{''.join(lines)}"
-        f'<div class="cards">{shown}</div>{said}{_gap_list(other)}'
+        f'<b>{escape(ev.dataset)}</b></p><div class="cards">{shown}</div>{said}'
+        f"{''.join(lines)}{_gap_list(other)}"
         f"{numbers.counts_table(ev, style) if ev.class_counts else ''}</section>"
     )
 

@@ -92,11 +92,10 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
     variations = None
     if "variations" in wanted:
         models_of_run = partial(_models, run, recipe)
-        found = variations_of_table(run, recipe, config.dataset, analysis, options, models_of_run)
-        if isinstance(found, str):
-            gaps["variations"] = found
-        else:
-            variations = found
+        variations, lacking = variations_of_table(
+            run, recipe, config.dataset, analysis, options, models_of_run
+        )
+        gaps |= lacking
     comparison = None
     if config.against and "comparison" in wanted:
         comparison = _compare(run, config, table, options)

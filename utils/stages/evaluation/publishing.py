@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,9 @@ from utils.results import report
 from utils.results.estimates import Estimate
 from utils.results.metrics.naming import flat_metrics
 from utils.results.options import NOT_ASKED
-from utils.results.plotting import Style, draw
+from utils.results.plotting import Style, draw, opened_singly
 from utils.results.report import PdfWriter
-from utils.schema import EvaluateConfig, Recipe, slug
+from utils.schema import EvaluateConfig, Recipe, RunError, slug
 from utils.stages.evaluation.numbers import Evaluated
 from utils.system.engine import cores_of
 from utils.system.files import scratch
@@ -58,10 +62,12 @@ def papers(config: EvaluateConfig) -> PdfWriter:
 
 
 def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> None:
-    """Draw every figure as page and PDF, write the report, and log all of it and the metrics.
+    """Draw every figure into the report and as PDF, and log all of it and the metrics.
 
+    Figures that people open singly have pages of their own too (`plotting.opened_singly`).
     They take the place of an earlier evaluation's together: figures that this one does not make are
-    removed (in a local store). `writer` (see `papers`) has finished then.
+    removed (in a local store). A PDF is drawn only where its figure is not that of the earlier one.
+    `writer` (see `papers`) has finished then.
     """
     result, analysis = evaluated.evaluation, evaluated.analysis
     style = Style(
@@ -74,15 +80,22 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
     )
     top = f"plots/{slug(result.dataset)}"
     files: dict[str, Path] = {}
+    papers: dict[str, str] = {}
+    earlier = _earlier_papers(run, top)
     with scratch() as folder:
         # As text once, for PDF, page and report; PDFs are made while the next figures are drawn.
         drawn: dict[str, report.Sheet] = {}
         for key, figure in draw(result, style):
             drawn[key] = report.sheet(figure)
-            paper = f"pdf/{key.rsplit('/', 1)[-1]}.pdf"
-            files[f"{top}/{paper}"] = folder / paper
-            writer.write(drawn[key], folder / paper)
+            paper = f"{top}/pdf/{key.rsplit('/', 1)[-1]}.pdf"
+            files[paper] = folder / Path(paper).relative_to(top)
+            papers[paper] = _digest(drawn[key])
+            is_same = papers[paper] == earlier.get(paper)
+            if not (is_same and _taken_over(run, paper, files[paper])):
+                writer.write(drawn[key], files[paper])
         for key, figure in drawn.items():
+            if not opened_singly(key):
+                continue
             page = f"{key.rsplit('/', 1)[-1]}.html"
             files[f"{top}/{page}"] = report.write_html(figure, folder / page, key)
         files[f"{top}/report.html"] = report.write_report(
@@ -97,7 +110,8 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
         run.connect()  # while the last PDFs are written
         writer.finish()
         metrics = flat_metrics(result)
-        run.publish(files, {"dataset": result.dataset, "metrics": metrics})
+        about = {"dataset": result.dataset, "metrics": metrics, "papers": papers}
+        run.publish(files, about)
     log.info(
         "Logged %d metrics and %d figures under %s of run %s",
         len(metrics),
@@ -106,6 +120,30 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
         run.run_id,
     )
     log.info("Report: %s", run.artifact(f"{top}/report.html", what="report"))
+
+
+def _earlier_papers(run: Run, top: str) -> Mapping[str, str]:
+    """Return of what the PDFs of the earlier evaluation were made (`_digest`), by their paths."""
+    manifest = run.manifest(f"{top}/manifest.json")
+    said = manifest.about.get("papers") if manifest is not None else None
+    return said if isinstance(said, dict) else {}
+
+
+def _digest(figure: report.Sheet) -> str:
+    """Return what tells apart figures whose PDFs differ."""
+    made_by = [f"{name} {version(name)}" for name in ("plotly", "kaleido")]
+    return hashlib.sha256("\n".join([*made_by, figure.data]).encode()).hexdigest()
+
+
+def _taken_over(run: Run, paper: str, place: Path) -> bool:
+    """Copy a PDF of the earlier evaluation; False where it is not there as it was published."""
+    try:
+        source = run.artifact(paper, what="figure")
+    except RunError:
+        return False
+    place.parent.mkdir(exist_ok=True)
+    shutil.copyfile(source, place)
+    return True
 
 
 def _title(recipe: Recipe) -> str:

@@ -73,10 +73,16 @@ def table_of(
     import pyarrow as pa
 
     names = [f"pred_class_{i}_proba" for i in range(len(recipe.classes))]
+    infold_names = [f"{INFOLD_PREFIX}{i}_proba" for i in range(len(names))]
+    weight = WEIGHT_PREFIX + PHYSICS_WEIGHT
+    needed = {*names, *infold_names, TARGET, "fold", "process", weight, TRAINING_WEIGHT}
+    table, description = tables.read(
+        path, lambda name: name in needed or bool(has_features([name]))
+    )
     for name in [*names, TARGET]:
         if name not in table.column_names:
             raise RunError(
-                f"{path.name} has no column '{name}'; {nearest(name, table.column_names)}"
+                f"{path.name} has no column '{name}'; {nearest(name, tables.names(path))}"
             )
         kind = table.schema.field(name).type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
@@ -94,7 +100,6 @@ def table_of(
         )
     if description.get("features_left_out"):
         gaps["features"] = description["features_left_out"]
-    weight = WEIGHT_PREFIX + PHYSICS_WEIGHT
     weighted = any(s["weight"] is not None or s["factor"] != 1 for s in recipe.samples)
     has_weight = weight in has and (weighted or recipe.analysis.get("weight") is not None)
     fractions = description.get("process_fractions")
@@ -103,7 +108,6 @@ def table_of(
             "every process counts as evaluated by the same share, since the table does not know "
             "those of each: preprocess and predict again"
         )
-    infold_names = [f"{INFOLD_PREFIX}{i}_proba" for i in range(len(names))]
     infold = None
     if infold_names[0] in has:
         infold = np.stack([column(n).astype(np.float64) for n in infold_names], axis=1)

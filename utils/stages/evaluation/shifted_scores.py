@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from utils.columns.arrays import Array, Floats
-from utils.columns.variations import shifted_name
+from utils.columns.variations import Direction, shifted_name
 from utils.formats import tables
 from utils.formats.runs import Run
 from utils.formats.tables import FEATURE_PREFIX
+from utils.results.events import EvaluationTable
 from utils.results.metrics.drivers import ScoreFeatures
-from utils.results.metrics.shifted_events import ShiftedScores, VariedTable
+from utils.results.metrics.shifted_events import AlternativeScores, ShiftedScores, VariedTable
 from utils.results.metrics.variations import Variations, vary
 from utils.results.options import EvaluationOptions
 from utils.schema import SELECTED, WEIGHT_FACTOR, AnalysisConfig, Recipe, RunError
-from utils.stages.evaluation.scored_events import table_of
+from utils.stages.evaluation.scored_events import read_table, table_of
 from utils.stages.evaluation.settings import normalised
 
 if TYPE_CHECKING:  # models are opened where a table has features only
@@ -89,26 +91,98 @@ def variations_of_table(
     analysis: AnalysisConfig,
     options: EvaluationOptions,
     models: Callable[[], FoldModels],
-) -> Variations | str:
-    """Return what variations do to a table, or why nothing can be said.
+) -> tuple[Variations | None, dict[str, str]]:
+    """Return what variations do to a logged table, and what can't be said: section -> reason.
 
     models: gives those of the run, by which the features that drive a shift are found.
     """
     name = dataset.removesuffix(".csv").removesuffix(".parquet")
-    path = f"pred/{name}.parquet"
-    if dataset.endswith(".csv") or not run.lists(path):
-        return "CSV has nominal scores alone"
-    varied = read_varied(run.artifact(path, f"table {name}"), recipe, name)
+    if dataset.endswith(".csv") or not run.lists(f"pred/{name}.parquet"):
+        return None, {"variations": "CSV has nominal scores alone"}
+    path = run.artifact(f"pred/{name}.parquet", f"table {name}")
+    varied = read_varied(path, recipe, name)
+    others = [] if name == "train" else _alternative_tables(run, name)
+    if varied is None and not others:
+        return None, {}
     if varied is None:
-        return "the table has no shifted scores: its analysis declares no variations for it"
+        table, _ = read_table(path, recipe, name)
+        varied = VariedTable(table, np.ones(len(table.target), dtype=np.bool_))
     table, _ = normalised(varied.table, analysis)
     if not np.any(np.asarray(table.target)[varied.selected] >= 0):
-        return "no event of known class"
-    varied = replace(varied, table=table)
+        return None, {"variations": "no event of known class"}
+    alternatives, gaps = _alternatives(others, table, recipe, analysis)
+    varied = replace(varied, table=table, alternatives=alternatives)
+    if not varied.shifts and not alternatives:
+        return None, gaps
     score = None
     if recipe.models and any(shift.features for shift in varied.shifts):
         score = _scorer(recipe, models, table.features)
-    return vary(varied, options, score)
+    return vary(varied, options, score), gaps
+
+
+# --- alternative samples --------------------------------------------------------------------------
+
+
+def _alternative_tables(run: Run, dataset: str) -> list[tuple[Path, Mapping[str, str]]]:
+    """Return the logged tables of alternative samples, each with what it says of that."""
+    found = []
+    for artifact in run.artifacts("pred"):
+        name = Path(artifact).stem
+        if not artifact.endswith(".parquet") or name in (dataset, "train", "test"):
+            continue
+        if run.lists(artifact):
+            path = run.artifact(artifact, f"table {name}")
+            if stated := tables.describe(path).get("alternative"):
+                found.append((path, stated))
+    return found
+
+
+def _alternatives(
+    others: Sequence[tuple[Path, Mapping[str, str]]],
+    table: EvaluationTable,
+    recipe: Recipe,
+    analysis: AnalysisConfig,
+) -> tuple[list[AlternativeScores], dict[str, str]]:
+    """Return alternative samples by variation and direction, and which can't be used and why.
+
+    One that stands for no event of the table is left out.
+    """
+    grouped: dict[tuple[str, Direction], list[tuple[Path, str]]] = {}
+    for path, stated in others:
+        direction: Direction = "Up" if stated["direction"] == "Up" else "Down"
+        grouped.setdefault((stated["variation"], direction), []).append((path, stated["of"]))
+    alternatives, gaps = [], {}
+    for (variation, direction), of_tables in grouped.items():
+        rows = [_rows_of(table, recipe, of) for _, of in of_tables]
+        if reason := next((found for found in rows if isinstance(found, str)), ""):
+            gaps[f"variations/{variation}{direction}"] = reason
+            continue
+        replaced = np.logical_or.reduce([found for found in rows if not isinstance(found, str)])
+        if replaced.any():
+            read = [read_table(path, recipe, path.stem)[0] for path, _ in of_tables]
+            scaled = [normalised(other, analysis)[0] for other in read]
+            alternatives.append(AlternativeScores(variation, direction, replaced, scaled))
+    return alternatives, gaps
+
+
+def _rows_of(table: EvaluationTable, recipe: Recipe, sample: str) -> NDArray[np.bool_] | str:
+    """Return which rows are of a sample, by its processes; the reason where these don't tell."""
+    of = {s["name"]: {p["name"] for p in s["processes"]} for s in recipe.samples}
+    mine = of.get(sample, set())
+    for other, processes in of.items():
+        if other != sample and mine & processes:
+            return (
+                f"process '{min(mine & processes)}' is of the samples {sample} and {other}, so the "
+                "table does not tell whose events an alternative sample stands for: name the "
+                "processes of the two differently"
+            )
+    if table.process is None:
+        return "the table does not know the processes of its events"
+    codes, names = table.process
+    return np.isin(codes, [i for i, name in enumerate(names) if name in mine])
+
+
+# --- features that drive a shift ------------------------------------------------------------------
 
 
 def _scorer(
