@@ -68,7 +68,7 @@ def write_analysis(path: Path, folder: Path, variations: dict[str, Any]) -> Path
     }
     if variations:
         content["variations"] = variations
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
 
 
@@ -77,12 +77,8 @@ def ran(shared_workspace: Workspace) -> dict[str, Any]:
     """Both preprocessings, trainings of each, tables, friend trees of either source, proofs."""
     folder = shared_workspace.folder / "data" / "own"
     folder.mkdir(parents=True)
-    for name, seed, slope, has_shifts in (
-        ("S", 1, 1.5, True),
-        ("B", 2, 0.8, True),
-        ("D", 3, 1.0, False),
-    ):
-        write_sample(folder / f"{name}.root", seed, slope, has_shifts)
+    for seed, (name, slope) in enumerate({"S": 1.5, "B": 0.8, "D": 1.0}.items()):
+        write_sample(folder / f"{name}.root", seed, slope, has_shifts=name != "D")
     plain = write_analysis(folder / "plain.yaml", folder, {})
     shifted = write_analysis(folder / "shifted.yaml", folder, VARIATIONS)
     skims, kept = folder / "skims" / "training", folder / "kept"
@@ -97,7 +93,7 @@ def ran(shared_workspace: Workspace) -> dict[str, Any]:
     shutil.copytree(skims, kept)
     said = run(
         ("preprocess.py", f"analysis={shifted}"),
-        ("preprocess.py", *PREDICTION, f"analysis={shifted}"),
+        ("preprocess.py", *PREDICTION, f"analysis={shifted}", "common_cut='pt > 30'"),
         ("train.py", f"analysis={shifted}"),
         ("predict.py", "--config-name", "for_evaluation", "run_id=RUN"),
         ("predict.py", "--config-name", "for_datacards", "run_id=RUN"),
