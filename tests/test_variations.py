@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -106,7 +108,7 @@ def ran(shared_workspace: Workspace) -> dict[str, Any]:
             *("source=ntuples", "cut='pt > 30'", f"analysis={shifted}"),
             f"output_path={folder / 'given'}",
         ),
-        ("evaluate.py", "run_id=RUN", "n_bootstrap=2", "sections=[roc]"),
+        ("evaluate.py", "run_id=RUN", "n_bootstrap=20", "sections=[roc,variations]"),
     )
     this_run = run_id(said[2])
     friends = folder / "friends" / this_run
@@ -228,6 +230,32 @@ def test_proofs_recompute_every_shift(ran: dict[str, Any]) -> None:
 def test_an_evaluation_counts_nominal_events_only(ran: dict[str, Any]) -> None:
     csv = pd.read_csv(ran["tables"] / "test.csv")
     assert f"test: {len(csv)} events\n" in ran["said"][-1]
+
+
+def test_an_evaluation_says_what_each_shift_does(ran: dict[str, Any]) -> None:
+    """Recomputed from the table that the evaluation read."""
+    table = pyarrow.parquet.read_table(ran["tables"] / "test.parquet").to_pandas()
+    manifest = json.loads((ran["tables"].parent / "plots/test/manifest.json").read_text())
+    metrics = {n: v for n, v in manifest["metrics"].items() if "/variations/" in n}
+    # All processes of a test are there by one share: it cancels in relative yields.
+    nominal = table[table["selected"]]
+    before = np.bincount(nominal["pred_class"], weights=nominal["scaled_weight"], minlength=2)
+    for suffix in ("tauESUp", "tauESDown", "metUp", "metDown"):
+        mark = f"selected__{suffix}"
+        admitted = table[table[mark if mark in table else "selected"]]
+        after = np.bincount(
+            admitted[f"pred_class__{suffix}"], weights=admitted["scaled_weight"], minlength=2
+        )
+        for name, change in zip(("sig", "bkg"), after / before - 1, strict=True):
+            found = metrics[f"test/variations/{suffix}/yield_{name}"]
+            assert found == pytest.approx(change, abs=1e-9), suffix
+        assert metrics[f"test/variations/{suffix}/moved"] > 0
+    factor = nominal["weight_factor__btagUp"] * nominal["scaled_weight"]
+    after = np.bincount(nominal["pred_class"], weights=factor, minlength=2)
+    found = [metrics[f"test/variations/btagUp/yield_{name}"] for name in ("sig", "bkg")]
+    np.testing.assert_allclose(found, after / before - 1, atol=1e-9)
+    assert metrics["test/variations/btagUp/roc_auc_macro"] == 0
+    assert re.search(r"tauES moves the classifier most: .*; driven by pt\.", ran["said"][-1])
 
 
 def test_refusals_are_one_line_each(ran: dict[str, Any]) -> None:
