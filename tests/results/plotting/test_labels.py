@@ -60,6 +60,7 @@ def test_measured_has_the_decimals_of_its_error() -> None:
         (0.0042, "+0.42"),
         (0.00042, "+0.042"),
         (0.0, "0"),
+        (-2.9e-9, "0"),
         (float("nan"), "–"),
     ],
 )

@@ -49,6 +49,10 @@ from utils.results.options import EvaluationOptions
 from utils.schema import VariationKind
 
 
+_ROUNDING = 1e-6
+"""Relative changes of sums in single precision that say nothing."""
+
+
 @dataclass(frozen=True)
 class ChangedMetric:
     """A metric under a shift; `change` is shifted minus nominal.
@@ -350,7 +354,7 @@ def _largest_yield(effects: Sequence[ShiftEffect], names: Sequence[str]) -> str:
     for effect in effects:
         of = effect.yields.relative
         for name, value, low, high in zip(names, of.value, of.low, of.high, strict=True):
-            if np.isfinite(low) and not low <= 0 <= high:
+            if np.isfinite(low) and (low > _ROUNDING or high < -_ROUNDING):
                 found.append((abs(float(value)), effect.name, name, float(low), float(high)))
     if not found:
         return ""

@@ -130,8 +130,8 @@ def signed_percent(share: float) -> str:
     value = 100 * share
     if not math.isfinite(value):
         return "–"
-    if value == 0:
-        return "0"
     size = abs(value)
+    if size < 1e-4:  # what sums in single precision leave of nothing
+        return "0"
     places = 0 if size >= 9.95 else 1 if size >= 0.995 else 2 if size >= 0.0995 else 3
     return f"{value:+.{places}f}".replace("-", "−")

@@ -68,7 +68,7 @@ def _row(ev: Evaluation, effect: ShiftEffect) -> list[str]:
 def _percent(value: float, low: float, high: float) -> str:
     if not math.isfinite(value):
         return "–"
-    cell = f"{signed_percent(value)} %" if value else "0"
+    cell = f"{signed_percent(value)} %"
     if math.isfinite(low):
         cell += f"<small>[{signed_percent(low)}, {signed_percent(high)}]</small>"
     return cell
