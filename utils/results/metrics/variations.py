@@ -48,7 +48,6 @@ from utils.results.metrics.shifted_events import (
 from utils.results.options import EvaluationOptions
 from utils.schema import VariationKind
 
-
 _ROUNDING = 1e-6
 """Relative changes of sums in single precision that say nothing."""
 
