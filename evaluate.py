@@ -15,18 +15,22 @@ from utils.system import program
 log = logging.getLogger("evaluate")
 
 
-def evaluate(config: EvaluateConfig) -> None:
-    """Evaluate the dataset that `config` names, and log metrics and figures to its run."""
+def evaluate(config: EvaluateConfig) -> list[str]:
+    """Evaluate the dataset that `config` names in its run, and return where the report is."""
     from utils.formats import runs
     from utils.stages import evaluation
 
+    if config.check:
+        evaluation.check(runs.open_run(config.run_id, config.experiment_id), config)
+        return []
     with evaluation.papers(config) as writer:  # starts while the numbers are made
         run = runs.open_run(config.run_id, config.experiment_id)
         run.mend()
         evaluated = evaluation.evaluate_dataset(run, config)
         evaluation.log_summary(evaluated)
-        evaluation.publish(run, config, evaluated, writer)
+        made = evaluation.publish(run, config, evaluated, writer)
     log.info("Browse and compare: %smlflow ui", runs.uri_prefix())
+    return [made]
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="evaluate")

@@ -16,21 +16,26 @@ from utils.system import program
 log = logging.getLogger("predict")
 
 
-def predict(config: PredictConfig) -> None:
-    """Score the samples that `config` names with the models of its run, and log the outcome."""
+def predict(config: PredictConfig) -> list[str]:
+    """Score the samples that `config` names with its run's models; return where the outcome is."""
     from utils.formats import runs
     from utils.stages import prediction
     from utils.system import engine
 
     make_outputs = prediction.output_kind(config.kind)
     run = runs.open_run(config.run_id, config.experiment_id)
-    run.mend()
+    if not config.check:
+        run.mend()
     scorer = prediction.open_scorer(run, config)
     outputs = make_outputs(config, scorer)
+    if config.check:
+        prediction.check(config, outputs, scorer)
+        return []
     with engine.start(config.engine) as workers:
-        prediction.publish(run, outputs, workers)
+        made = prediction.publish(run, outputs, workers)
     for line in outputs.next_commands(run, runs.uri_prefix()):
         log.info("%s", line)
+    return made
 
 
 @hydra.main(version_base="1.3", config_path="configs/predict", config_name=None)

@@ -7,28 +7,31 @@ python preprocess.py --config-path configs/preprocess/prediction_data \
 
 import logging
 import sys
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from utils.schema import PreprocessConfig
+from utils.schema import LABELLED, PreprocessConfig
 from utils.system import program
 
 log = logging.getLogger("preprocess")
 
 
-def preprocess(config: PreprocessConfig) -> None:
-    """Make the skims that `config` describes."""
+def preprocess(config: PreprocessConfig) -> list[str]:
+    """Make the skims that `config` describes, and return their paths."""
     from utils.formats import runs
+    from utils.stages import preprocessing
 
+    if config.check:
+        preprocessing.check(config)
+        return []
     runs.end_dead_runs()
-    if config.for_training:
-        make_training_skims(config)
-    else:
-        make_prediction_skims(config)
+    make = make_training_skims if config.for_training else make_prediction_skims
+    return list(map(str, make(config)))
 
 
-def make_training_skims(config: PreprocessConfig) -> None:
+def make_training_skims(config: PreprocessConfig) -> list[Path]:
     """Read every sample once, then split, transform and write the train and the test skim.
 
     Samples of `role: test` become the labelled skim beside them.
@@ -56,10 +59,12 @@ def make_training_skims(config: PreprocessConfig) -> None:
     preprocessing.write_alternatives(config, alternatives, test, pipeline)
     if labelled:
         preprocessing.write_labelled_skim(config, labelled, own, pipeline)
-    log.info("Next: %s", preprocessing.next_command(config))
+    log.info("Next: %s", preprocessing.next_command(config, program.typed_in("analysis")))
+    names = [*config.output_samples, *([LABELLED] if labelled else [])]
+    return [config.skim_file(name) for name in names]
 
 
-def make_prediction_skims(config: PreprocessConfig) -> None:
+def make_prediction_skims(config: PreprocessConfig) -> list[Path]:
     """Stream each sample into a skim of its own, in input order, with the training's pipeline."""
     from utils.stages import preprocessing
     from utils.system import engine
@@ -72,7 +77,8 @@ def make_prediction_skims(config: PreprocessConfig) -> None:
     log.info("Wrote %d skims to %s", len(tasks), config.output_folder)
     if config.common_cut:
         log.info("What common_cut removed gets fillers in friend trees: %s", config.common_cut)
-    log.info("Next: python predict.py --config-name for_datacards.yaml run_id=RUN_ID")
+    log.info("Next: python predict.py --config-name for_datacards.yaml run_id=last")
+    return [task.path for task in tasks]
 
 
 @hydra.main(

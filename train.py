@@ -2,10 +2,12 @@
 
 mlflow run -e main -P n_splits=2 .
 python train.py year=2018 n_splits=3
+python train.py -m year=2018 model_param.max_depth=3,4,5
 """
 
 import logging
 import sys
+from collections.abc import Sequence
 
 import hydra
 from omegaconf import DictConfig
@@ -16,12 +18,15 @@ from utils.system import program
 log = logging.getLogger("train")
 
 
-def train(config: TrainConfig) -> str:
+def train(config: TrainConfig) -> list[str]:
     """Train the folds that `config` describes, log everything to a run, and return the run's id."""
     from utils.formats import runs
     from utils.stages import training
     from utils.system import engine
 
+    if config.check:
+        training.check(config)
+        return []
     skim = training.open_training_skim(config)
     data = training.load_training_set(config, skim)
     rows, audit = training.split_rows(config, data)
@@ -30,15 +35,22 @@ def train(config: TrainConfig) -> str:
     with (
         engine.start(config.engine) as workers,
         training.folds_training(workers, config, settings, data, rows) as folds,
-        runs.training_run(config.experiment_name, config.run_name, tags) as run,
+        runs.training_run(config.experiment_name, training.run_name(config), tags) as run,
     ):
         log.info("MLflow run %s (experiment %s)", run.run_id, run.experiment_id)
         run.log_parameters(training.parameters(config, data))
-        training.log_training(run, config, data, rows, audit, folds())
+        training.log_training(run, config, data, rows, audit, folds(), workers.cores)
     runs.remember(run.run_id, run.experiment_id, training.places(config))
     for line in training.next_commands(run, runs.uri_prefix()):
         log.info("%s", line)
-    return run.run_id
+    return [run.run_id]
+
+
+def ranked(run_ids: Sequence[str]) -> Sequence[str]:
+    """Log a table of the runs of a multirun, and return their ids, the best first."""
+    from utils.stages import training
+
+    return training.ranked(run_ids)
 
 
 @hydra.main(version_base="1.3", config_path="configs/train", config_name="train")
@@ -47,4 +59,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(program.run(main, TrainConfig, "train", default="train"))
+    sys.exit(program.run(main, TrainConfig, "train", default="train", ranked=ranked))

@@ -27,7 +27,7 @@ FLOORS = (
 )
 """From the ground up: each may import those before it."""
 
-STAGES = ("preprocessing", "training", "prediction", "evaluation")
+STAGES = ("preprocessing", "training", "prediction", "evaluation", "notebook")
 """Folders of `stages` in order: each may use those before it (predicting reads ntuples)."""
 
 SCRIPTS = ("preprocess.py", "train.py", "predict.py", "evaluate.py")
@@ -74,10 +74,12 @@ ABOVE_THE_FLOORS = {
     "test_bad_inputs.py": "damaged files of other groups, through every reader",
     "test_chain.py": "all stages, as users run them",
     "test_chain_mlp.py": "all stages, with the other kind of model",
+    "test_daily_use.py": "choosing among runs and notebooks, on one small channel",
     "test_configs.py": "the files in configs/",
     "test_earlier_version.py": "what earlier versions wrote, in every script",
     "test_engines.py": "all stages, on every engine",
     "test_flat_files.py": "all stages, with the files that groups have",
+    "test_variations.py": "all stages, under variations",
     "test_foreign_files.py": "runs and analyses from elsewhere, in every script",
     "test_group_files.py": "all stages, with files composed as groups compose them",
     "test_labelled_set.py": "all stages, with a labelled set of one's own",

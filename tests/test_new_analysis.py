@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -284,7 +285,7 @@ def test_nothing_is_overwritten(
     [
         (["nowhere.root"], "there is no file"),
         (["text.root"], "not a ROOT file"),
-        (["two.root"], "several trees, name one as --tree; known: A, B"),
+        (["two.root", "odd.root"], "odd.root has no tree like those of the other files"),
         (["two.root", "--tree", "C"], "known: A, B"),
         (["empty.root"], "no entries"),
     ],
@@ -296,9 +297,12 @@ def test_a_mistake_ends_in_one_line(
     with uproot.recreate(tmp_path / "two.root") as file:
         for name in "AB":
             file.mktree(name, {"x": "f4"}).extend({"x": np.ones(3, "f4")})
+    with uproot.recreate(tmp_path / "odd.root") as file:
+        for name in "CD":
+            file.mktree(name, {"pt": "f4"}).extend({"pt": np.ones(3, "f4")})
     with uproot.recreate(tmp_path / "empty.root") as file:
         file.mktree("T", {"x": "f4"})
-    named = [str(tmp_path / arguments[0]), *arguments[1:]]
+    named = [str(tmp_path / a) if a.endswith(".root") else a for a in arguments]
     output = tmp_path / "out.yaml"
     assert new_analysis.main([*named, "-o", str(output)]) == 1
     error = capsys.readouterr().err
@@ -374,3 +378,80 @@ def test_the_page_names_functions_and_keys_that_exist() -> None:
     for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL):
         keys = set(re.findall(r"^(\w+):", block, re.MULTILINE))
         assert keys <= set(PreprocessConfig.model_fields), block
+
+
+def test_trees_of_one_file_are_samples_and_signal_is_guessed(tmp_path: Path) -> None:
+    """Trees of the same branches are classes, others are told; colours are all different."""
+    rng = np.random.default_rng(4)
+    names = ["HToTauTau", *(f"bkg_{i}" for i in range(8))]
+    with uproot.recreate(tmp_path / "all.root") as file:
+        for code, name in enumerate(names):
+            columns = {"run": np.ones(60, "i4"), "evt": np.arange(60), "x": rng.random(60)}
+            columns |= {"classID": rng.integers(0, 3, 60), "kind": np.full(60, code) + 1000}
+            columns |= {"myBDT": rng.random(60), "y": rng.random(60), "x_again": columns["x"]}
+            columns |= {"sort": np.where(rng.random(60) < 0.5, code, 40 - code)}
+            file.mktree(name, {n: c.dtype for n, c in columns.items()}).extend(columns)
+        file.mktree("MetaData", {"version": "i4"}).extend({"version": np.ones(1, "i4")})
+    text = new_analysis.write([tmp_path / "all.root"], None, tmp_path / "all.yaml")
+    found = config(text)
+    assert [c.name for c in found.classes.values()] == names
+    assert found.signal_classes == ["HToTauTau"]
+    assert "left out, of other branches: MetaData" in text
+    colors = [c.color for c in found.classes.values()]
+    assert len(set(colors)) == len(names)
+    samples = found.read_samples
+    assert [(s.name, s.tree) for s in samples] == [(name, name) for name in names]
+    assert [*found.cont_features, *found.cat_features] == ["x", "y"]
+    for line in (
+        "classID: a label by its name",
+        "myBDT: another classifier's output by its name",
+        "x_again: equal to x in every event",
+        "kind: constant in each file",
+        "sort: no value of it is in two files",
+    ):
+        assert f"#   {line}" in text
+    assert f"# yaml-language-server: $schema={PROJECT}/docs/schema/analysis.json" in text
+
+
+def test_trees_of_several_files_are_samples_of_both(tmp_path: Path) -> None:
+    for stem in ("a", "b"):
+        with uproot.recreate(tmp_path / f"{stem}.root") as file:
+            for name in ("sig", "bkg"):
+                columns = {"evt": np.arange(50), "x": np.arange(50) * 0.5}
+                file.mktree(name, {n: c.dtype for n, c in columns.items()}).extend(columns)
+    paths = [tmp_path / "a.root", tmp_path / "b.root"]
+    found = config(new_analysis.write(paths, None, tmp_path / "all.yaml"))
+    samples = found.read_samples
+    assert [s.name for s in samples] == ["a_sig", "a_bkg", "b_sig", "b_bkg"]
+    assert [s.tree for s in samples] == ["sig", "bkg", "sig", "bkg"]
+    assert found.signal_classes == ["a_sig", "b_sig"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_signal"),
+    [
+        *[(n, True) for n in ("GluGluHToTauTau_M125", "VBF_HToTauTauSkim", "ggH", "signal_1")],
+        *[(n, True) for n in ("SUSYGluGluToBBHToTauTau_powheg_M125", "ZHToTauTau", "ttH", "sig")],
+        *[(n, False) for n in ("DYJetsToLL_M-50", "TTTo2L2Nu", "WZTo3LNu", "W1JetsToLNuSkim")],
+        *[(n, False) for n in ("ST_t-channel_top", "Tau_Run2018A", "signet", "TTbarSkim", "WW")],
+    ],
+)
+def test_signal_by_name(name: str, is_signal: bool) -> None:
+    assert bool(new_analysis._SIGNAL.search(name)) == is_signal
+
+
+def test_no_two_classes_have_one_colour() -> None:
+    for n in range(1, 40):
+        assert len({new_analysis.color(i, n) for i in range(n)}) == n
+
+
+def test_the_printed_commands_can_be_pasted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "my files"
+    folder.mkdir()
+    columns_file(folder / "a.root", evt=np.arange(30), x=np.arange(30) * 0.5)
+    assert new_analysis.main([str(folder / "a.root"), "-o", str(folder / "a b.yaml")]) == 0
+    commands = capsys.readouterr().out.splitlines()[1:]
+    for command in commands:
+        assert shlex.split(command)[-1] == f"analysis={folder}/a b.yaml"

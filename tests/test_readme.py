@@ -43,6 +43,9 @@ def commands(program_name: str) -> list[str]:
 def filled(command: str, analysis: Path) -> list[str]:
     """Return a command's arguments with the README's placeholders filled in."""
     text = command.replace("/path/to/my_channel.yaml", str(analysis))
+    text = re.sub(r" > \w+\.txt$", "", text)
+    if " -m " in text:  # a multirun: its first run
+        text = re.sub(r"=([\w.]+)(,[\w.]+)+", r"=\1", text.replace(" -m ", " "))
     for placeholder, value in (("RUN_ID", "0a1b"), ("SKIM", "skim"), ("FOLDER", "folder")):
         text = text.replace(placeholder, value)
     return shlex.split(text)

@@ -15,7 +15,7 @@ from patience import HANGS
 
 from utils.schema import PROJECT
 
-PARTS = ("configs", "utils", "MLproject", "conda.yaml", "requirements.txt")
+PARTS = ("configs", "utils", "htt_ml.py", "MLproject", "conda.yaml", "requirements.txt")
 SCRIPTS = ("preprocess.py", "train.py", "predict.py", "evaluate.py")
 
 

@@ -3,13 +3,17 @@
     python -m utils.new_analysis FILE.root [FILE2.root ...] [--tree T] [-o MY_CHANNEL.yaml]
 
 What it can see it fills in: branches by type and range, event identity and fold rule, missing
-values, one sample a file. What only a physicist knows is marked `EDIT` in the file.
+values, one sample a file or, of files with several trees of the same branches, one a tree; signal
+by name. What only a physicist knows is marked `EDIT` in the file.
 """
 
 from __future__ import annotations
 
 import argparse
+import colorsys
+import os
 import re
+import shlex
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +25,7 @@ import numpy as np
 
 from utils.columns.arrays import Array
 from utils.columns.conventions import GuessedShifts, guess_shifts
+from utils.columns.suspicion import by_name, codes, digest, equal_columns, separates
 from utils.formats import ntuples
 from utils.formats.ntuples.trees import cause, check_header
 from utils.schema import (
@@ -55,6 +60,12 @@ _EVENT = re.compile(r"^(f_)?(evt|event)(_?number|_?no|_?id|nr|num)?$", re.IGNORE
 _WEIGHT = re.compile(r"weight|wgt|^w_|(^|_)(sf|xsec|xs)(_|$)", re.IGNORECASE)
 _TRUTH = re.compile(r"(^|_)(gen|mc|truth|lhe)(_|[A-Z0-9]|$)|^gen|_match$", re.IGNORECASE)
 _DATA = re.compile(r"(^|[_-])data([_-]|\d|$)|Run20\d\d", re.IGNORECASE)
+_SIGNAL = re.compile(
+    r"(?i:signal|higgs|(?<![a-z])sig(?![a-z]))|(?<![A-Za-z])(gg|vbf|qq|bb|tt|[VWZ])?[hH](?=125|$|_)"
+    r"|[Hh](?=To[A-Z])|[Hh]125|(?<![A-Za-z])(ggH|qqH|VBFH|VH|WH|ZH|ttH|bbH|HH)"
+)
+"""Names of samples of a Higgs boson, or that say that they are signal."""
+
 _PLAIN = re.compile(r"[A-Za-z_][\w.-]*")
 _YAML_WORDS = {"yes", "no", "on", "off", "true", "false", "null", "y", "n"}
 _COLORS = (
@@ -73,6 +84,7 @@ class Column:
 
     `low` and `high` leave missing and non-finite values out; `n_values` counts different ones.
     `missing` is the value that seems to mean `not measured`, found in the share `missing_share`.
+    `codes` are the values of a whole number of few; columns of one `digest` are equal.
     """
 
     dtype: str
@@ -85,6 +97,8 @@ class Column:
     missing: float | None
     missing_share: float
     negative_share: float
+    codes: frozenset[float] | None
+    digest: bytes
 
     @property
     def unique(self) -> bool:
@@ -105,6 +119,7 @@ class Sight:
     """
 
     path: Path
+    tree: str
     n_seen: int
     columns: Mapping[str, Column]
     arrays: Mapping[str, tuple[int, ...]]
@@ -137,6 +152,8 @@ def describe_column(values: Array) -> Column:
         missing=missing,
         missing_share=share,
         negative_share=float(np.mean(values < 0)) if len(values) else 0.0,
+        codes=codes(different),
+        digest=digest(values),
     )
 
 
@@ -173,6 +190,7 @@ def look_at(path: Path, tree: str) -> Sight:
         uneven = abs(odd - len(rows) / 2) > 2.5 * np.sqrt(len(rows))
     return Sight(
         path,
+        tree,
         stop,
         columns,
         {n: shape for n, shape in shapes.items() if shape and n not in shifted},
@@ -191,33 +209,52 @@ def _identity(columns: Mapping[str, Column]) -> tuple[str, ...]:
     return tuple(n for n in found if n is not None)
 
 
-def find_tree(paths: Sequence[Path], tree: str | None) -> str:
-    """Return the tree to read: `tree`, else the one that all files have.
+def find_trees(paths: Sequence[Path], tree: str | None) -> tuple[list[tuple[Path, str]], list[str]]:
+    """Return the trees to draft, each with its file, and the names of trees that were left out.
 
-    Raises InputError where there is none or a choice.
+    That is `tree` of each file, else the one that all files have, else all that are like the
+    largest one: of the same branches, but for a fifth of them. Raises InputError where there is
+    none.
     """
     if tree is not None:
-        return tree
+        return [(path, tree) for path in paths], []
+    trees = [_trees_of(path) for path in paths]
+    shared = set.intersection(*map(set, trees))
+    if len(shared) == 1:
+        [only] = shared
+        return [(path, only) for path in paths], []
+    columns = {
+        (path, name): set(ntuples.open_tree(path, name).columns)
+        for path, names in zip(paths, trees, strict=True)
+        for name in names
+    }
+    largest = max(columns.values(), key=len)
+    alike = [
+        place for place, its in columns.items() if 5 * len(its & largest) >= 4 * len(its | largest)
+    ]
+    lacking = [path for path in paths if path not in {place for place, _ in alike}]
+    if lacking:
+        raise InputError(
+            f"{lacking[0]} has no tree like those of the other files: name files of one kind, or "
+            f"the tree as --tree; {nearest('', {name for _, name in columns})}"
+        )
+    return alike, sorted({name for _, name in columns} - {name for _, name in alike})
+
+
+def _trees_of(path: Path) -> list[str]:
+    """Return the names of a file's trees. Raises InputError where there is none."""
     from utils.system.libraries.rootfiles import uproot
 
-    trees = []
-    for path in paths:
-        check_header(path)
-        try:
-            with uproot.open(path) as file:
-                kinds = file.classnames(recursive=True, cycle=False)
-        except Exception as error:
-            raise InputError(f"{path} cannot be read: {cause(error)}") from error
-        trees.append({n for n, kind in kinds.items() if "Tree" in kind or "Tuple" in kind})
-        if not trees[-1]:
-            raise InputError(f"{path} holds no tree")
-    shared = set.intersection(*trees)
-    if not shared:
-        raise InputError("the files have no tree in common: name files of one kind")
-    if len(shared) > 1:
-        raise InputError(f"there are several trees, name one as --tree; {nearest('', shared)}")
-    [only] = shared
-    return str(only)
+    check_header(path)
+    try:
+        with uproot.open(path) as file:
+            kinds = file.classnames(recursive=True, cycle=False)
+    except Exception as error:
+        raise InputError(f"{path} cannot be read: {cause(error)}") from error
+    found = [str(name) for name, kind in kinds.items() if "Tree" in kind or "Tuple" in kind]
+    if not found:
+        raise InputError(f"{path} holds no tree")
+    return found
 
 
 # --- from what was seen to suggestions -----------------------------------------------------------
@@ -241,6 +278,9 @@ def suggest(sights: Sequence[Sight]) -> Suggestion:
     identity = [n for n in sights[0].identity if all(n in s.identity for s in sights)]
     why = {n: reason for n in names if (reason := _reason(n, sights, identity))}
     features = [n for n in names if n not in why]
+    digests = {n: tuple(s.columns[n].digest for s in sights) for n in features}
+    why |= {n: f"equal to {first} in every event" for n, first in equal_columns(digests).items()}
+    features = [n for n in features if n not in why]
     cat = [n for n in features if all(s.columns[n].categorical for s in sights)]
     cont = [n for n in features if n not in cat]
     rule, fold_why = _fold_rule(sights, identity)
@@ -269,9 +309,13 @@ def _reason(name: str, sights: Sequence[Sight], identity: Sequence[str]) -> str 
         return "a weight by its name"
     if _TRUTH.search(name):
         return "generator information by its name: not in collision data, gives the process away"
+    if (flagged := by_name(name)) is not None:
+        return flagged
     ranges = sorted((c.low, c.high) for c in seen)
     if len(seen) > 1 and all(a[1] < b[0] for a, b in pairwise(ranges)):
         return "ranges of the files do not overlap: gives the process away"
+    if separates([c.codes for c in seen]):
+        return "no value of it is in two files: a label, gives the process away"
     if all(c.unique for c in seen):
         return "unique in every event: a number of the event, no measurement"
     return None
@@ -296,14 +340,14 @@ def _fold_rule(sights: Sequence[Sight], identity: Sequence[str]) -> tuple[str, s
 
 _FILE = Template("""\
 # @package _global_
+# yaml-language-server: $$schema=$schema
 # Written by `python -m utils.new_analysis` from $n_files; EDIT marks what only you know.
 # At most $n_seen entries of a file were looked at.
 analysis_name: $name
 input_path: $folder  # relative to the project folder, or absolute
 skim_path: $skims
 input_filename_template: '{sample_name}.root'
-input_tree_name: $tree
-
+${tree}
 # $fold_why.
 identity: [$identity]
 fold_rule: $fold_rule
@@ -338,13 +382,17 @@ model_param: {num_iterations: 100}
 """The analysis file: what is in braces ends its own lines, and may have none."""
 
 
-def analysis_text(name: str, tree: str, sights: Sequence[Sight]) -> str:
-    """Return the analysis file called `name` as YAML."""
+def analysis_text(name: str, sights: Sequence[Sight], schema: str, left: Sequence[str]) -> str:
+    """Return the analysis file called `name` as YAML.
+
+    `schema` is where editors find its JSON Schema; `left` are trees that were not drafted.
+    """
     s = suggest(sights)
     left_out = [f"#   {n}: {why}" for n, why in s.why.items()]
     split_feature = s.identity[-1:] if s.fold_rule == "modulo" else []
     blocks = {
         "split_feature": [f"xtrain_split_feature: {_quoted(n)}" for n in split_feature],
+        "tree": _tree(sights, left),
         **_samples(_sample_names(sights)),
         "cont_features": _listed("cont_features", s.cont, sights),
         "cat_features": _listed("cat_features", s.cat, sights),
@@ -366,41 +414,67 @@ def analysis_text(name: str, tree: str, sights: Sequence[Sight]) -> str:
         name=_quoted(name),
         folder=_quoted(portable(sights[0].path.parent)),
         skims=_quoted(f"data/{name}_skims"),
-        tree=_quoted(tree),
+        schema=schema,
         fold_why=s.fold_why[0].upper() + s.fold_why[1:],
         identity=", ".join(map(_quoted, s.identity)),
         fold_rule=s.fold_rule,
     )
 
 
-def _samples(paths: Mapping[str, Path]) -> dict[str, list[str]]:
+def _tree(sights: Sequence[Sight], left: Sequence[str]) -> list[str]:
+    note = f"  # left out, of other branches: {', '.join(left)}" if left else ""
+    return [f"input_tree_name: {_quoted(sights[0].tree)}{note}"]
+
+
+def _samples(sights: Mapping[str, Sight]) -> dict[str, list[str]]:
     """Return classes, one for each simulated sample, and what is trained on and predicted."""
-    of_their_own = [n for n in paths if n not in _alternative(paths)]
+    of_their_own = [n for n in sights if n not in _alternative(sights)]
     simulated = [n for n in of_their_own if not _DATA.search(n)] or of_their_own
     classes, training, prediction, files = [], [], [], []
     for i, sample in enumerate(map(_quoted, simulated)):
-        classes.append(f"  {i}: {{name: {sample}, color: '{_COLORS[i % len(_COLORS)]}'}}")
+        classes.append(f"  {i}: {{name: {sample}, color: '{color(i, len(simulated))}'}}")
         training.append(f"  - {sample}: {{{sample}: {{class: {i}}}}}")
     if len(simulated) == 1:
         classes.append(
             "  # EDIT: a training needs a second class: of another file, or by a cut below"
         )
-    folder = next(iter(paths.values())).parent
-    for name, path in paths.items():
-        sample = _quoted(name)
+    first = next(iter(sights.values()))
+    folder = first.path.parent
+    for name, sight in sights.items():
+        sample, path = _quoted(name), sight.path
         if name in of_their_own:
             never = f"{{sample: {sample}, never_trained: true}}"
             prediction.append(f"  - {sample if name in simulated else never}")
         file = path.relative_to(folder) if path.is_relative_to(folder) else path
-        files.append(f"  {sample}: {{files: {_quoted(str(file))}}}")
-    if all(path == folder / f"{name}.root" for name, path in paths.items()):
+        tree = f", tree: {_quoted(sight.tree)}" if sight.tree != first.tree else ""
+        files.append(f"  {sample}: {{files: {_quoted(str(file))}{tree}}}")
+    plain = (s.path == folder / f"{n}.root" and s.tree == first.tree for n, s in sights.items())
+    if all(plain):
         files = []
     return {
-        "classes": [*classes, f"signal_classes: [{_quoted(simulated[0])}]"],
+        "classes": [*classes, _signal(simulated)],
         "training_samples": training,
         "prediction_samples": prediction,
         "files": ["samples:"] * bool(files) + files,
     }
+
+
+def _signal(simulated: Sequence[str]) -> str:
+    """Return the signal classes: those whose names say so, else the first one."""
+    found = [name for name in simulated if _SIGNAL.search(name)]
+    if not found or (len(found) == len(simulated) > 1):
+        note = "  # EDIT: no name told which; this is the first"
+        return f"signal_classes: [{_quoted(simulated[0])}]{note}"
+    return f"signal_classes: [{', '.join(map(_quoted, found))}]  # by name"
+
+
+def color(i: int, n: int) -> str:
+    """Return the colour of class i of n: no two are alike, however many there are."""
+    if n <= len(_COLORS):
+        return _COLORS[i]
+    lightness, saturation = ((0.42, 0.65), (0.62, 0.55), (0.3, 0.5))[i % 3]
+    rgb = colorsys.hls_to_rgb(i / n, lightness, saturation)
+    return f"rgb({', '.join(str(round(255 * part)) for part in rgb)})"
 
 
 def _alternative(samples: Collection[str]) -> set[str]:
@@ -410,7 +484,7 @@ def _alternative(samples: Collection[str]) -> set[str]:
 
 def _variations(sights: Sequence[Sight]) -> list[str]:
     """Return the block of variations that the names of branches and of files tell of."""
-    samples = dict(zip(_sample_names(sights), sights, strict=True))
+    samples = _sample_names(sights)
     lines = []
     for guess in guess_shifts(samples):
         parts = [f"samples_{way}: {{{_pairs(of)}}}" for way, of in guess.partners.items()]
@@ -475,15 +549,23 @@ def _weight(sights: Sequence[Sight]) -> str:
     return f"{_quoted(name)}  # EDIT: the physics weight, an expression{note}"
 
 
-def _sample_names(sights: Sequence[Sight]) -> dict[str, Path]:
-    """Return the files by sample name: their stem, with the folder's name where stems repeat."""
-    stems = [s.path.stem for s in sights]
-    names: dict[str, Path] = {}
-    for path in [s.path for s in sights]:
+def _sample_names(sights: Sequence[Sight]) -> dict[str, Sight]:
+    """Return what was seen by sample name.
+
+    That is the file's stem, with the folder's name where stems repeat; of several trees of one
+    file, which is the only one, the tree's name, of more files both.
+    """
+    places = list(dict.fromkeys(s.path for s in sights))
+    stems = [path.stem for path in places]
+    names: dict[str, Sight] = {}
+    for sight in sights:
+        path, tree = sight.path, sight.tree.rsplit("/", 1)[-1]
         name = path.stem if stems.count(path.stem) == 1 else f"{path.parent.name}_{path.stem}"
+        if sum(s.path == path for s in sights) > 1:
+            name = tree if len(places) == 1 else f"{name}_{tree}"
         if name in names:
             raise InputError(f"two files would both be the sample '{name}': rename one of them")
-        names[name] = path
+        names[name] = sight
     return names
 
 
@@ -537,11 +619,20 @@ def write(files: Sequence[Path], tree: str | None, output: Path) -> str:
     if output.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{output} is to be an analysis file: let its name end in .yaml")
     paths = [Path(f).expanduser().absolute() for f in files]
-    tree = find_tree(paths, tree)
-    text = analysis_text(output.stem, tree, [look_at(p, tree) for p in paths])
+    trees, left = find_trees(paths, tree)
+    sights = [look_at(path, name) for path, name in trees]
+    text = analysis_text(output.stem, sights, _schema_place(output), left)
     with complete(output) as partial:
         partial.write_text(text, encoding="utf-8")
     return text
+
+
+def _schema_place(output: Path) -> str:
+    """Return where the JSON Schema is, as seen from the file: relative inside the project."""
+    schema = PROJECT / "docs" / "schema" / "analysis.json"
+    if not output.absolute().is_relative_to(PROJECT):
+        return str(schema)
+    return os.path.relpath(schema, output.absolute().parent)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -563,7 +654,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return fail(system_message(error))
     inside = output.parent == PROJECT / "configs" / "analysis"
-    choice = output.stem if inside else str(output)
+    choice = shlex.quote(output.stem if inside else str(output))
     sys.stdout.write(
         f"Wrote {portable(output)}; edit its {text.count('EDIT:')} lines marked EDIT, then:\n"
         f"  python preprocess.py analysis={choice}\n"

@@ -240,11 +240,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.input, given.friend, tree=given.tree, input_tree=given.input_tree
         )
         if given.scores:
+            from utils.formats import runs  # imports what most proofs do without
+
             friend = open_friend(given.friend, given.tree)
             tree = given.input_tree or friend.metadata["input"]["tree"]
-            recompute = run_scores(given.scores, friend, given.input, tree)
+            run_id = runs.open_run(given.scores).run_id
+            recompute = run_scores(run_id, friend, given.input, tree)
             largest = prove_scores(given.friend, recompute, tree=given.tree)
-            proof = replace(proof, run_id=given.scores, deviation=largest)
+            proof = replace(proof, run_id=run_id, deviation=largest)
         for note in proof.notes:
             log.warning("note: %s", note)
         sys.stdout.write(proof.summary + "\n")

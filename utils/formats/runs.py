@@ -51,6 +51,7 @@ from utils.system.files import (
     writing,
 )
 from utils.system.interrupts import last_words
+from utils.system.places import check_writable
 from utils.system.processes import Process
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ log = logging.getLogger(__name__)
 RECIPE = "recipe/recipe.json"
 LAST_RUN = PROJECT / "outputs" / "last_run.json"
 """What train.py writes last: the ids of the newest run, for scripts that follow it."""
+
+LAST = "last"
+"""What stands for the id of the newest run that was trained in this project folder."""
 
 PLACES = PROJECT / "outputs" / "places"
 """A file a run that was trained here: the places that the user's own training named."""
@@ -138,8 +142,9 @@ def client() -> MlflowClient:
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     uri = store_uri()
     mlflow.set_tracking_uri(uri)
-    # A new sqlite store puts its artifacts below the working directory: make that the project's.
-    folder = PROJECT if "MLFLOW_TRACKING_URI" not in os.environ else Path.cwd()
+    # A new sqlite store puts its artifacts below the working directory: make that its own folder.
+    own = artifact_folder()
+    folder = Path.cwd() if own is None else own.parent
     try:
         with contextlib.chdir(folder), _one_at_a_time(uri):
             opened = mlflow.MlflowClient(uri)
@@ -149,6 +154,27 @@ def client() -> MlflowClient:
             f"the MLflow store {_shown(uri)} can't be opened: {_first_line(error)}"
         ) from None
     return opened
+
+
+def check_store() -> None:
+    """Raise RunError where the store does not answer or can't be written. No store is made."""
+    path = _sqlite_file()
+    if path is None:
+        client()  # a server, which is there or not
+        return
+    check_writable(path, "the MLflow store")
+    if path.is_file():
+        import sqlite3
+
+        address = f"{path.as_uri()}?mode=ro"
+        with _answering("be read"), contextlib.closing(sqlite3.connect(address, uri=True)) as store:
+            store.execute("SELECT COUNT(*) FROM runs").fetchone()
+
+
+def artifact_folder() -> Path | None:
+    """Return the folder that artifacts of a sqlite store go to, beside it; None for a server."""
+    path = _sqlite_file()
+    return None if path is None else path.parent / "mlruns"
 
 
 @contextlib.contextmanager
@@ -373,10 +399,36 @@ def remember(run_id: str, experiment_id: str, places: Sequence[str]) -> None:
     named = sorted({os.path.normpath(project_path(place)) for place in places if place})
     with complete(PLACES / f"{run_id}.json") as path:
         path.write_text(json.dumps({"project": str(PROJECT), "places": named}), encoding="utf-8")
+    ids = {"run_id": run_id, "experiment_id": experiment_id, "store": _store_name()}
     with complete(LAST_RUN) as path:
-        path.write_text(
-            json.dumps({"run_id": run_id, "experiment_id": experiment_id}), encoding="utf-8"
-        )
+        path.write_text(json.dumps(ids), encoding="utf-8")
+
+
+def _store_name() -> str:
+    """Return what tells stores apart in this project folder: nothing for its own one."""
+    return "" if _is_own_store() else _shown(store_uri())
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """What the store holds of a run: the latest value of each metric."""
+
+    run_id: str
+    name: str
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+
+def logged(run_ids: Sequence[str]) -> list[LoggedRun]:
+    """Return what the store holds of some runs. Raises RunError where it has not all of them."""
+    opened = client()
+    with _answering("give the runs"):
+        found = [opened.get_run(run_id) for run_id in run_ids]
+    return [
+        LoggedRun(r.info.run_id, r.info.run_name, r.data.params, r.data.metrics, r.data.tags)
+        for r in found
+    ]
 
 
 # --- prediction and evaluation: an existing run --------------------------------------------------
@@ -533,6 +585,14 @@ class Run:
                 "since it was made"
             )
         return copy
+
+    def address(self, path: str) -> str:
+        """Return where a published artifact is: a path, or MLflow's `runs:/` in a remote store."""
+        manifest = self.manifest(manifest_of(path))
+        listed = manifest.files.get(path) if manifest is not None else None
+        kept = path if listed is None else listed.kept
+        place = self._place(kept)
+        return f"runs:/{self.run_id}/{kept}" if place is None else str(place)
 
     def unchecked(self, path: str, what: str) -> Path:
         """Return a local copy of an artifact as it is. Raises RunError where there is none."""
@@ -806,10 +866,11 @@ def _gone(former: Manifest | None, about: Mapping[str, Any]) -> list[str]:
 
 
 def open_run(run_id: str, experiment_id: str | None = None) -> Run:
-    """Return the run with this id.
+    """Return the run with this id; `last` is the newest that was trained in this project folder.
 
     Raises RunError where there is none, or it belongs to another experiment than `experiment_id`.
     """
+    run_id = _last_run() if run_id == LAST else run_id
     run = _run_in_sqlite(run_id) or _run_of_client(run_id)
     if experiment_id is not None and experiment_id != run.experiment_id:
         raise RunError(
@@ -817,6 +878,22 @@ def open_run(run_id: str, experiment_id: str | None = None) -> Run:
             f"give experiment_id={run.experiment_id} or leave it out"
         )
     return run
+
+
+def _last_run() -> str:
+    try:
+        said = json.loads(LAST_RUN.read_text(encoding="utf-8"))
+        run_id, store = str(said["run_id"]), said.get("store")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise RunError(
+            "no training has finished in this project folder yet: give the run's id instead of last"
+        ) from None
+    if store not in (None, _store_name()):  # None: written by an earlier version
+        raise RunError(
+            f"the last training here, run {run_id}, is in {store or 'the store of the project'}, "
+            f"not in {_shown(store_uri())}: name that store, or give a run's id"
+        )
+    return run_id
 
 
 def _run_in_sqlite(run_id: str) -> Run | None:

@@ -20,7 +20,8 @@ from utils.columns.arrays import Array, Floats
 Values = dict[str, float]
 """Metrics by name."""
 
-LARGER_IS_BETTER = frozenset({"auc"})
+LARGER_IS_BETTER = frozenset({"auc", "auc_mu", "average_precision", "map", "ndcg"})
+"""Of all metrics of LightGBM, those that are best at their largest."""
 
 METRICS = {
     "multiclass": ("multi_logloss", "multi_error"),

@@ -151,7 +151,7 @@ def evaluate(
     Raises InputError where the table contradicts itself or options name what it lacks.
     """
     fraction = table.fraction
-    _check_options(table, options)
+    check_options(table, options)
     signal = signal_class(table.names, options.signal_classes)
     table, n_dropped = made_ready(replace(table, signal=signal))
     train, test = (replace(t, signal=signal) if t else None for t in (train, test))
@@ -210,7 +210,8 @@ _NOT_RECORDED = {
 }
 
 
-def _check_options(table: EvaluationTable, options: EvaluationOptions) -> None:
+def check_options(table: EvaluationTable, options: EvaluationOptions) -> None:
+    """Raise InputError where a section or a signal class that options name does not exist."""
     for section in options.sections:
         if section not in SECTIONS:
             raise InputError(f"'{section}' is no section; {nearest(section, SECTIONS)}")

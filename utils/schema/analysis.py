@@ -37,63 +37,112 @@ class AnalysisConfig(Closed):
     """The description of a channel: the keys an analysis file may hold, for all four stages."""
 
     analysis_name: Text = "analysis"
+    """What the analysis is called, in runs and titles."""
     channel: Text = ""
+    """The channel's name, for tags and titles of runs."""
     year: Text = ""
+    """The data-taking year; `${year}` may stand in paths and names."""
     data_root: str = "data"
+    """The folder that paths begin with by `${data_root}`; relative to the project folder."""
     experiment_text: str = ""
+    """The text on figures, such as `CMS Preliminary`."""
     luminosity: float | None = Field(None, gt=0)
+    """The integrated luminosity on figures, in fb^-1."""
     reference_luminosity: float | None = Field(None, gt=0)
+    """The luminosity that the weights stand for, in fb^-1; yields are scaled from it."""
     center_of_mass_energy: float | None = Field(None, gt=0)
+    """The centre-of-mass energy on figures, in TeV."""
 
     # input
     input_path: str = ""
+    """The folder of the ntuples."""
     input_filename_template: Template = "{sample_name}.root"
+    """The name of a sample's file, below `input_path`."""
     input_tree_name: str = ""
+    """The TTree (or RNTuple) to read."""
     samples: dict[str, SampleInfo] = {}
+    """What is special about samples, by name: files, tree, weight, factor, group."""
     training_samples: list[Any] = []
+    """Samples to train on, with the cut and class of each process."""
     prediction_samples: list[Any] = []
+    """Samples to predict: names, or samples in long form."""
     cuts: dict[str, str] = {}
+    """Names for cuts, which may stand in every cut."""
     common_cut: str | None = None
+    """A cut for all samples, before those of processes."""
 
     # classes and columns by role
     class_to_info: Annotated[dict[int, ClassInfo], BeforeValidator(as_class_ids)] = {}
+    """The classes by their ids 0 to n-1: name, colour, label."""
     signal_classes: list[Text] = []
+    """The names of the classes that are signal."""
     background_uncertainty: float = Field(0.1, ge=0)
+    """The relative uncertainty of the background in significances."""
     cont_features: list[str] = []
+    """Continuous features: scaled, and turned by `pca`."""
     cat_features: list[str] = []
+    """Categorical features, which are not scaled."""
     misc_features: list[str] = []
+    """Columns that are copied as they are to skims, friend trees and tables."""
     training_features: list[str] = []
+    """The features that models take, in order; none: all."""
     derived_features: dict[str, str] = {}
+    """Columns by the expression that computes them from branches."""
     feature_info: dict[str, FeatureInfo] = {}
+    """Labels, units and missing values of single features."""
     profile_features: list[str] = []
+    """Features against which the mean score is drawn."""
     missing: float | MissingConfig | None = None
+    """The value (or values) that means `not measured`, in all features."""
     clip: dict[str, tuple[float | None, float | None]] = {}
+    """The lowest and the highest value of features; null for no limit."""
     variations: dict[str, VariationConfig] = Field({}, exclude_if=is_empty)
+    """Systematic variations by name."""
 
     # identity, folds and weights
     identity: list[str] = ["run", "evt"]
+    """The branches that tell events of a sample apart."""
     fold_rule: Literal["modulo", "hash", "entry"] = "modulo"
+    """How events get folds: by one number, a hash of the identity, or the entry number."""
     xtrain_split_feature: str = "evt"
+    """The branch whose value modulo `n_splits` is the fold."""
     n_splits: int = Field(2, ge=1, le=1000)
+    """The number of folds, and of models."""
     duplicates: Literal["error", "keep_same_fold", "drop_later"] = "keep_same_fold"
+    """What becomes of an event that occurs twice."""
     weight: str | None = None
+    """The physics weight, an expression; none: 1."""
     weight_name: str | None = None
+    """The training weight, an expression; none: `w_class_imbalance`."""
     class_balance: Literal["count", "weight"] = "count"
+    """Whether classes are balanced by events or by physics weights."""
     negative_weights: Literal["error", "keep", "absolute", "drop", "rescale"] = "error"
+    """What becomes of events with a negative training weight."""
     compute_w_CP: bool = False  # noqa: N815  # the users' vocabulary
+    """Whether skims get the weight `w_cp`."""
 
     # transformation and training
     train_size: float = Field(0.9, gt=0, lt=1)
+    """The share of the events that goes to the train skim, the rest to the test skim."""
     seed: int = 1357
+    """The seed of splits, of models that have none, and of the feature pipeline."""
     scaler: ScalerConfig | None = None
+    """Standardisation of the continuous features; null for none."""
     pca: PcaConfig | None = None
+    """Principal components of the continuous features; null for none."""
     pipe_name: str = "pipe"
+    """The file name of the fitted feature pipeline."""
     skim_path: str = ""
+    """The folder of the skims."""
     model_param: dict[str, Any] = {}
+    """Parameters of the model, by its library's names."""
     validation: Literal["left_out", "inner"] = "left_out"
+    """What early stopping looks at: the left-out fold, or a part of the others."""
     validation_size: float = Field(0.1, gt=0, lt=1)
+    """The share of the training folds that `validation: inner` takes."""
 
     engine: EngineConfig = EngineConfig()
+    """Where the work runs, and on how many cores."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -100,10 +100,15 @@ class ClassInfo(Closed):
     """A class: its name and how it is drawn. `bin_size` sets the width of its density's bins."""
 
     name: Text
+    """The class's name."""
     color: str = ""
+    """Its colour, as CSS writes one."""
     alpha: float = Field(0.4, ge=0, le=1)
+    """How opaque its densities are filled."""
     bin_size: float | None = Field(None, gt=0)
+    """The width of the bins of its score density."""
     label: str | None = None
+    """What figures call it; none: its name."""
 
 
 def classes_as_rows(classes: Iterable[ClassInfo]) -> list[dict[str, Any]]:
@@ -125,7 +130,9 @@ class MissingConfig(Closed):
     """Values that stand for `not measured`, and what becomes of them."""
 
     values: list[float]
+    """The values that mean `not measured`."""
     to: float | Literal["nan", "refuse"] = "nan"
+    """What replaces them in features: a number, NaN, or a refusal."""
 
     @model_validator(mode="before")
     @classmethod
@@ -139,8 +146,11 @@ class FeatureInfo(Closed):
     """How a feature is labelled, and its own declaration of missing values."""
 
     label: str | None = None
+    """What axes call the feature."""
     unit: str | None = None
+    """Its unit on axes."""
     missing: float | MissingConfig | None = None
+    """Its own value (or values) for `not measured`."""
 
 
 class SampleInfo(Closed):
@@ -156,51 +166,72 @@ class SampleInfo(Closed):
     """
 
     files: str | list[str] | None = None
+    """Its files, relative to `input_path`: paths, globs or a `.txt` list."""
     tree: str | None = None
+    """Its tree, where that is another."""
     factor: float | str = 1.0
+    """A factor on its physics weight: a number or a product."""
     weight: str | None = None
+    """Its physics weight, instead of the analysis's."""
     group: str | None = None
+    """A name shared by samples that share events."""
     never_trained: bool = False
+    """Declares that no model may train on it."""
     tags: list[Text] = Field([], exclude_if=is_empty)
+    """Names of one's own for what several samples are."""
     role: Literal["training", "test"] = Field("training", exclude_if=lambda role: role != "test")
+    """Whether it is trained on, or labelled only, for a test set of its own (`labelled`)."""
 
 
 class SampleEntry(SampleInfo):
     """A sample in long form: its name, processes (for training) and what is special about it."""
 
     sample: SampleName
+    """The sample's name."""
     processes: dict[str, Any] = {}
+    """Its processes by name, for training."""
 
 
 class ProcessConfig(Closed):
     """A process of a training sample: its selection and class."""
 
     cut: str | None = None
+    """The selection of the process."""
     class_id: int = Field(alias="class", ge=0)
+    """The id of its class."""
 
 
 class ScalerConfig(Closed):
     """Arguments of scikit-learn's StandardScaler."""
 
     with_mean: bool = True
+    """Whether means are subtracted."""
     with_std: bool = True
+    """Whether values are divided by standard deviations."""
 
 
 class PcaConfig(Closed):
     """Arguments of scikit-learn's PCA."""
 
     n_components: int | float | None = Field(None, gt=0)
+    """How many components, or which share of the variance; null: all."""
     whiten: bool = False
+    """Whether components get unit variance."""
 
 
 class EngineConfig(Closed):
     """Where units of work run: `kind` local, serial or dask."""
 
     kind: Literal["local", "serial", "dask"] = "local"
+    """Cores of this machine, one after the other, or a Dask cluster."""
     n_workers: int | None = Field(None, ge=1)
+    """Cores or workers; none: all cores of this machine."""
     address: str | None = None
+    """The address of a running Dask scheduler."""
     cluster: Literal["local", "htcondor", "slurm"] = "local"
+    """Where a Dask cluster is started."""
     cluster_options: dict[str, Any] = {}
+    """Options of dask-jobqueue, such as cores and memory."""
 
     @model_validator(mode="before")
     @classmethod

@@ -33,14 +33,24 @@ from utils.schema.samples import alternatives_of, check_restrictions, samples_to
 class PreprocessConfig(AnalysisConfig):
     """Keys of preprocess.py."""
 
+    check: bool = Field(False, exclude=True)
+    """Only tell what the command would do, from headers and a sample of entries."""
     for_training: bool = True
+    """Whether skims are for training (train and test) or prediction."""
     input_samples: list[Any] = []
+    """Samples to read instead of those of the analysis."""
     input_branches: list[str] | None = None
+    """Branches that files must have, whether used or not."""
     output_path: str = ""
+    """The folder the skims go to; none: by `skim_path`."""
     output_filename_template: Template = "{sample_name}.h5"
+    """The name of a skim's file."""
     output_samples: list[SampleName] = ["train", "test"]
+    """The names of the two training skims."""
     input_pipe_file: str = ""
+    """The feature pipeline of a prediction; none: by `skim_path`."""
     chunk_size: int = Field(24_576, ge=1)
+    """Entries in memory at a time, for each unit of work."""
 
     @model_validator(mode="after")
     def _outputs_differ(self) -> Self:
@@ -109,12 +119,20 @@ class TrainConfig(AnalysisConfig):
     of `num_iterations`, at least 10. Where they cost little the set is evaluated each time.
     """
 
+    check: bool = Field(False, exclude=True)
+    """Only tell what the command would do, from headers and a sample of entries."""
     model_kind: Text = DEFAULT_KIND
+    """The kind of model that `model_param` are parameters of, set by `model=...`."""
     train_file: str = ""
+    """The skim to train on; none: by `skim_path`."""
     test_file: str = ""
+    """The test skim; none: that which was made with the train skim."""
     experiment_name: Text | None = None
+    """The MLflow experiment of the run."""
     run_name: Text | None = None
+    """What the run is called; none: channel, year and kind of model."""
     train_metric_every: int | None = Field(None, ge=1)
+    """Iterations between evaluations of the training rows where these cost much."""
 
     @model_validator(mode="before")
     @classmethod
@@ -151,9 +169,14 @@ class TrainConfig(AnalysisConfig):
 class RunStageConfig(Closed):
     """Keys that predict.py and evaluate.py share: they find everything else in the run."""
 
+    check: bool = Field(False, exclude=True)
+    """Only tell what the command would do, from headers and a sample of entries."""
     run_id: Text
+    """The run, by its id; `last` is the newest one trained in this project folder."""
     experiment_id: Text | None = None
+    """The run's experiment, which is checked where it is given."""
     year: Text = ""
+    """The run's year, which is checked where it is given."""
 
     @model_validator(mode="before")
     @classmethod
@@ -173,26 +196,46 @@ class PredictConfig(RunStageConfig):
     """
 
     analysis_file: Text | None = None
+    """An analysis of whose variations there are scores, instead of the run's (`analysis=FILE`)."""
 
     preprocess_cfg: dict[str, Any] = {}
+    """A composed preprocessing file, to take values from by interpolation."""
     cont_features: list[str] | None = None
+    """Continuous features, which are checked to be the run's."""
     cat_features: list[str] | None = None
+    """Categorical features, which are checked to be the run's."""
     kind: Text
+    """What is made: `for_datacards` (friend trees) or `for_evaluation` (tables)."""
     source: Literal["skims", "ntuples"] = "skims"
+    """Whether prediction skims or the ntuples themselves are read."""
     sample_names: list[SampleName] = []
+    """What to predict; none: all prediction samples, or train and test."""
     misc_features: list[str] | None = None
+    """Columns to copy, instead of those of the analysis."""
     input_path: str | None = None
+    """The folder of the skims (or ntuples), instead of the run's."""
     input_filename_template: Template = "{sample_name}.h5"
+    """The name of a sample's skim."""
     orig_path: str | None = None
+    """The folder of the ntuples that skims were made of, if it moved."""
     orig_filename_template: Template | None = None
+    """The name of a sample's ntuple."""
     output_path: str | None = None
+    """The folder of the friend trees; none: `friends/RUN_ID` beside the skims."""
     output_filename_template: Template = "{sample_name}_pred.root"
+    """The name of a friend tree's file."""
     output_tree_name: str | None = None
+    """The name of the friend tree; none: `pred`."""
     output_branch_prefix: Text | None = None
+    """What stands before the names of the branches that predictions make."""
     cut: str | None = None
+    """Entries that it removes get fillers."""
     double_precision: bool = False
+    """Whether probabilities are written as float64 instead of float32."""
     chunk_size: int = Field(24_576, ge=1)
+    """Entries in memory at a time, for each unit of work."""
     engine: EngineConfig = EngineConfig()
+    """Where the work runs, and on how many cores."""
 
 
 class EvaluateConfig(RunStageConfig):
@@ -203,20 +246,35 @@ class EvaluateConfig(RunStageConfig):
     """
 
     dataset: Text = "test"
+    """The logged table to evaluate."""
     against: Text | None = None
+    """Another run, scored on the same events, to compare with."""
     class_to_info: Annotated[dict[int, dict[str, Any]] | None, BeforeValidator(as_class_ids)] = None
+    """What is changed of the run's classes: names, colours, labels."""
     feature_info: dict[str, FeatureInfo] | None = None
+    """What is changed of the labels and units of features."""
     experiment_text: str | None = None
+    """The text on figures, instead of the analysis's."""
     luminosity: float | None = Field(None, gt=0)
+    """The integrated luminosity, in fb^-1, instead of the run's."""
     reference_luminosity: float | None = Field(None, gt=0)
+    """The luminosity that the weights stand for, in fb^-1, instead of the run's."""
     center_of_mass_energy: float | None = Field(None, gt=0)
+    """The centre-of-mass energy on figures, in TeV, instead of the run's."""
     signal_classes: list[Text] | None = None
+    """The names of the classes that are signal, instead of the run's."""
     background_uncertainty: float | None = Field(None, ge=0)
+    """The relative uncertainty of the background in significances, instead of the run's."""
     stacked: bool = False
+    """Whether score densities are drawn stacked as well."""
     sections: list[Text] | None = None
+    """The parts to make (docs/metrics.md); none: all."""
     n_bootstrap: int = Field(200, ge=2)
+    """Bootstrap replicates of the intervals."""
     seed: int = 1357
+    """The seed of bootstraps and permutations."""
     engine: EngineConfig = EngineConfig()
+    """How many cores compute, by `engine.n_workers`."""
 
     @model_validator(mode="after")
     def _computed_here(self) -> Self:

@@ -36,14 +36,23 @@ class VariationConfig(Closed):
     """
 
     up: str | dict[str, str] | None = None
+    """What is read upwards: a pattern with `{branch}`, or expressions by branch."""
     down: str | dict[str, str] | None = None
+    """The same downwards."""
     weight_up: str | None = None
+    """A factor on the physics weight, upwards."""
     weight_down: str | None = None
+    """The same downwards."""
     samples_up: dict[SampleName, SampleName] | None = None
+    """Alternative samples by the one that they stand for, upwards."""
     samples_down: dict[SampleName, SampleName] | None = None
+    """The same downwards."""
     nuisance: Text | None = None
+    """The parameter of a fit; none: called as the variation."""
     one_sided: Literal["mirror"] | bool = False
+    """Whether there is one direction only; `mirror`: a fit may mirror it."""
     samples: list[Text] = []
+    """The samples (names or tags) that it is for; none: all."""
 
     @model_validator(mode="after")
     def _texts(self) -> Self:

@@ -19,12 +19,16 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -68,15 +72,41 @@ class ProjectConfigs(SearchPathPlugin):
         search_path.append(provider="project", path=f"file://{CONFIGS}")
 
 
+@dataclass
+class _Sweep:
+    """What the runs of a multirun (`-m`) made so far, and the worst exit status among them."""
+
+    made: list[str] = field(default_factory=list)
+    status: int = 0
+
+
+_TYPED: ContextVar[Sequence[str]] = ContextVar("typed", default=())
+
+
+def typed_in(key: str) -> str | None:
+    """Return the value that the user's command gives a key, as typed; None where it gives none."""
+    values = [a.partition("=")[2] for a in _TYPED.get() if a.startswith(f"{key}=")]
+    return values[-1] if values else None
+
+
+_SWEEP: ContextVar[_Sweep | None] = ContextVar("sweep", default=None)
+
+
 def run(
-    main: Callable[[], None], model: type[BaseModel], primaries: str, default: str | None
+    main: Callable[[], None],
+    model: type[BaseModel],
+    primaries: str,
+    default: str | None,
+    ranked: Callable[[Sequence[str]], Sequence[str]] = lambda made: made,
 ) -> int:
     """Run a script's Hydra `main`, which takes the keys of `model`, and return its exit status.
 
     `primaries` is the folder of the script's own primary files, relative to `configs`, and
     `default` the one that is taken where none is named (None: one must be named). A mistake
     of the user ends as one line on standard error and status 1; anything else is a bug of ours and
-    keeps its traceback.
+    keeps its traceback. What was made goes to standard output, a line each (`call`); of a multirun
+    (`-m`) at its end, in the order that `ranked` gives it. A run of a multirun that fails has its
+    one line, and the others go on.
     """
     # OpenMP threads that spin while they wait starve each other on shared cores; the variable is
     # read when LightGBM or scikit-learn are first imported.
@@ -92,9 +122,25 @@ def run(
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale, what is said can be written
             stream.reconfigure(errors="backslashreplace")
     with _one_line_errors(), _composing(sys.argv[1:]):
+        _TYPED.set(tuple(sys.argv[1:]))
         sys.argv[1:] = command_line(sys.argv[1:], CONFIGS / primaries, default, model.model_fields)
+        sweep = _Sweep() if _is_multirun(sys.argv[1:]) else None
+        _SWEEP.set(sweep)
         main()
-    return 0
+        if sweep is not None:
+            _tell(ranked(sweep.made))
+    return sweep.status if sweep else 0
+
+
+def _tell(made: Iterable[str]) -> None:
+    """Write what was made to standard output, which holds nothing else: for scripts that follow."""
+    for line in made:
+        sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _is_multirun(arguments: Sequence[str]) -> bool:
+    return bool({"-m", "--multirun"} & set(arguments))
 
 
 @contextlib.contextmanager
@@ -139,19 +185,53 @@ def help_text(about: str, model: type[BaseModel], primaries: str) -> str:
     return "\n".join(lines)
 
 
-def call(stage: Callable[[C], None], cfg: DictConfig, model: type[C]) -> None:
-    """Call a stage with the composed configuration as a typed `model`.
+def call(stage: Callable[[C], Sequence[str]], cfg: DictConfig, model: type[C]) -> None:
+    """Call a stage with the composed configuration as a typed `model`, and tell what it made.
 
     Errors end here, because Hydra would add lines of its own to them. Temporary files of libraries
     go where they are removed with ours, at the latest by the next command.
     """
-    with _one_line_errors(), scratch() as temporary:
+    sweep = _SWEEP.get()
+    if sweep is None:
+        with _one_line_errors(), _own_temporary_files():
+            _tell(stage(typed(cfg, model)))
+        return
+    varied = _varied()
+    log.info("--- %s", varied)
+    try:
+        with _one_line_errors(), _own_temporary_files():
+            if "run_name" in model.model_fields:
+                named = OmegaConf.select(cfg, "run_name")
+                OmegaConf.update(
+                    cfg, "run_name", f"{named}: {varied}" if named else varied, force_add=True
+                )
+            sweep.made += stage(typed(cfg, model))
+    except SystemExit as failed:
+        sweep.status = max(sweep.status, int(failed.code or 1))
+
+
+@contextlib.contextmanager
+def _own_temporary_files() -> Iterator[None]:
+    with scratch() as temporary:
         before = tempfile.tempdir
         tempfile.tempdir = str(temporary)
         try:
-            stage(typed(cfg, model))
+            yield
         finally:
             tempfile.tempdir = before
+
+
+def _varied() -> str:
+    """Return what this run of a multirun has of its own, such as `max_depth=4 n_splits=3`."""
+    hydra = HydraConfig.get()
+    fixed = set(hydra.job.config.override_dirname.exclude_keys)
+    given = (override.lstrip("+") for override in hydra.overrides.task)
+    parts = (override.partition("=") for override in given)
+    return " ".join(
+        f"{key.removeprefix('model_param.')}={value.strip(chr(39))}"
+        for key, _, value in parts
+        if key not in fixed
+    )
 
 
 @contextlib.contextmanager
@@ -264,12 +344,22 @@ def command_line(
     stamp = "${now:%Y-%m-%d_%H-%M-%S}" + f"_{os.getpid()}"
     defaults = {
         "hydra/job_logging": "pipeline",
+        "hydra/hydra_logging": "pipeline",
         "hydra.run.dir": f"'{PROJECT}/outputs/${{hydra.job.name}}/{stamp}'",
         "hydra.sweep.dir": f"'{PROJECT}/outputs/${{hydra.job.name}}/{stamp}'",
     }
     if _HELP & set(arguments):
         return rewritten
+    if _is_multirun(options):
+        fixed = _fixed(rewritten[len(options) :])
+        defaults["hydra.job.config.override_dirname.exclude_keys"] = f"[{','.join(fixed)}]"
     return rewritten + [f"{k}={v}" for k, v in defaults.items() if k not in given]
+
+
+def _fixed(overrides: Sequence[str]) -> list[str]:
+    """Return the keys that have one value in all runs of a multirun."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [o.key_or_group for o in parsed if not o.is_sweep_override()]
 
 
 def _override(argument: str, groups: set[str], declared: set[str]) -> str:

@@ -15,6 +15,7 @@ from utils.columns.arrays import Array, Integers
 from utils.columns.expressions import Expression, Step, check_index, expand, parse, quote
 from utils.columns.variations import ComputedBranch
 from utils.formats.ntuples.baskets import Reader
+from utils.formats.ntuples.memory import ColumnsInfo, ColumnsReader
 from utils.formats.ntuples.trees import TreeInfo
 from utils.schema import ConfigError, InputError
 from utils.system.threads import ahead
@@ -212,7 +213,8 @@ def _check_branch(
 def _chunks(info: TreeInfo, plan: _Plan, starts: range, stop: int, threads: int) -> Iterator[Chunk]:
     if not starts:
         return
-    with Reader(info) as reader, ThreadPoolExecutor(threads, "unpack") as pool:
+    source = ColumnsReader(info) if isinstance(info, ColumnsInfo) else Reader(info)
+    with source as reader, ThreadPoolExecutor(threads, "unpack") as pool:
 
         def read(names: Sequence[str], rows: Integers | range) -> dict[str, Array]:
             return dict(

@@ -1,6 +1,7 @@
 """evaluate.py: a logged table becomes numbers, figures and one report page in its run."""
 
+from utils.stages.evaluation.checking import check
 from utils.stages.evaluation.numbers import evaluate_dataset
-from utils.stages.evaluation.publishing import log_summary, papers, publish
+from utils.stages.evaluation.publishing import log_summary, papers, publish, style_of
 
-__all__ = ["evaluate_dataset", "log_summary", "papers", "publish"]
+__all__ = ["check", "evaluate_dataset", "log_summary", "papers", "publish", "style_of"]

@@ -18,7 +18,7 @@ from utils.formats.runs import Run
 from utils.formats.tables import bound_threads
 from utils.models import kind
 from utils.results import metrics
-from utils.results.evaluation import Evaluation, evaluate
+from utils.results.evaluation import Evaluation, check_options, evaluate
 from utils.results.events import EvaluationTable, signal_class
 from utils.results.metrics.comparison import Comparison
 from utils.results.options import SECTIONS, EvaluationOptions
@@ -46,11 +46,23 @@ class Evaluated:
     analysis: AnalysisConfig
 
 
-def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
-    """Evaluate one logged table of a run, compared with another run's if `against` is given.
+@dataclass(frozen=True)
+class Asked:
+    """What is to be evaluated: a run's table with what it lacks (`gaps`), and by which options."""
+
+    recipe: Recipe
+    analysis: AnalysisConfig
+    table: EvaluationTable
+    normalisation: str
+    gaps: dict[str, str]
+    options: EvaluationOptions
+
+
+def asked(run: Run, config: EvaluateConfig) -> Asked:
+    """Return what an evaluation is made of; the scores of no event are looked at.
 
     Raises RunError where the table is not there, or not of this run's classes, ConfigError where
-    `year` is not the run's.
+    `year` is not the run's, InputError where a section or signal class does not exist.
     """
     run.check_year(config.year)
     bound_threads(cores_of(config.engine))
@@ -68,6 +80,18 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
         sections=_sections(config, gaps),
         n_threads=cores_of(config.engine),
     )
+    check_options(table, options)
+    return Asked(recipe, analysis, table, normalisation, gaps, options)
+
+
+def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
+    """Evaluate one logged table of a run, compared with another run's if `against` is given.
+
+    Raises what `asked` raises.
+    """
+    what = asked(run, config)
+    recipe, analysis, table, gaps = what.recipe, what.analysis, what.table, what.gaps
+    normalisation, options = what.normalisation, what.options
     wanted = set(options.sections)
     importances, shap = [], None
     if "importances" in wanted:

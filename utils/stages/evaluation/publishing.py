@@ -61,23 +61,30 @@ def papers(config: EvaluateConfig) -> PdfWriter:
     return PdfWriter(cores_of(config.engine))
 
 
-def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> None:
-    """Draw every figure into the report and as PDF, and log all of it and the metrics.
-
-    Figures that people open singly have pages of their own too (`plotting.opened_singly`).
-    They take the place of an earlier evaluation's together: figures that this one does not make are
-    removed (in a local store). A PDF is drawn only where its figure is not that of the earlier one.
-    `writer` (see `papers`) has finished then.
-    """
-    result, analysis = evaluated.evaluation, evaluated.analysis
-    style = Style(
-        classes=result.classes,
+def style_of(evaluated: Evaluated, config: EvaluateConfig) -> Style:
+    """Return how the figures of an evaluation look."""
+    analysis = evaluated.analysis
+    return Style(
+        classes=evaluated.evaluation.classes,
         experiment_text=analysis.experiment_text,
         luminosity=analysis.luminosity,
         center_of_mass_energy=analysis.center_of_mass_energy,
         feature_labels={name: analysis.feature_label(name) for name in analysis.feature_info},
         stacked=config.stacked,
     )
+
+
+def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> str:
+    """Draw every figure into the report and as PDF, and log all of it and the metrics.
+
+    Figures that people open singly have pages of their own too (`plotting.opened_singly`). Returns
+    where the report is.
+
+    They take the place of an earlier evaluation's together: figures that this one does not make are
+    removed (in a local store). A PDF is drawn only where its figure is not that of the earlier one.
+    `writer` (see `papers`) has finished then.
+    """
+    result, style = evaluated.evaluation, style_of(evaluated, config)
     top = f"plots/{slug(result.dataset)}"
     files: dict[str, Path] = {}
     papers: dict[str, str] = {}
@@ -119,7 +126,9 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
         top,
         run.run_id,
     )
-    log.info("Report: %s", run.artifact(f"{top}/report.html", what="report"))
+    where = run.address(f"{top}/report.html")
+    log.info("Report: %s", where)
+    return where
 
 
 def _earlier_papers(run: Run, top: str) -> Mapping[str, str]:

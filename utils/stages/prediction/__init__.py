@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 from utils.schema import ConfigError, PredictConfig, nearest
+from utils.stages.prediction.checking import check
 from utils.stages.prediction.evaluation_tables import Tables
 from utils.stages.prediction.friend_trees import FriendTrees
 from utils.stages.prediction.outputs import OutputKind, publish
 from utils.stages.prediction.scorer import Scorer, open_scorer
 
-__all__ = ["OUTPUT_KINDS", "open_scorer", "output_kind", "publish"]
+__all__ = ["OUTPUT_KINDS", "check", "open_scorer", "output_kind", "publish"]
 
 OUTPUT_KINDS: dict[str, Callable[[PredictConfig, Scorer], OutputKind]] = {
     "for_datacards": FriendTrees,

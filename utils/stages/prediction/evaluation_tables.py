@@ -58,6 +58,7 @@ class Tables:
     """Tables of skims, those of the training by default, which go to the run."""
 
     name = "tables"
+    folder = None
 
     def __init__(self, config: PredictConfig, scorer: Scorer) -> None:
         alternatives = [s.name for s in scorer.analysis.alternative_samples]

@@ -53,7 +53,7 @@ class FriendTrees:
         for sample in samples:
             stems = friend_stems(sample.name, [f.path for f in sample.files])
             trees = [
-                FriendTree(self._config, sample, file, names, self._folder, self._template(stem))
+                FriendTree(self._config, sample, file, names, self.folder, self._template(stem))
                 for file, stem in zip(sample.files, stems, strict=True)
             ]
             tasks.append(Task(f"sample {sample.name}", scorer, trees))
@@ -62,7 +62,7 @@ class FriendTrees:
         return tasks
 
     @property
-    def _folder(self) -> Path:
+    def folder(self) -> Path:
         """The folder of the friend trees: as configured, else beside the skims, by run."""
         if self._config.output_path:
             return project_path(self._config.output_path)
@@ -75,7 +75,7 @@ class FriendTrees:
         return PurePath(self._config.output_filename_template.format(sample_name=stem))
 
     def summary(self, n_outputs: int) -> str:
-        return f"Wrote {n_outputs} friend trees to {self._folder} and logged them under pred/"
+        return f"Wrote {n_outputs} friend trees to {self.folder} and logged them under pred/"
 
     def next_commands(self, run: Run, prefix: str) -> Sequence[str]:
         return [

@@ -18,7 +18,7 @@ import numpy as np
 from utils.columns.arrays import Floats
 from utils.columns.audit import LeakAudit, merge_audits
 from utils.formats.runs import Run
-from utils.schema import PROJECT, RunError, short_name
+from utils.schema import PROJECT, RunError, project_path, short_name
 from utils.stages.prediction.rows import InputRows, RowSource
 from utils.stages.prediction.scorer import Scorer
 from utils.system.engine import Engine, progress
@@ -110,6 +110,10 @@ class OutputKind(Protocol):
     name: str
     datasets: Sequence[str]
 
+    @property
+    def folder(self) -> Path | None:
+        """The user's folder that outputs go to; None where the run alone gets them."""
+
     def tasks(self, scratch: Path, /) -> list[Task]:
         """Return what is to be written; `scratch` is for files that are for the run alone.
 
@@ -123,8 +127,12 @@ class OutputKind(Protocol):
         """Return the commands that come next, ids filled in, to paste."""
 
 
-def publish(run: Run, kind: OutputKind, workers: Engine) -> None:
-    """Write all outputs that are asked for, and publish each under `pred/`."""
+def publish(run: Run, kind: OutputKind, workers: Engine) -> list[str]:
+    """Write all outputs that are asked for, publish each under `pred/`, and return where they are.
+
+    That is in the folder of the user's where they went to one, else in the run.
+    """
+    made: list[str] = []
     # Workers elsewhere need a folder that they share with this process.
     with scratch(None if workers.shares_memory else PROJECT / "outputs") as temporary:
         # The largest first: begun last, it would be worked on alone at the end.
@@ -147,9 +155,12 @@ def publish(run: Run, kind: OutputKind, workers: Engine) -> None:
         for outcome in outcomes:
             files = {f"pred/{name}": path for name, path in outcome.files.items()}
             run.publish(files, {**outcome.entry, "audit_passed": passed})
+            own = outcome.entry.get("path")
+            made += [str(project_path(own))] if own else map(run.address, files)
         name = short_name("_".join([kind.name, *sorted(kind.datasets)]))
         run.publish(_described(temporary / f"audit_{name}.csv", audit))
     log.info("%s", kind.summary(len(outcomes)))
+    return made
 
 
 def write(task: Task) -> tuple[list[Outcome], LeakAudit]:

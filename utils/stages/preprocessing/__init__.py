@@ -1,5 +1,6 @@
 """preprocess.py: ntuples are cut, checked, split and transformed into skims."""
 
+from utils.stages.preprocessing.checking import check
 from utils.stages.preprocessing.cut_flow import log_cut_flow, log_missing, refuse_empty
 from utils.stages.preprocessing.labelled_skims import plan_labelled, write_labelled_skim
 from utils.stages.preprocessing.prediction_skims import prediction_tasks, write_prediction_skims
@@ -18,6 +19,7 @@ from utils.stages.preprocessing.training_skims import (
 )
 
 __all__ = [
+    "check",
     "fit",
     "log_cut_flow",
     "log_missing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -296,14 +297,16 @@ def write_alternatives(
         )
 
 
-def next_command(config: PreprocessConfig) -> str:
-    """Return the training command for the skims of `config`."""
+def next_command(config: PreprocessConfig, analysis: str | None) -> str:
+    """Return the training command for the skims of `config`; `analysis` is as the user gave it."""
     skim = config.skim_file(config.output_samples[0])
     if not config.skim_path or skim != project_path(config.skim_path) / "training" / "train.h5":
         return f"python train.py train_file={skim}, with the features and classes of this file"
     known = (PROJECT / "configs" / "analysis" / f"{config.analysis_name}.yaml").is_file()
-    analysis = config.analysis_name if known else "<this analysis file>"
-    return f"python train.py analysis={analysis}" + (f" year={config.year}" if config.year else "")
+    if analysis is None and not known:
+        return f"python train.py train_file={skim}, with the features and classes of this file"
+    chosen = shlex.quote(analysis or config.analysis_name)
+    return f"python train.py analysis={chosen}" + (f" year={config.year}" if config.year else "")
 
 
 def write(path: Path, groups: Groups, metadata: Mapping[str, Any]) -> None:

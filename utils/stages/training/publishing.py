@@ -27,6 +27,7 @@ from utils.schema import (
     project_path,
     skim_name,
 )
+from utils.stages.training import ranking
 from utils.stages.training.training_set import TrainingSet
 from utils.system.files import scratch
 
@@ -76,13 +77,16 @@ def log_training(
     rows: Sequence[Split],
     audit: LeakAudit,
     results: Sequence[FoldResult],
+    n_threads: int = 1,
 ) -> None:
     """Log models, curves, importances, and last the recipe with a manifest: all is there."""
     models = kind(config.model_kind)
     if models.FLAVOR is not None:  # before metrics: MLflow links those of a step 0 to every model
         example = data.skim.matrix(data.features, RowRange(0, min(5, data.skim.n_rows)))
         run.log_models(models.FLAVOR, [r.model for r in results], data.features, example)
-    run.log_curves(_curves(results))
+    numbers = ranking.summary(config, data, results, n_threads)
+    run.log_curves({**_curves(results), **{name: [(0, v)] for name, v in numbers.items()}})
+    run.log_parameters({"sorted_by": ranking.sorted_by(numbers, results)})
     with scratch() as folder:
         recipe = folder / "recipe"
         recipe.mkdir()
@@ -170,14 +174,14 @@ def _test_skim(config: TrainConfig, skim: Skim) -> Path:
 
 
 def _curves(results: Sequence[FoldResult]) -> dict[str, list[tuple[int, float]]]:
-    """Return learning curves by fold, best iterations and best values, as metrics with steps."""
+    """Return learning curves by fold, as metrics with steps, and where each is at its best."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for result in results:
-        for name, points in result.curves.items():
-            curves[f"fold_{result.index}/{name}"] = points
-            value = dict(points).get(result.best_iteration, points[-1][1])
-            curves.setdefault(f"best/{name}", []).append((result.index, value))
-        curves.setdefault("best_iteration", []).append((result.index, float(result.best_iteration)))
+        fold, best = f"fold_{result.index}", result.best_iteration
+        curves |= {f"{fold}/{name}": points for name, points in result.curves.items()}
+        values = ranking.at_best(result).items()
+        curves |= {f"{fold}/best/{name}": [(best, value)] for name, value in values}
+        curves[f"{fold}/best_iteration"] = [(0, float(best))]
     return curves
 
 
