@@ -60,9 +60,12 @@ class Proof:
     @property
     def summary(self) -> str:
         """The proof in one line."""
-        compared = ", ".join(self.identity) or "no column"
+        if self.identity:
+            order = f"in the same order ({', '.join(self.identity)} equal bit by bit)"
+        else:
+            order = "of the same numbers (events are identified by these, not by columns)"
         parts = [
-            f"{self.n_entries} entries in the same order ({compared} equal bit by bit)",
+            f"{self.n_entries} entries {order}",
             f"all in their fold of {self.n_splits}",
             f"{self.n_scored} scored",
         ]

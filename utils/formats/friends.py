@@ -180,12 +180,20 @@ def fold_rule(metadata: Mapping[str, Any]) -> FoldRule:
     return FoldRule(rule["kind"], tuple(rule["columns"]), int(rule["n_splits"]))
 
 
+COMPRESSIONS: Mapping[str, Any] = {
+    **{"ZSTD": uproot.ZSTD(5), "ZLIB": uproot.ZLIB(1), "LZ4": uproot.LZ4(4)},
+    **{"LZMA": uproot.LZMA(7), "none": None},
+}
+"""By the names that a configuration has for them; the levels are ROOT's own, but ZSTD's."""
+
+
 class FriendWriter:
     """Writes a friend tree in chunks; a context manager.
 
     The file appears under its name only when the block ends without an error; otherwise nothing
-    is left. `branches` maps names to dtypes: bool, integers of 8 to 64 bits, float32, float64. A
-    writer that is given no rows makes a valid tree without entries.
+    is left. `branches` maps names to dtypes: bool, integers of 8 to 64 bits, float32, float64.
+    `compression` is one of COMPRESSIONS. A writer that is given no rows makes a valid tree without
+    entries.
     """
 
     def __init__(
@@ -194,8 +202,10 @@ class FriendWriter:
         tree_name: str,
         branches: Mapping[str, DTypeLike],
         metadata: Mapping[str, Any],
+        compression: str = "ZSTD",
     ) -> None:
         self.path = Path(path)
+        self._compression = COMPRESSIONS[compression]
         self.branches = {name: np.dtype(dtype) for name, dtype in branches.items()}
         for name, dtype in self.branches.items():
             check_branch(name, self.path.name, dtype)
@@ -208,7 +218,7 @@ class FriendWriter:
 
     def __enter__(self) -> Self:
         partial = self._until_complete.enter_context(complete(self.path))
-        self._file = uproot.recreate(partial, compression=uproot.ZSTD(5))
+        self._file = uproot.recreate(partial, compression=self._compression)
         # hadd complains about a tree whose room for baskets had to grow while it was written.
         n_baskets = self._n_expected // BASKET_ENTRIES + 3
         self._tree = self._file.mktree(

@@ -273,9 +273,12 @@ class NewRun:
 
 @contextlib.contextmanager
 def training_run(
-    experiment_name: str | None, run_name: str | None, tags: Mapping[str, str]
+    experiment_name: str | None,
+    run_name: str | None,
+    tags: Mapping[str, str],
+    resumed: str | None = None,
 ) -> Iterator[NewRun]:
-    """Provide a new run, or the one that `mlflow run` opened.
+    """Provide a new run, or the one that `mlflow run` opened, or the run `resumed`.
 
     An exception marks it FAILED, an interrupt KILLED, and so does the next command where this one
     dies. `trained_by` among its tags is what that goes by.
@@ -287,8 +290,12 @@ def training_run(
     with _marked() as mark:
         with _answering("hold the new run"):
             _keep_new_runs_here()
+            if resumed is not None:
+                opened.set_tag(resumed, "trained_by", mark.stem)
+                _drop_models(opened, resumed)
             active = mlflow.start_run(
-                experiment_id=_experiment(opened, experiment_name),
+                run_id=resumed,
+                experiment_id=_experiment(opened, experiment_name) if resumed is None else None,
                 run_name=run_name,
                 tags={**tags, "trained_by": mark.stem},
             )
@@ -306,6 +313,20 @@ def training_run(
                 # What ended the work is told, not that the store is lost too.
                 with contextlib.suppress(*(() if status == "FINISHED" else (RunError,))):
                     _end(mark, status, mlflow.end_run)
+
+
+def _drop_models(opened: MlflowClient, run_id: str) -> None:
+    """Remove MLflow's models of a run that is trained on: they are logged again, all together."""
+    experiment_id = opened.get_run(run_id).info.experiment_id
+    for model in opened.search_logged_models([experiment_id]):
+        if model.source_run_id == run_id:
+            opened.delete_logged_model(model.model_id)
+            place = urlparse(model.artifact_location)
+            if (
+                place.scheme in ("", "file")
+                and Path(place.path).parent.parent.name == model.model_id
+            ):
+                shutil.rmtree(Path(unquote(place.path)).parent, ignore_errors=True)
 
 
 def _experiment(opened: MlflowClient, name: str | None) -> str | None:
