@@ -18,6 +18,7 @@ log = logging.getLogger("evaluate")
 def evaluate(config: EvaluateConfig) -> list[str]:
     """Evaluate the dataset that `config` names in its run, and return where the report is."""
     from utils.formats import runs
+    from utils.results import description
     from utils.stages import evaluation
 
     run = runs.open_run(config.run_id, config.experiment_id)
@@ -31,6 +32,7 @@ def evaluate(config: EvaluateConfig) -> list[str]:
             evaluated = evaluation.evaluate_dataset(run, config)
             evaluation.log_summary(evaluated)
             made = evaluation.publish(run, config, evaluated, writer)
+    description.keep_current(run)
     log.info("Browse and compare: %smlflow ui", runs.uri_prefix())
     return [made]
 

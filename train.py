@@ -22,6 +22,7 @@ log = logging.getLogger("train")
 def train(config: TrainConfig) -> list[str]:
     """Train the folds that `config` describes, log everything to a run, and return the run's id."""
     from utils.formats import runs
+    from utils.results import description
     from utils.stages import training
     from utils.system import engine
 
@@ -44,6 +45,7 @@ def train(config: TrainConfig) -> list[str]:
             log.info("MLflow run %s (experiment %s)", run.run_id, run.experiment_id)
             run.log_parameters(training.parameters(config, data))
             training.log_training(run, config, data, rows, audit, folds(), workers.cores)
+    description.keep_current(runs.opened_run(run))
     kept.drop(skim, len(rows))
     runs.remember(run.run_id, run.experiment_id, training.places(config))
     for line in training.next_commands(run, runs.uri_prefix()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -397,3 +398,51 @@ weight: xsec
     assert int(selected) == pytest.approx(truth, rel=0.03)
     assert float(total) == pytest.approx(1.5 * truth, rel=0.03)
     assert not (tmp_path / "skims").exists()
+
+
+# --- what is typed, and where it goes ------------------------------------------------------------
+
+
+def test_keys_are_added_and_taken_away_by_the_command(trained) -> None:
+    """A helper key that an interpolation uses, and a key of the file that no longer counts."""
+    workspace, analysis, _, _ = trained
+    commands = [
+        ["preprocess.py", analysis, "check=true", "+h=0", 'common_cut="y < ${h}"'],
+        ["preprocess.py", analysis, "check=true", "~common_cut"],
+        ["train.py", analysis, "check=true", "~model_param.min_data_in_leaf", "++n_splits=4"],
+    ]
+    helper, without, training = run_commands(workspace.folder, commands)
+    succeed([helper, without, training])
+    y = uproot.open(f"{workspace.folder}/ntuples/TT.root:events")["y"].array(library="np")
+    expected = rf"^TT +top +400 +{np.count_nonzero(y < 0)} "
+    assert re.search(expected, helper[1], re.MULTILINE)
+    assert re.search(r"^TT +top +400 +400 ", without[1], re.MULTILINE)
+    assert "Would train 4 models" in training[1]
+
+
+def test_a_new_store_keeps_its_artifacts_beside_it_and_each_round_has_a_point(
+    trained, tmp_path: Path
+) -> None:
+    workspace, analysis, _, _ = trained
+    (tmp_path / "kept").mkdir()
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/kept/runs.db"}
+    before = sorted(workspace.folder.glob("mlruns/*/*"))
+    compressed = ["output_compression=ZLIB", "source=ntuples", "sample_names=[H]"]
+    results = run_commands(
+        workspace.folder,
+        [
+            ["train.py", analysis],
+            ["predict.py", "--config-name", "for_datacards.yaml", "run_id=last", *compressed],
+        ],
+        environment=store,
+    )
+    succeed(results)
+    made = run_id(results[0][1])
+    [recipe] = (tmp_path / "kept" / "mlruns").glob(f"*/{made}/artifacts/recipe")
+    assert sorted(workspace.folder.glob("mlruns/*/*")) == before
+    for curves in json.loads((recipe / "curves.json").read_text()).values():
+        for name in ("train/multi_logloss", "validation/multi_logloss"):
+            assert [step for step, _ in curves[name]] == list(range(1, 9))
+    [friend] = re.findall(r"^(/.*_pred\.root)$", results[1][1], re.MULTILINE)
+    with uproot.open(friend) as file:
+        assert type(file["pred"]["fold"].compression).__name__ == "ZLIB"

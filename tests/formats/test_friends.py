@@ -297,4 +297,4 @@ def test_every_compression_reads_back(tmp_path: Path, name: str) -> None:
         used = file["pred"]["evt"].compression
     assert (used is None) if name == "none" else type(used).__name__ == name
     for branch, column in rows(0, 4000).items():
-        assert np.array_equal(found[branch], column)
+        assert found[branch].tobytes() == column.tobytes()

@@ -77,6 +77,12 @@ PLACES = PROJECT / "outputs" / "places"
 RUNNING = PROJECT / "outputs" / "running"
 """A file for each training under way: its run, and by its name its process."""
 
+_NOTE = "mlflow.note.content"
+"""MLflow's tag that holds the description of a run."""
+
+_LONGEST_NOTE = 7900
+"""Characters: MLflow's stores take 8000."""
+
 ADOPT = "python -m utils.tracking adopt"
 """The command that checks the models of a run of an earlier version and writes its manifest."""
 
@@ -196,6 +202,18 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class SkimEntry:
+    """A skim as the store lists it; `context`: what it is to the run, e.g. 'training'."""
+
+    name: str
+    context: str
+    digest: str
+    place: str
+    n_rows: int
+    n_columns: int
+
+
+@dataclass(frozen=True)
 class NewRun:
     """The run of a training in progress."""
 
@@ -215,6 +233,26 @@ class NewRun:
             known = self.client.get_run(self.run_id).data.params
             texts = {key: str(v)[:5900] for key, v in parameters.items() if key not in known}
             self.client.log_batch(self.run_id, params=[Param(k, v) for k, v in texts.items()])
+
+    def log_skims(self, skims: Sequence[SkimEntry]) -> None:
+        """Log skims as MLflow's data sets: which they were, how many events, and their digests."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(
+                    name=skim.name,
+                    digest=skim.digest,
+                    source_type="local",
+                    source=json.dumps({"uri": skim.place}),
+                    profile=json.dumps({"num_rows": skim.n_rows, "num_columns": skim.n_columns}),
+                ),
+                tags=[InputTag("mlflow.data.context", skim.context)],
+            )
+            for skim in skims
+        ]
+        with _answering("take the data sets"):
+            self.client.log_inputs(self.run_id, inputs)
 
     def log_curves(self, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
         """Log metrics with their steps, `name -> [(step, value), ...]`, in batches."""
@@ -794,6 +832,16 @@ class Run:
                 return {str(k): float("nan") if nan else float(v) for k, v, nan in rows}
         with _answering("give the metrics"):
             return dict(self.client.get_run(self.run_id).data.metrics)
+
+    def note(self) -> str:
+        """Return the run's description, which the UI shows first; '' where there is none."""
+        with _answering("give the run's description"):
+            return str(self.client.get_run(self.run_id).data.tags.get(_NOTE, ""))
+
+    def write_note(self, text: str) -> None:
+        """Write the run's description (Markdown); one too long for MLflow is cut."""
+        with _answering("take the run's description"):
+            self.client.set_tag(self.run_id, _NOTE, text[:_LONGEST_NOTE])
 
     def log_metrics(self, metrics: Mapping[str, float], gone: Collection[str] = ()) -> None:
         """Log metrics in one batch; values that are not finite are left out, those `gone` NaN."""
