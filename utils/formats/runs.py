@@ -32,12 +32,17 @@ from utils.formats.manifests import Manifest, is_inside, is_manifest, manifest_o
 from utils.schema import (
     PROJECT,
     ConfigError,
+    Location,
     PipelineError,
     Recipe,
     RunError,
+    Url,
+    is_within,
+    location,
     nearest,
-    project_path,
+    normal,
 )
+from utils.system import servers
 from utils.system.files import (
     complete,
     discard_abandoned,
@@ -417,7 +422,7 @@ def remember(run_id: str, experiment_id: str, places: Sequence[str]) -> None:
     `places` are the folders and files that the training's own configuration names: later scripts
     may use those that are outside the project, which a run's recipe alone can't make them do.
     """
-    named = sorted({os.path.normpath(project_path(place)) for place in places if place})
+    named = sorted({str(normal(location(place))) for place in places if place})
     with complete(PLACES / f"{run_id}.json") as path:
         path.write_text(json.dumps({"project": str(PROJECT), "places": named}), encoding="utf-8")
     ids = {"run_id": run_id, "experiment_id": experiment_id, "store": _store_name()}
@@ -795,14 +800,16 @@ class Run:
         kept = {k: [(0, v)] for k, v in metrics.items() if np.isfinite(v) or k in gone}
         _log_metrics(self.client, self.run_id, kept)
 
-    def place(self, path: Path, what: str, key: str) -> Path:
+    def place(self, path: Location, what: str, key: str) -> Location:
         """Return a place outside the run that its recipe names, where that is the user's own.
 
         That is: in the project folder, or named by the configuration of a training that was started
-        in it. Raises RunError, naming the key that gives it, where it is somewhere else.
+        in it; or on a server that a preprocessing in it was told to read from. Raises RunError,
+        naming the key that gives it, where it is somewhere else.
         """
-        full = Path(os.path.normpath(path))
-        if not any(full.is_relative_to(own) for own in (PROJECT, *self._own_places)):
+        full = normal(path)
+        known = isinstance(full, Url) and servers.is_known(full)
+        if not known and not any(is_within(full, own) for own in (PROJECT, *self._own_places)):
             raise RunError(
                 f"run {self.run_id} names {full} as {what}, outside this project, and was not "
                 f"trained here: if you mean that, add {key} to the command"
@@ -810,15 +817,15 @@ class Run:
         return path
 
     @cached_property
-    def _own_places(self) -> tuple[Path, ...]:
+    def _own_places(self) -> tuple[Location, ...]:
         try:
             said = json.loads((PLACES / f"{self.run_id}.json").read_text(encoding="utf-8"))
-            project, places = said["project"], [Path(place) for place in said["places"]]
-        except (OSError, ValueError, KeyError, TypeError):
+            project, places = said["project"], [location(place) for place in said["places"]]
+        except (OSError, ValueError, KeyError, TypeError, ConfigError):
             return ()
         # In a copy of the project what was inside the original is the original's.
         moved = project != str(PROJECT)
-        return tuple(p for p in places if not (moved and p.is_relative_to(project)))
+        return tuple(p for p in places if not (moved and is_within(p, Path(project))))
 
     def _place(self, path: str) -> Path | None:
         """Return where an artifact of a local store is or will be; None in a remote store.

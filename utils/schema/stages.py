@@ -116,8 +116,6 @@ class TrainConfig(AnalysisConfig):
 
     `model_kind`: the kind of model that `model_param` are parameters of, set by model=...
     `resume`: a run to go on with, which all other keys come from; `force` trains its folds again.
-    `train_metric_every`: iterations between evaluations of the training set, by default a twentieth
-    of `num_iterations`, at least 10. Where they cost little the set is evaluated each time.
     """
 
     check: bool = Field(False, exclude=True)
@@ -133,7 +131,7 @@ class TrainConfig(AnalysisConfig):
     run_name: Text | None = None
     """What the run is called; none: channel, year and kind of model."""
     train_metric_every: int | None = Field(None, ge=1)
-    """Iterations between evaluations of the training rows where these cost much."""
+    """Iterations between evaluations of the training rows where these cost time; none: 1."""
     resume: Text | None = Field(None, exclude=True)
     """A run to go on with, which all other keys come from."""
     force: bool = Field(False, exclude=True)
@@ -191,6 +189,10 @@ class RunStageConfig(Closed):
         return raw
 
 
+Compression = Literal["ZSTD", "ZLIB", "LZ4", "LZMA", "none"]
+"""How a ROOT file may be compressed: ZSTD needs ROOT 6.20 or later, or uproot with zstandard."""
+
+
 class PredictConfig(RunStageConfig):
     """Keys of predict.py.
 
@@ -228,6 +230,8 @@ class PredictConfig(RunStageConfig):
     """The name of the friend tree; none: `pred`."""
     output_branch_prefix: Text | None = None
     """What stands before the names of the branches that predictions make."""
+    output_compression: Compression = "ZSTD"
+    """How friend trees are compressed; ZSTD is the smallest and fastest."""
     cut: str | None = None
     """Entries that it removes get fillers."""
     double_precision: bool = False

@@ -15,6 +15,7 @@ import io
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -45,6 +46,7 @@ from utils.schema import (
     load,
     nearest,
     project_path,
+    refuse_secrets,
     undeclared_keys,
 )
 from utils.system import interrupts
@@ -193,7 +195,7 @@ def call(stage: Callable[[C], Sequence[str]], cfg: DictConfig, model: type[C]) -
     sweep = _SWEEP.get()
     if sweep is None:
         with _one_line_errors(), _own_temporary_files():
-            _tell(stage(typed(_resumed(cfg), model)))
+            _tell(_made_by(stage, cfg, model))
         return
     varied = _varied()
     log.info("--- %s", varied)
@@ -204,7 +206,7 @@ def call(stage: Callable[[C], Sequence[str]], cfg: DictConfig, model: type[C]) -
                 OmegaConf.update(
                     cfg, "run_name", f"{named}: {varied}" if named else varied, force_add=True
                 )
-            sweep.made += stage(typed(cfg, model))
+            sweep.made += _made_by(stage, cfg, model)
     except SystemExit as failed:
         sweep.status = max(sweep.status, int(failed.code or 1))
 
@@ -218,6 +220,18 @@ def _own_temporary_files() -> Iterator[None]:
             yield
         finally:
             tempfile.tempdir = before
+
+
+def _made_by(stage: Callable[[C], Sequence[str]], cfg: DictConfig, model: type[C]) -> Sequence[str]:
+    """Return what a stage made, or the job script where `engine.dry_run` asks for it instead."""
+    _refuse_secrets(cfg)
+    config = typed(_resumed(cfg), model)
+    engine = getattr(config, "engine", None)
+    if engine is None or not engine.dry_run:
+        return stage(config)
+    from utils.system import clusters
+
+    return clusters.job_script(engine).splitlines()
 
 
 def _resumed(cfg: DictConfig) -> DictConfig:
@@ -245,6 +259,27 @@ def _varied() -> str:
         for key, _, value in parts
         if key not in fixed
     )
+
+
+def _refuse_secrets(cfg: DictConfig) -> None:
+    """Raise ConfigError for a URL with credentials; the copy that Hydra keeps of it goes, too."""
+    try:
+        refuse_secrets(*_texts(OmegaConf.to_container(cfg, resolve=False)))
+    except ConfigError:
+        if HydraConfig.initialized():
+            kept = Path(HydraConfig.get().runtime.output_dir) / str(HydraConfig.get().output_subdir)
+            shutil.rmtree(kept, ignore_errors=True)
+        raise
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = [*value.values()]
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str):
+        yield value
 
 
 @contextlib.contextmanager
@@ -329,6 +364,7 @@ def command_line(arguments: list[str], primaries: Path, default: str | None) -> 
     Raises ConfigError where a primary file must be named and none is, an analysis file is not
     there, or a key has no value.
     """
+    refuse_secrets(*arguments)  # Hydra keeps what was typed
     named = _option(arguments, "--config-name", "-cn") or default
     if named is None and not _HELP & set(arguments):
         names = " or ".join(sorted(p.name for p in primaries.glob("*.yaml")))

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from utils.schema import PROJECT, portable
+from utils.schema import PROJECT, Location, portable
 from utils.system.files import complete, discard_abandoned
 from utils.system.libraries import versions
 
@@ -121,14 +121,19 @@ def forget(unit: UnitOfWork) -> None:
     unit._record.unlink(missing_ok=True)
 
 
-def stamp(path: Path) -> list[int]:
-    """Return size and time of a file, by which a change of it is seen."""
-    status = path.stat()
+def stamp(place: Location) -> list[int] | None:
+    """Return size and time of a file, by which a change of it is seen.
+
+    None where there is none, and of one on a server, which its size and UUID tell from others.
+    """
+    if not isinstance(place, Path) or not place.is_file():
+        return None
+    status = place.stat()
     return [status.st_size, status.st_mtime_ns]
 
 
 def _stamps(files: Sequence[Path]) -> dict[str, list[int] | None]:
-    return {portable(f): stamp(f) if f.is_file() else None for f in files}
+    return {portable(f): stamp(f) for f in files}
 
 
 def _digest(value: Any) -> str:

@@ -87,7 +87,8 @@ class FriendTrees:
 
 def _check_paths(trees: Sequence[FriendTree]) -> None:
     """Raise an error where a friend tree would replace an input file or another friend tree."""
-    inputs, names = {tree.file.path.resolve() for tree in trees}, [tree.name for tree in trees]
+    paths = [tree.file.path for tree in trees]
+    inputs, names = {p.resolve() for p in paths if isinstance(p, Path)}, [t.name for t in trees]
     for tree in trees:
         if tree.path.resolve() in inputs:
             raise ConfigError(
@@ -161,7 +162,9 @@ class FriendTree:
                     branches = self._branches(scorer, part)
                     if writer is None:
                         types = {name: column.dtype for name, column in branches.items()}
-                        writer = FriendWriter(partial, tree, types, metadata)
+                        writer = FriendWriter(
+                            partial, tree, types, metadata, self.config.output_compression
+                        )
                         stack.enter_context(writer)
                     writer.append(branches)
             proof = prove_alignment(self.file.path, partial, friend_name=self.path.name)

@@ -11,7 +11,6 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from utils.columns.roles import Roles
 from utils.columns.variations import shifted_name
 from utils.formats import ntuples
 from utils.formats.skims import SHIFTED, Skim
-from utils.schema import SELECTED, FoldRule, ProofError, portable
+from utils.schema import SELECTED, FoldRule, Location, ProofError, portable, portable_location
 from utils.stages.preprocessing import reading
 from utils.system.units import stamp
 
@@ -147,7 +146,7 @@ class NtupleEntries(RowSource):
     @property
     def inputs(self) -> Any:
         info, shifts = self.entries.info, [s.suffix for s in self.entries.tree.shifts]
-        return [portable(info.path), stamp(info.path), ntuples.fingerprint(info), shifts]
+        return [portable_location(info.path), stamp(info.path), ntuples.fingerprint(info), shifts]
 
     def parts(self) -> Iterator[Part]:
         shifts = [shift for shift in self.entries.tree.shifts if shift.is_scored]
@@ -229,13 +228,13 @@ class SkimEntries(SkimRows):
     """
 
     code: int
-    path: Path
+    path: Location
     roles: Roles
 
     @property
     def inputs(self) -> Any:
-        there = stamp(self.path) if self.path.is_file() else None
-        return [super().inputs, self.code, portable(self.path), there, self.roles.misc]
+        place = portable_location(self.path)
+        return [super().inputs, self.code, place, stamp(self.path), self.roles.misc]
 
     def parts(self) -> Iterator[Part]:
         names = {

@@ -13,7 +13,7 @@ from utils.columns.pipeline import FeaturePipeline
 from utils.columns.roles import physics_weight
 from utils.formats import ntuples
 from utils.formats.skims import row_keys
-from utils.schema import LABELLED, PreprocessConfig, Sample, portable, short_name
+from utils.schema import LABELLED, PreprocessConfig, Sample, portable, portable_location, short_name
 from utils.stages.preprocessing.reading import Plan, Selected
 from utils.system.files import complete
 from utils.system.units import UnitOfWork, stamp
@@ -98,7 +98,7 @@ def _inputs(plan: Plan, sample_code: int | None = None) -> Any:
         if sample_code is None or unit.sample_code == sample_code
     }
     trees = [plan.trees[code] for code in sorted(codes)]
-    return [[ntuples.fingerprint(t), portable(t.path), stamp(t.path)] for t in trees]
+    return [[ntuples.fingerprint(t), portable_location(t.path), stamp(t.path)] for t in trees]
 
 
 # --- rows that are kept until their skims are whole ----------------------------------------------

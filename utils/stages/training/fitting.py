@@ -94,7 +94,7 @@ def train_folds(
         loaded = matrix()
         matrix = lambda: loaded  # noqa: E731
     models = kind(config.model_kind)
-    every = config.train_metric_every or max(10, settings.num_iterations // 20)
+    every = config.train_metric_every or 1
     with _Watch(settings.num_iterations, len(rows), models.STEPS, given_up) as watch:
         tasks = [
             FoldTask(
