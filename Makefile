@@ -52,6 +52,7 @@ $(TEST_STAMP): requirements.txt requirements-test.txt
 lock:
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-remote.in -o requirements-remote.txt
 	$(COMPILE) requirements-test.in -o requirements-test.txt
 
 # The environment and every cache; not data/, outputs/ or the MLflow store.

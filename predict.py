@@ -32,7 +32,7 @@ def predict(config: PredictConfig) -> list[str]:
         prediction.check(config, outputs, scorer)
         return []
     with engine.start(config.engine) as workers:
-        made = prediction.publish(run, outputs, workers)
+        made = prediction.publish(run, config, outputs, workers)
     for line in outputs.next_commands(run, runs.uri_prefix()):
         log.info("%s", line)
     return made

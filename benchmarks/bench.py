@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks import servers
 from benchmarks.measure import CommandError, Run, interleaved, megabytes, run, seconds
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -149,7 +151,8 @@ def ours(bench: Bench, size: str, stage: str, *extra: str, varied: Path | None =
     script, *arguments = commands[stage]
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{bench.work / 'ours.db'}"}
     done = run(
-        [sys.executable, PROJECT / script, *arguments, *extra],
+        # Done again each time: a repeated command would skip what has not changed.
+        [sys.executable, PROJECT / script, *arguments, "force=true", *extra],
         bench.work / "ours",
         bench.environment | store,
     )
@@ -481,6 +484,31 @@ def fused(bench: Bench) -> Iterator[Row]:
     yield row("predict, source=ntuples: two steps / fused", two / seconds(runs), ">= 1.6")
 
 
+def remote(bench: Bench) -> Iterator[Row]:
+    """Compare ntuples on servers over loopback with those on the disk, start-up aside."""
+    bench.work.chmod(0o755)  # XRootD is started as another user
+    stage, sizes = "preprocess_training", ("base", "tiny")
+    with ExitStack() as stack:
+        urls = {"disk": str(bench.work), "http://": stack.enter_context(servers.http(bench.work))}
+        if shutil.which("xrootd"):
+            urls["root://"] = stack.enter_context(servers.xrootd(bench.work))
+        else:
+            print("no xrootd here: no row of root://", flush=True)
+
+        def side(url: str, size: str) -> Run:
+            where = f"input_path={url}/{size}/ntuples"
+            return ours(bench, size, stage, where, f"skim_path={bench.work / 'remote'}")
+
+        sides = {f"{n} {size}": partial(side, u, size) for n, u in urls.items() for size in sizes}
+        runs = interleaved(sides, REPEATS)
+    took = {n: seconds(runs[f"{n} base"]) - seconds(runs[f"{n} tiny"]) for n in urls}
+    for name in list(urls)[1:]:
+        ratio = took[name] / max(took["disk"], 1e-3)
+        yield row(f"{name} over loopback / local, each beyond its start-up", ratio, "<= 1.5")
+        start = seconds(runs[f"{name} tiny"]) - seconds(runs["disk tiny"])
+        yield row(f"{name} beyond local: start-up, s", start)
+
+
 def startup(bench: Bench) -> Iterator[Row]:
     """Time `--help` and a misspelt key of every stage, and a training that hardly trains."""
     helps, errors = {}, {}
@@ -574,6 +602,7 @@ SECTIONS = (
     forest,
     evaluation,
     fused,
+    remote,
     growth,
     startup,
     demo,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import batch
 import pytest
 from hypothesis import HealthCheck, settings
 from patience import HANGS
@@ -23,6 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--regenerate-golden", action="store_true", help="write the golden numbers anew"
     )
+    parser.addoption(
+        "--soak", action="store_true", help="kill commands ten times as often (make soak)"
+    )
+
+
+@pytest.fixture(scope="session")
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often a test of kills kills a command: five times, or fifty in `make soak`."""
+    return 50 if request.config.getoption("--soak") else 5
 
 
 @pytest.fixture
@@ -35,6 +45,13 @@ def workspace(tmp_path: Path) -> Workspace:
 def shared_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A copy of the project for the tests of one file that build on each other's outputs."""
     return copy_project(tmp_path_factory.mktemp("shared") / "project")
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[dict[str, str]]:
+    """A real Slurm on loopback: the environment of its commands; skips where it is not there."""
+    with batch.slurm() as environment:
+        yield environment
 
 
 CHROMIUM_FLAGS = [

@@ -43,9 +43,12 @@ HOMES = {
     "numba": "system/libraries/jit.py",
     "uproot": "system/libraries/rootfiles.py",
     "xxhash": "formats/ntuples/",
-    "dask": "system/engine.py",
-    "distributed": "system/engine.py",
-    "dask_jobqueue": "system/engine.py",
+    "dask": "system/clusters/",
+    "distributed": "system/clusters/",
+    "dask_jobqueue": "system/clusters/",
+    "cloudpickle": "system/clusters/",
+    "fsspec": "system/remote.py",
+    "aiohttp": "system/remote.py",
     "joblib": "system/engine.py",
     "tqdm": "system/engine.py",
     "hydra": "system/program.py",
@@ -87,12 +90,15 @@ ABOVE_THE_FLOORS = {
     "test_mlflow_ui.py": "a run in MLflow's own pages",
     "test_open_data.py": "all stages, on open data",
     "test_other_channel.py": "all stages, in another channel",
+    "test_slurm.py": "jobs that do not run, in a script",
     "test_readme.py": "what the documents show",
+    "test_remote_inputs.py": "all stages, with inputs on servers",
 }
 """Flat test files that are about no command, and what they are about."""
 
 NAMED_OTHERWISE = {
     "formats/ntuples/test_damage.py": "changed bytes, through every reader of the package",
+    "formats/ntuples/test_servers.py": "inputs on servers, through every reader of the package",
     "formats/test_skims_untrusted.py": "what a skim from elsewhere may try",
     "system/test_private_parts.py": "what any module uses of a library's private parts",
     "formats/test_histograms_oracle.py": "published histograms, from what ntuples/ reads",

@@ -1,101 +1,110 @@
-"""Local, serial and a real Dask cluster on loopback give the same skims, models and scores."""
+"""Threads, a real Dask cluster and a real Slurm give the same skims, models and scores."""
 
 from __future__ import annotations
 
-import json
 import socket
-import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
 import pytest
 import uproot
+from dask_servers import Running
 from one_process import run_commands, run_id, succeed
-from servers import says, started
 from workspaces import Workspace, toys
+
+TWO = "[TTToHadronic,VBFHToTauTau_M125]"
+"""Samples that are predicted."""
+
+
+def chain(w: Workspace, name: str, engine: list[str], environment: dict[str, str]) -> str:
+    """Run all stages in folders of that name; return the id of the run."""
+    where = ["year=2018", *engine, f"skim_path=data/{name}"]
+    prediction = ["--config-path", "configs/preprocess/prediction_data"]
+    results = run_commands(
+        w.folder,
+        [
+            ["preprocess.py", *where],
+            ["preprocess.py", *prediction, f"input_samples={TWO}", *where],
+            ["train.py", "model_param.num_iterations=5", *where],
+            [
+                *("predict.py", "--config-name", "for_datacards", "run_id=RUN", *engine),
+                *(f"sample_names={TWO}", f"output_path=data/friends_{name}"),
+            ],
+        ],
+        environment,
+    )
+    succeed(results)
+    return run_id(results[2][1])
+
+
+@pytest.fixture(scope="module")
+def local(shared_workspace: Workspace) -> tuple[Workspace, str]:
+    """The chain on this machine's threads: the project and its run."""
+    toys(shared_workspace, 12_000)
+    return shared_workspace, chain(shared_workspace, "local", ["engine.n_workers=2"], {})
 
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Dask scheduler and two worker processes on loopback, started as an administrator would."""
-    folder = tmp_path_factory.mktemp("dask")
-    dask = [sys.executable, "-m", "dask"]
-    here = ["--host", "127.0.0.1", "--no-dashboard"]
-    log, place = folder / "scheduler.log", folder / "scheduler.json"
-    command = [*dask, "scheduler", *here, "--port", "0", "--scheduler-file", str(place)]
-    with started(command, log) as scheduler:
-        says(scheduler, log, "Scheduler at:")
-        address: str = json.loads(place.read_text())["address"]
-        log = folder / "workers.log"
-        command = [*dask, "worker", address, *here, "--nworkers", "2", "--nthreads", "1"]
-        with started(command, log) as workers:
-            says(workers, log, "Registered to:", times=2)
-            yield address
+    """The address of a Dask scheduler with two workers, started as an administrator would."""
+    with ExitStack() as stack:
+        running = Running(tmp_path_factory.mktemp("dask"), stack)
+        running.worker()
+        running.worker()
+        yield running.address
 
 
-@pytest.fixture(scope="module")
-def runs(shared_workspace: Workspace, scheduler: str) -> tuple[Workspace, dict[str, str]]:
-    """The chain with each engine, each in its own folders; returns the run ids."""
-    w = shared_workspace
-    toys(w, 12_000)
-    ids = {}
-    for kind, more in (
-        ("local", ["engine.n_workers=2"]),
-        ("serial", []),
-        ("dask", [f"engine.address={scheduler}"]),
-    ):
-        where = ["year=2018", f"engine={kind}", *more, f"skim_path=data/{kind}"]
-        prediction = ["--config-path", "configs/preprocess/prediction_data"]
-        two = "[TTToHadronic,VBFHToTauTau_M125]"
-        results = run_commands(
-            w.folder,
-            [
-                ["preprocess.py", *where],
-                ["preprocess.py", *prediction, f"input_samples={two}", *where],
-                ["train.py", "model_param.num_iterations=5", *where],
-                [
-                    *("predict.py", "--config-name", "for_datacards", "run_id=RUN"),
-                    *(f"engine={kind}", *more, f"sample_names={two}"),
-                    f"output_path=data/friends_{kind}",
-                ],
-            ],
-        )
-        succeed(results)
-        ids[kind] = run_id(results[2][1])
-    return w, ids
-
-
-@pytest.mark.parametrize("kind", ["serial", "dask"])
-def test_engines_give_the_same_results(runs: tuple[Workspace, dict[str, str]], kind: str) -> None:
-    workspace, ids = runs
-    data = workspace.folder / "data"
+def same_results(w: Workspace, name: str, run: str, local_run: str) -> None:
+    """Hold that skims, models and friend trees have the contents of the local ones."""
+    data = w.folder / "data"
     for skim in ("training/train.h5", "training/test.h5", "prediction/VBFHToTauTau_M125.h5"):
         for group in ("cont_features", "cat_features", "misc_features", "targets", "weights"):
             pd.testing.assert_frame_equal(
-                pd.read_hdf(data / kind / skim, group), pd.read_hdf(data / "local" / skim, group)
+                pd.read_hdf(data / name / skim, group), pd.read_hdf(data / "local" / skim, group)
             )
     for i in range(2):
-        texts = {
-            run: next(
-                workspace.folder.glob(f"mlruns/*/{run}/artifacts/recipe/model_{i}.txt")
-            ).read_text()
-            for run in (ids[kind], ids["local"])
-        }
-        assert texts[ids[kind]] == texts[ids["local"]]
-    for name in ("TTToHadronic", "VBFHToTauTau_M125"):
+        [text, expected] = (
+            next(w.folder.glob(f"mlruns/*/{one}/artifacts/recipe/model_{i}.txt")).read_text()
+            for one in (run, local_run)
+        )
+        assert text == expected
+    for sample in ("TTToHadronic", "VBFHToTauTau_M125"):
         trees = []
-        for folder in (f"friends_{kind}", "friends_local"):
-            with uproot.open(data / folder / f"{name}_pred.root") as file:
+        for folder in (f"friends_{name}", "friends_local"):
+            with uproot.open(data / folder / f"{sample}_pred.root") as file:
                 trees.append(file["pred"].arrays(library="np"))
         for column in trees[0]:
             np.testing.assert_array_equal(trees[0][column], trees[1][column], strict=True)
 
 
-def test_a_dask_worker_names_what_is_wrong(
-    runs: tuple[Workspace, dict[str, str]], scheduler: str
-) -> None:
-    workspace, _ = runs
+def test_one_after_the_other_gives_the_same(local: tuple[Workspace, str]) -> None:
+    w, run = local
+    same_results(w, "serial", chain(w, "serial", ["engine=serial"], {}), run)
+
+
+def test_a_dask_cluster_gives_the_same(local: tuple[Workspace, str], scheduler: str) -> None:
+    w, run = local
+    engine = ["engine=dask", f"engine.address={scheduler}"]
+    same_results(w, "dask", chain(w, "dask", engine, {}), run)
+
+
+def test_slurm_gives_the_same(local: tuple[Workspace, str], slurm: dict[str, str]) -> None:
+    w, run = local
+    engine = [
+        *("engine=slurm", "engine.n_workers=1", "engine.cluster_options.interface=lo"),
+        "engine.cluster_options.memory=1 GB",
+    ]
+    same_results(w, "slurm", chain(w, "slurm", engine, slurm), run)
+    logs = list(w.folder.glob("outputs/jobs/*/slurm-*.log"))
+    assert len(logs) == 4  # a job for each command
+    assert list(w.folder.glob("slurm-*")) == []
+    assert list(w.folder.rglob("*.pem")) == []
+
+
+def test_a_dask_worker_names_what_is_wrong(local: tuple[Workspace, str], scheduler: str) -> None:
+    workspace, _ = local
     line = workspace.fails(
         *("python", "preprocess.py", "year=2018", "engine=dask", f"engine.address={scheduler}"),
         "common_cut='pt_1 > 1e9'",
@@ -116,8 +125,8 @@ def test_a_dask_worker_names_what_is_wrong(
     assert "VBFHToTauTau_M125.root" in line
 
 
-def test_no_scheduler_is_one_line(runs: tuple[Workspace, dict[str, str]]) -> None:
-    workspace, _ = runs
+def test_no_scheduler_is_one_line(local: tuple[Workspace, str]) -> None:
+    workspace, _ = local
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))  # and nobody listens
         line = workspace.fails(

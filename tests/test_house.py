@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 from utils.schema import PROJECT
 
-LOCKS = {"requirements.in": "requirements.txt", "requirements-test.in": "requirements-test.txt"}
+LOCKS = {f"requirements{part}.in": f"requirements{part}.txt" for part in ("", "-remote", "-test")}
 
 
 def tracked_files() -> list[Path]:
@@ -92,8 +92,16 @@ def test_lock_fulfils_what_is_wanted(source: str, lock: str) -> None:
 
 def test_tests_run_on_the_versions_of_the_scripts() -> None:
     tested = pins(locked("requirements-test.txt"))
-    for name, versions in pins(locked("requirements.txt")).items():
-        assert tested.get(name) == versions, f"{name} differs in the two lock files: run make lock"
+    for lock in ("requirements.txt", "requirements-remote.txt"):
+        for name, versions in pins(locked(lock)).items():
+            assert tested.get(name) == versions, f"{name} differs in the lock files: run make lock"
+
+
+def test_packages_for_servers_change_none_of_the_scripts() -> None:
+    """They are installed into the scripts' environment, by whoever reads from such servers."""
+    scripts = pins(locked("requirements.txt"))
+    for name, versions in pins(locked("requirements-remote.txt")).items():
+        assert scripts.get(name, versions) == versions, f"{name}: run make lock"
 
 
 def test_installed_versions_are_the_locked_ones() -> None:

@@ -27,15 +27,19 @@ from utils.columns.arrays import Array
 from utils.columns.conventions import GuessedShifts, guess_shifts
 from utils.columns.suspicion import by_name, codes, digest, equal_columns, separates
 from utils.formats import ntuples
-from utils.formats.ntuples.trees import cause, check_header
+from utils.formats.ntuples.trees import cause, open_input
 from utils.schema import (
     COMPUTED_COLUMNS,
     PROJECT,
     ConfigError,
     InputError,
+    Location,
     PipelineError,
+    given_location,
+    is_within,
     nearest,
     portable,
+    portable_location,
 )
 from utils.system.files import complete, system_message
 
@@ -118,7 +122,7 @@ class Sight:
     no event number; `uneven` whether its event numbers fill two folds unequally.
     """
 
-    path: Path
+    path: Location
     tree: str
     n_seen: int
     columns: Mapping[str, Column]
@@ -165,7 +169,7 @@ def _stands_for_missing(different: Array, end: int) -> bool:
     return end == 0 and value in SMALL_SENTINELS and alone
 
 
-def look_at(path: Path, tree: str) -> Sight:
+def look_at(path: Location, tree: str) -> Sight:
     """Return what the file at `path` looks like. Raises InputError where it can't be read."""
     info = ntuples.open_tree(path, tree)
     shapes = {n: info.branches[n].shape for n in info.columns if n in info.branches}
@@ -209,7 +213,9 @@ def _identity(columns: Mapping[str, Column]) -> tuple[str, ...]:
     return tuple(n for n in found if n is not None)
 
 
-def find_trees(paths: Sequence[Path], tree: str | None) -> tuple[list[tuple[Path, str]], list[str]]:
+def find_trees(
+    paths: Sequence[Location], tree: str | None
+) -> tuple[list[tuple[Location, str]], list[str]]:
     """Return the trees to draft, each with its file, and the names of trees that were left out.
 
     That is `tree` of each file, else the one that all files have, else all that are like the
@@ -241,16 +247,18 @@ def find_trees(paths: Sequence[Path], tree: str | None) -> tuple[list[tuple[Path
     return alike, sorted({name for _, name in columns} - {name for _, name in alike})
 
 
-def _trees_of(path: Path) -> list[str]:
+def _trees_of(path: Location) -> list[str]:
     """Return the names of a file's trees. Raises InputError where there is none."""
-    from utils.system.libraries.rootfiles import uproot
+    from utils.system.libraries.rootfiles import open_root
 
-    check_header(path)
-    try:
-        with uproot.open(path) as file:
-            kinds = file.classnames(recursive=True, cycle=False)
-    except Exception as error:
-        raise InputError(f"{path} cannot be read: {cause(error)}") from error
+    with open_input(path) as file:
+        try:
+            with open_root(file) as root:
+                kinds = root.classnames(recursive=True, cycle=False)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"{path} cannot be read: {cause(error)}") from error
     found = [str(name) for name, kind in kinds.items() if "Tree" in kind or "Tuple" in kind]
     if not found:
         raise InputError(f"{path} holds no tree")
@@ -412,7 +420,7 @@ def analysis_text(name: str, sights: Sequence[Sight], schema: str, left: Sequenc
         n_files=f"{len(sights)} file{'s' * (len(sights) > 1)}",
         n_seen=max(x.n_seen for x in sights),
         name=_quoted(name),
-        folder=_quoted(portable(sights[0].path.parent)),
+        folder=_quoted(portable_location(sights[0].path.parent)),
         skims=_quoted(f"data/{name}_skims"),
         schema=schema,
         fold_why=s.fold_why[0].upper() + s.fold_why[1:],
@@ -445,9 +453,10 @@ def _samples(sights: Mapping[str, Sight]) -> dict[str, list[str]]:
         if name in of_their_own:
             never = f"{{sample: {sample}, never_trained: true}}"
             prediction.append(f"  - {sample if name in simulated else never}")
-        file = path.relative_to(folder) if path.is_relative_to(folder) else path
+        inside = "/".join(path.parts[len(folder.parts) :])
+        file = inside if is_within(path, folder) else str(path)
         tree = f", tree: {_quoted(sight.tree)}" if sight.tree != first.tree else ""
-        files.append(f"  {sample}: {{files: {_quoted(str(file))}{tree}}}")
+        files.append(f"  {sample}: {{files: {_quoted(file)}{tree}}}")
     plain = (s.path == folder / f"{n}.root" and s.tree == first.tree for n, s in sights.items())
     if all(plain):
         files = []
@@ -609,7 +618,7 @@ def _unreadable(sights: Sequence[Sight]) -> list[str]:
     return [line] if names else []
 
 
-def write(files: Sequence[Path], tree: str | None, output: Path) -> str:
+def write(files: Sequence[str | Path], tree: str | None, output: Path) -> str:
     """Write the analysis file `output` from ROOT files and return its text.
 
     Raises ConfigError where `output` exists, InputError where a file can't be used.
@@ -618,7 +627,7 @@ def write(files: Sequence[Path], tree: str | None, output: Path) -> str:
         raise ConfigError(f"{output} exists and is not overwritten: name another with -o")
     if output.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"{output} is to be an analysis file: let its name end in .yaml")
-    paths = [Path(f).expanduser().absolute() for f in files]
+    paths = [given_location(f) for f in files]
     trees, left = find_trees(paths, tree)
     sights = [look_at(path, name) for path, name in trees]
     text = analysis_text(output.stem, sights, _schema_place(output), left)
@@ -640,7 +649,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from utils.system.program import fail
 
     parser = argparse.ArgumentParser(prog="python -m utils.new_analysis", description=main.__doc__)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.root")
+    parser.add_argument("files", nargs="+", metavar="FILE.root")
     parser.add_argument("--tree", help="default: the only tree of the files")
     parser.add_argument(
         "-o", "--output", type=Path, default=PROJECT / "configs" / "analysis" / "my_channel.yaml"

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
-from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -30,7 +29,7 @@ from utils.formats.friends import (
     open_friend,
     stated_names,
 )
-from utils.schema import PipelineError, ProofError
+from utils.schema import Location, PipelineError, ProofError, given_location
 
 __all__ = ["Recomputation", "Recomputed", "main", "prove_alignment", "prove_scores", "run_scores"]
 
@@ -57,7 +56,7 @@ class Recomputation(NamedTuple):
 
 
 def prove_scores(
-    friend_path: str | Path,
+    friend_path: str | Location,
     recompute: Recomputation,
     *,
     tree: str | None = None,
@@ -156,7 +155,7 @@ def check_run(friend: Friend, run_id: str, models: Sequence[str]) -> None:
 
 
 def run_scores(
-    run_id: str, friend: Friend, input_path: str | Path, input_tree: str
+    run_id: str, friend: Friend, input_path: str | Location, input_tree: str
 ) -> Recomputation:
     """Return what computes scores and derived columns of any entries anew from the input tree.
 
@@ -184,7 +183,7 @@ def run_scores(
         )
     if fold_rule(friend.metadata) != rule:
         raise ProofError(f"{friend.path.name} has another fold rule than run {run.run_id}")
-    info = ntuples.open_tree(Path(input_path).absolute(), input_tree)
+    info = ntuples.open_tree(given_location(input_path), input_tree)
     misc = [n for n in friend.metadata["misc"] if n in scorer.analysis.derived_features]
     roles, cut = roles_of(scorer.analysis, misc), friend.metadata["cut"]
     shifts = [(shift_of(of), of["replaced"]) for of in friend.metadata.get("shifts", [])]

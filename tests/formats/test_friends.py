@@ -284,3 +284,17 @@ def test_friends_of_several_files_have_names_of_their_own(
     files: list[str], stems: list[str]
 ) -> None:
     assert friends.friend_stems("S", [Path("/data") / f for f in files]) == stems
+
+
+@pytest.mark.parametrize("name", friends.COMPRESSIONS)
+def test_every_compression_reads_back(tmp_path: Path, name: str) -> None:
+    """The file's bytes are compressed as asked for, and uproot gives the rows back."""
+    path = tmp_path / "f.root"
+    with friends.FriendWriter(path, "pred", BRANCHES, METADATA, name) as writer:
+        writer.append(rows(0, 4000))
+    with uproot.open(path) as file:
+        found = file["pred"].arrays(library="np")
+        used = file["pred"]["evt"].compression
+    assert (used is None) if name == "none" else type(used).__name__ == name
+    for branch, column in rows(0, 4000).items():
+        assert np.array_equal(found[branch], column)

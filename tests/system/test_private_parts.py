@@ -131,6 +131,40 @@ def test_lightgbm_is_imported_without_scikit_learn() -> None:
         )
 
 
+def test_uproot_reads_from_a_handler_of_ours(tmp_path: Path) -> None:
+    from utils.system.libraries.rootfiles import open_root, uproot
+    from utils.system.opening import open_bytes
+
+    path = tmp_path / "a.root"
+    with uproot.recreate(path) as file:
+        file.mktree("T", {"x": "f8"}).extend({"x": np.arange(9.0)})
+    with (
+        at(
+            "utils/system/libraries/rootfiles.py",
+            "See what uproot.source.chunk.Source must have now (FSSpecSource is an example), "
+            "and let _Bytes have it.",
+        ),
+        open_bytes(path) as bytes_of_file,
+        open_root(bytes_of_file) as root,
+    ):
+        assert root["T"]["x"].array(library="np").tolist() == list(range(9))
+
+
+def test_fsspec_has_a_session_for_http() -> None:
+    import fsspec
+
+    with at(
+        "utils/system/remote.py",
+        "Find where fsspec's HTTPFileSystem keeps its aiohttp session, its options and what "
+        "quotes URLs; or let _Http open an aiohttp.ClientSession of its own.",
+    ):
+        server = fsspec.filesystem("http", skip_instance_cache=True)
+        session = fsspec.asyn.sync(server.loop, server.set_session)
+        assert callable(session.get)
+        assert dict(server.kwargs) == {}
+        assert str(server.encode_url("http://h/a b.root")) == "http://h/a%20b.root"
+
+
 def test_lightgbm_writes_models_as_we_read_them() -> None:
     from utils.models.forest import compile_forest
     from utils.system.libraries.boosters import lightgbm
@@ -211,6 +245,7 @@ def test_uproot_tells_where_baskets_lie(tmp_path: Path) -> None:
 def test_uproot_tells_where_pages_lie(tmp_path: Path) -> None:
     from utils.formats.ntuples.pages import PageCheck
     from utils.system.libraries.rootfiles import uproot
+    from utils.system.opening import open_bytes
 
     path = tmp_path / "a.root"
     with uproot.recreate(path, compression=None) as file:
@@ -222,10 +257,10 @@ def test_uproot_tells_where_pages_lie(tmp_path: Path) -> None:
             "PageCheck; or drop PageCheck if uproot compares the checksums itself by then "
             "(tests/formats/ntuples/test_damage.py says).",
         ),
-        path.open("rb") as file,
+        open_bytes(path) as opened,
     ):
         ntuple = uproot.open(path)["t"]
-        PageCheck(ntuple, file.fileno()).check("x", 0, 9)
+        PageCheck(ntuple, opened).check("x", 0, 9)
         [[column]] = ntuple.page_link_list
         [page] = column.pages
         assert page.has_checksum in (True, False)

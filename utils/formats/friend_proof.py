@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from utils.formats.friends import (
     stated_names,
     stated_suffixes,
 )
-from utils.schema import ProofError, nearest
+from utils.schema import Location, ProofError, given_location, nearest
 from utils.system.threads import ahead
 
 CHECKS = ("length", "identity", "fold", "scores")
@@ -46,8 +45,8 @@ class Proof:
     the suffixes under which there are scores too, proved as the nominal ones are.
     """
 
-    input_path: Path
-    friend_path: Path
+    input_path: Location
+    friend_path: Location
     n_entries: int
     n_scored: int
     identity: tuple[str, ...]
@@ -61,9 +60,12 @@ class Proof:
     @property
     def summary(self) -> str:
         """The proof in one line."""
-        compared = ", ".join(self.identity) or "no column"
+        if self.identity:
+            order = f"in the same order ({', '.join(self.identity)} equal bit by bit)"
+        else:
+            order = "of the same numbers (events are identified by these, not by columns)"
         parts = [
-            f"{self.n_entries} entries in the same order ({compared} equal bit by bit)",
+            f"{self.n_entries} entries {order}",
             f"all in their fold of {self.n_splits}",
             f"{self.n_scored} scored",
         ]
@@ -81,8 +83,8 @@ class Proof:
 
 
 def prove_alignment(
-    input_path: str | Path,
-    friend_path: str | Path,
+    input_path: str | Location,
+    friend_path: str | Location,
     *,
     tree: str | None = None,
     input_tree: str | None = None,
@@ -100,7 +102,7 @@ def prove_alignment(
     """
     friend = open_friend(friend_path, tree)
     name = input_tree or friend.metadata["input"]["tree"]
-    source = ntuples.open_tree(Path(input_path).absolute(), name)
+    source = ntuples.open_tree(given_location(input_path), name)
     return _prove(friend, source, friend_name, checks, chunk_entries)
 
 

@@ -21,9 +21,17 @@ from numpy.typing import DTypeLike, NDArray
 from utils.columns.arrays import Array, RowRange
 from utils.columns.variations import shifted_name
 from utils.formats import ntuples
-from utils.schema import FILLER_CLASS, NOT_IN_BRANCHES, FoldRule, InputError, nearest
+from utils.schema import (
+    FILLER_CLASS,
+    NOT_IN_BRANCHES,
+    FoldRule,
+    InputError,
+    Location,
+    given_location,
+    nearest,
+)
 from utils.system.files import complete
-from utils.system.libraries.rootfiles import uproot
+from utils.system.libraries.rootfiles import open_root, uproot
 
 FORMAT = "friend tree 1"
 SUFFIX = "_metadata"
@@ -89,7 +97,7 @@ def stated_suffixes(metadata: Mapping[str, Any]) -> list[str]:
     return [shift["suffix"] for shift in metadata.get("shifts", [])]
 
 
-def friend_stems(sample: str, files: Sequence[Path]) -> list[str]:
+def friend_stems(sample: str, files: Sequence[Location]) -> list[str]:
     """Return what `{sample_name}` stands for in the name of the friend tree of each file.
 
     That of a sample's only file is the sample's name. Of several it is the file's name; where files
@@ -172,12 +180,20 @@ def fold_rule(metadata: Mapping[str, Any]) -> FoldRule:
     return FoldRule(rule["kind"], tuple(rule["columns"]), int(rule["n_splits"]))
 
 
+COMPRESSIONS: Mapping[str, Any] = {
+    **{"ZSTD": uproot.ZSTD(5), "ZLIB": uproot.ZLIB(1), "LZ4": uproot.LZ4(4)},
+    **{"LZMA": uproot.LZMA(7), "none": None},
+}
+"""By the names that a configuration has for them; the levels are ROOT's own, but ZSTD's."""
+
+
 class FriendWriter:
     """Writes a friend tree in chunks; a context manager.
 
     The file appears under its name only when the block ends without an error; otherwise nothing
-    is left. `branches` maps names to dtypes: bool, integers of 8 to 64 bits, float32, float64. A
-    writer that is given no rows makes a valid tree without entries.
+    is left. `branches` maps names to dtypes: bool, integers of 8 to 64 bits, float32, float64.
+    `compression` is one of COMPRESSIONS. A writer that is given no rows makes a valid tree without
+    entries.
     """
 
     def __init__(
@@ -186,8 +202,10 @@ class FriendWriter:
         tree_name: str,
         branches: Mapping[str, DTypeLike],
         metadata: Mapping[str, Any],
+        compression: str = "ZSTD",
     ) -> None:
         self.path = Path(path)
+        self._compression = COMPRESSIONS[compression]
         self.branches = {name: np.dtype(dtype) for name, dtype in branches.items()}
         for name, dtype in self.branches.items():
             check_branch(name, self.path.name, dtype)
@@ -200,7 +218,7 @@ class FriendWriter:
 
     def __enter__(self) -> Self:
         partial = self._until_complete.enter_context(complete(self.path))
-        self._file = uproot.recreate(partial, compression=uproot.ZSTD(5))
+        self._file = uproot.recreate(partial, compression=self._compression)
         # hadd complains about a tree whose room for baskets had to grow while it was written.
         n_baskets = self._n_expected // BASKET_ENTRIES + 3
         self._tree = self._file.mktree(
@@ -273,37 +291,37 @@ def check_branch(name: str, where: str, dtype: DTypeLike = np.float32) -> None:
 class Friend:
     """A friend tree on disk: its branches with their dtypes, and its metadata."""
 
-    path: Path
+    path: Location
     tree: str
     n_entries: int
     branches: Mapping[str, np.dtype[Any]]
     metadata: Mapping[str, Any]
 
 
-def open_friend(path: str | Path, tree: str | None = None) -> Friend:
+def open_friend(path: str | Location, tree: str | None = None) -> Friend:
     """Return the friend tree in `path`, named `tree` or the only one with metadata.
 
     Raises InputError if the file, the tree or its metadata are missing or unreadable.
     """
-    path = Path(path).absolute()
+    path = given_location(path)
     tree, metadata = _read_metadata(path, tree)
     info = ntuples.open_tree(path, tree)
     return Friend(path, tree, info.n_entries, info.branches, metadata)
 
 
-def _read_metadata(path: Path, tree: str | None) -> tuple[str, dict[str, Any]]:
+def _read_metadata(path: Location, tree: str | None) -> tuple[str, dict[str, Any]]:
     """Return the name of the friend tree in a file, and its metadata."""
-    ntuples.check_header(path)
-    try:
-        with uproot.open({str(path): None}, object_cache=None, array_cache=None) as file:
-            keys = file.keys(recursive=True, cycle=False)
-            named = [key.removesuffix(SUFFIX) for key in keys if key.endswith(SUFFIX)]
-            tree = _chosen(named, tree, path)
-            text = str(file[tree + SUFFIX])
-    except InputError:
-        raise
-    except Exception as error:  # a file may be broken in more ways than uproot has exceptions for
-        raise InputError(f"{path} cannot be read: {ntuples.cause(error)}") from error
+    with ntuples.open_input(path) as file:
+        try:
+            with open_root(file) as root:
+                keys = root.keys(recursive=True, cycle=False)
+                named = [key.removesuffix(SUFFIX) for key in keys if key.endswith(SUFFIX)]
+                tree = _chosen(named, tree, path)
+                text = str(root[tree + SUFFIX])
+        except InputError:
+            raise
+        except Exception as error:  # a file may be broken in more ways than uproot has exceptions
+            raise InputError(f"{path} cannot be read: {ntuples.cause(error)}") from error
     where = f"'{tree}{SUFFIX}' of {path.name}"
     try:
         metadata = json.loads(text)
@@ -315,7 +333,7 @@ def _read_metadata(path: Path, tree: str | None) -> tuple[str, dict[str, Any]]:
     return tree, metadata
 
 
-def _chosen(named: Sequence[str], tree: str | None, path: Path) -> str:
+def _chosen(named: Sequence[str], tree: str | None, path: Location) -> str:
     if not named:
         raise InputError(
             f"{path.name} holds no '<tree>{SUFFIX}': it is no friend tree written by predict.py"
@@ -374,14 +392,14 @@ def _are_texts(value: Any) -> bool:
 
 
 def iterate(
-    path: str | Path, tree: str, names: Sequence[str], chunk_entries: int = 200_000
+    path: str | Location, tree: str, names: Sequence[str], chunk_entries: int = 200_000
 ) -> Iterator[tuple[RowRange, dict[str, Array]]]:
     """Yield ranges of entries through a tree, friend or input, with columns as they are stored.
 
     At most `chunk_entries` entries are in memory, and the next ones being read. Raises InputError
     for what is missing or unreadable.
     """
-    yield from iterate_tree(ntuples.open_tree(Path(path).absolute(), tree), names, chunk_entries)
+    yield from iterate_tree(ntuples.open_tree(given_location(path), tree), names, chunk_entries)
 
 
 def iterate_tree(

@@ -32,12 +32,17 @@ from utils.formats.manifests import Manifest, is_inside, is_manifest, manifest_o
 from utils.schema import (
     PROJECT,
     ConfigError,
+    Location,
     PipelineError,
     Recipe,
     RunError,
+    Url,
+    is_within,
+    location,
     nearest,
-    project_path,
+    normal,
 )
+from utils.system import servers
 from utils.system.files import (
     complete,
     discard_abandoned,
@@ -268,9 +273,12 @@ class NewRun:
 
 @contextlib.contextmanager
 def training_run(
-    experiment_name: str | None, run_name: str | None, tags: Mapping[str, str]
+    experiment_name: str | None,
+    run_name: str | None,
+    tags: Mapping[str, str],
+    resumed: str | None = None,
 ) -> Iterator[NewRun]:
-    """Provide a new run, or the one that `mlflow run` opened.
+    """Provide a new run, or the one that `mlflow run` opened, or the run `resumed`.
 
     An exception marks it FAILED, an interrupt KILLED, and so does the next command where this one
     dies. `trained_by` among its tags is what that goes by.
@@ -282,8 +290,12 @@ def training_run(
     with _marked() as mark:
         with _answering("hold the new run"):
             _keep_new_runs_here()
+            if resumed is not None:
+                opened.set_tag(resumed, "trained_by", mark.stem)
+                _drop_models(opened, resumed)
             active = mlflow.start_run(
-                experiment_id=_experiment(opened, experiment_name),
+                run_id=resumed,
+                experiment_id=_experiment(opened, experiment_name) if resumed is None else None,
                 run_name=run_name,
                 tags={**tags, "trained_by": mark.stem},
             )
@@ -301,6 +313,20 @@ def training_run(
                 # What ended the work is told, not that the store is lost too.
                 with contextlib.suppress(*(() if status == "FINISHED" else (RunError,))):
                     _end(mark, status, mlflow.end_run)
+
+
+def _drop_models(opened: MlflowClient, run_id: str) -> None:
+    """Remove MLflow's models of a run that is trained on: they are logged again, all together."""
+    experiment_id = opened.get_run(run_id).info.experiment_id
+    for model in opened.search_logged_models([experiment_id]):
+        if model.source_run_id == run_id:
+            opened.delete_logged_model(model.model_id)
+            place = urlparse(model.artifact_location)
+            if (
+                place.scheme in ("", "file")
+                and Path(place.path).parent.parent.name == model.model_id
+            ):
+                shutil.rmtree(Path(unquote(place.path)).parent, ignore_errors=True)
 
 
 def _experiment(opened: MlflowClient, name: str | None) -> str | None:
@@ -396,7 +422,7 @@ def remember(run_id: str, experiment_id: str, places: Sequence[str]) -> None:
     `places` are the folders and files that the training's own configuration names: later scripts
     may use those that are outside the project, which a run's recipe alone can't make them do.
     """
-    named = sorted({os.path.normpath(project_path(place)) for place in places if place})
+    named = sorted({str(normal(location(place))) for place in places if place})
     with complete(PLACES / f"{run_id}.json") as path:
         path.write_text(json.dumps({"project": str(PROJECT), "places": named}), encoding="utf-8")
     ids = {"run_id": run_id, "experiment_id": experiment_id, "store": _store_name()}
@@ -774,14 +800,16 @@ class Run:
         kept = {k: [(0, v)] for k, v in metrics.items() if np.isfinite(v) or k in gone}
         _log_metrics(self.client, self.run_id, kept)
 
-    def place(self, path: Path, what: str, key: str) -> Path:
+    def place(self, path: Location, what: str, key: str) -> Location:
         """Return a place outside the run that its recipe names, where that is the user's own.
 
         That is: in the project folder, or named by the configuration of a training that was started
-        in it. Raises RunError, naming the key that gives it, where it is somewhere else.
+        in it; or on a server that a preprocessing in it was told to read from. Raises RunError,
+        naming the key that gives it, where it is somewhere else.
         """
-        full = Path(os.path.normpath(path))
-        if not any(full.is_relative_to(own) for own in (PROJECT, *self._own_places)):
+        full = normal(path)
+        known = isinstance(full, Url) and servers.is_known(full)
+        if not known and not any(is_within(full, own) for own in (PROJECT, *self._own_places)):
             raise RunError(
                 f"run {self.run_id} names {full} as {what}, outside this project, and was not "
                 f"trained here: if you mean that, add {key} to the command"
@@ -789,15 +817,15 @@ class Run:
         return path
 
     @cached_property
-    def _own_places(self) -> tuple[Path, ...]:
+    def _own_places(self) -> tuple[Location, ...]:
         try:
             said = json.loads((PLACES / f"{self.run_id}.json").read_text(encoding="utf-8"))
-            project, places = said["project"], [Path(place) for place in said["places"]]
-        except (OSError, ValueError, KeyError, TypeError):
+            project, places = said["project"], [location(place) for place in said["places"]]
+        except (OSError, ValueError, KeyError, TypeError, ConfigError):
             return ()
         # In a copy of the project what was inside the original is the original's.
         moved = project != str(PROJECT)
-        return tuple(p for p in places if not (moved and p.is_relative_to(project)))
+        return tuple(p for p in places if not (moved and is_within(p, Path(project))))
 
     def _place(self, path: str) -> Path | None:
         """Return where an artifact of a local store is or will be; None in a remote store.

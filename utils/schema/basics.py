@@ -75,7 +75,16 @@ def refuse_repeated(names: Iterable[str], where: str, each: str = "each") -> Non
 
 
 def project_path(path: str | Path) -> Path:
-    """Return `path` as an absolute path; a relative one starts at the project folder."""
+    """Return `path` as an absolute path; a relative one starts at the project folder.
+
+    Raises ConfigError for a URL: only inputs are read from servers (`locations.location`).
+    """
+    if "://" in str(path):
+        shown = str(path).rpartition("@")[2].partition("?")[0]
+        raise ConfigError(
+            f"{shown} is on a server, and only ntuples and friend trees are read from there: name "
+            "a file or folder of this machine"
+        )
     return PROJECT / Path(path).expanduser()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from string import Formatter
 from types import NoneType, UnionType
@@ -56,6 +57,23 @@ def _as_template(value: str) -> str:
 def _as_sample_name(value: str) -> str:
     if set(value.split("/")) & {"", ".", ".."} or not value.isprintable():
         raise ValueError("a sample's name becomes the name of files, so it can't lead elsewhere")
+    return value
+
+
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+
+
+def _seconds(value: str) -> float:
+    number, unit = re.fullmatch(r"([0-9.]+)\s*([a-z]*)", value.strip()).groups()  # type: ignore[union-attr]
+    return float(number) * _SECONDS[unit]
+
+
+def _as_duration(value: str | None) -> str | None:
+    try:
+        if value is not None and not _seconds(value) > 0:
+            raise ValueError
+    except (AttributeError, KeyError, ValueError):
+        raise ValueError("a duration is seconds, or a number with s, min, h or d") from None
     return value
 
 
@@ -229,11 +247,22 @@ class EngineConfig(Closed):
     address: str | None = None
     """The address of a running Dask scheduler."""
     cluster: Literal["local", "htcondor", "slurm"] = "local"
-    """Where a Dask cluster is started."""
+    """Where a Dask cluster is started, if none runs at an address."""
     cluster_options: dict[str, Any] = {}
-    """Options of dask-jobqueue, such as cores and memory."""
+    """What Dask's own class of that cluster takes, such as cores and memory of a job."""
+    security: bool | dict[str, Any] = False
+    """Encrypt what the cluster says: true, or keywords of distributed.Security."""
+    wait: Annotated[Text | None, AfterValidator(_as_duration)] = None
+    """How long a command stays without any worker, in seconds or like `30 min`."""
+    dry_run: bool = False
+    """Show the job script of a batch system and end."""
 
     @model_validator(mode="before")
     @classmethod
     def _just_a_name(cls, raw: Any) -> Any:
         return {"kind": raw} if isinstance(raw, str) else raw
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """How long to stay without a worker; None: as the kind of cluster has it."""
+        return None if self.wait is None else _seconds(self.wait)

@@ -13,11 +13,11 @@ from utils.schema.basics import (
     FILLER_CLASS,
     ConfigError,
     nearest,
-    project_path,
     refuse_repeated,
 )
 from utils.schema.exchange import Process, Sample
 from utils.schema.loading import load_part
+from utils.schema.locations import is_url, joined
 from utils.schema.parts import ProcessConfig, SampleEntry
 
 
@@ -201,11 +201,11 @@ def _sample_of(config: AnalysisConfig, item: Any, for_training: bool) -> Sample:
     if files is None:
         files = config.input_filename_template.format(sample_name=entry.sample)
     files = [files] if isinstance(files, str) else files
-    if not config.input_path and not all(Path(f).is_absolute() for f in files):
+    if not config.input_path and not all(is_url(f) or Path(f).is_absolute() for f in files):
         raise ConfigError("input_path is not set: name the folder of the ntuples")
     return Sample(
         name=entry.sample,
-        files=tuple(str(project_path(config.input_path) / Path(f).expanduser()) for f in files),
+        files=tuple(str(joined(config.input_path, f)) for f in files),
         tree=entry.tree or config.tree_name,
         processes=tuple(processes) or (Process(entry.sample, None, FILLER_CLASS),),
         factor=_number(entry.factor, f"{where}.factor"),

@@ -31,7 +31,10 @@ from utils.schema.samples import alternatives_of, check_restrictions, samples_to
 
 
 class PreprocessConfig(AnalysisConfig):
-    """Keys of preprocess.py."""
+    """Keys of preprocess.py.
+
+    `force`: do again what is done already and has not changed.
+    """
 
     check: bool = Field(False, exclude=True)
     """Only tell what the command would do, from headers and a sample of entries."""
@@ -51,6 +54,8 @@ class PreprocessConfig(AnalysisConfig):
     """The feature pipeline of a prediction; none: by `skim_path`."""
     chunk_size: int = Field(24_576, ge=1)
     """Entries in memory at a time, for each unit of work."""
+    force: bool = Field(False, exclude=True)
+    """Whether what is done already and has not changed is done again."""
 
     @model_validator(mode="after")
     def _outputs_differ(self) -> Self:
@@ -115,8 +120,7 @@ class TrainConfig(AnalysisConfig):
     """Keys of train.py.
 
     `model_kind`: the kind of model that `model_param` are parameters of, set by model=...
-    `train_metric_every`: iterations between evaluations of the training set, by default a twentieth
-    of `num_iterations`, at least 10. Where they cost little the set is evaluated each time.
+    `resume`: a run to go on with, which all other keys come from; `force` trains its folds again.
     """
 
     check: bool = Field(False, exclude=True)
@@ -132,7 +136,11 @@ class TrainConfig(AnalysisConfig):
     run_name: Text | None = None
     """What the run is called; none: channel, year and kind of model."""
     train_metric_every: int | None = Field(None, ge=1)
-    """Iterations between evaluations of the training rows where these cost much."""
+    """Iterations between evaluations of the training rows where these cost time; none: 1."""
+    resume: Text | None = Field(None, exclude=True)
+    """A run to go on with, which all other keys come from."""
+    force: bool = Field(False, exclude=True)
+    """Whether what is done already and has not changed is done again."""
 
     @model_validator(mode="before")
     @classmethod
@@ -186,6 +194,10 @@ class RunStageConfig(Closed):
         return raw
 
 
+Compression = Literal["ZSTD", "ZLIB", "LZ4", "LZMA", "none"]
+"""How a ROOT file may be compressed: ZSTD needs ROOT 6.20 or later, or uproot with zstandard."""
+
+
 class PredictConfig(RunStageConfig):
     """Keys of predict.py.
 
@@ -228,12 +240,16 @@ class PredictConfig(RunStageConfig):
     """The name of the friend tree; none: `pred`."""
     output_branch_prefix: Text | None = None
     """What stands before the names of the branches that predictions make."""
+    output_compression: Compression = "ZSTD"
+    """How friend trees are compressed; ZSTD is the smallest and fastest."""
     cut: str | None = None
     """Entries that it removes get fillers."""
     double_precision: bool = False
     """Whether probabilities are written as float64 instead of float32."""
     chunk_size: int = Field(24_576, ge=1)
     """Entries in memory at a time, for each unit of work."""
+    force: bool = Field(False, exclude=True)
+    """Whether what is done already and has not changed is done again."""
     engine: EngineConfig = EngineConfig()
     """Where the work runs, and on how many cores."""
 
@@ -273,6 +289,8 @@ class EvaluateConfig(RunStageConfig):
     """Bootstrap replicates of the intervals."""
     seed: int = 1357
     """The seed of bootstraps and permutations."""
+    force: bool = Field(False, exclude=True)
+    """Whether what is done already and has not changed is done again."""
     engine: EngineConfig = EngineConfig()
     """How many cores compute, by `engine.n_workers`."""
 

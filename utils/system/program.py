@@ -15,6 +15,7 @@ import io
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -45,6 +46,7 @@ from utils.schema import (
     load,
     nearest,
     project_path,
+    refuse_secrets,
     undeclared_keys,
 )
 from utils.system import interrupts
@@ -194,7 +196,7 @@ def call(stage: Callable[[C], Sequence[str]], cfg: DictConfig, model: type[C]) -
     sweep = _SWEEP.get()
     if sweep is None:
         with _one_line_errors(), _own_temporary_files():
-            _tell(stage(typed(cfg, model)))
+            _tell(_made_by(stage, cfg, model))
         return
     varied = _varied()
     log.info("--- %s", varied)
@@ -205,7 +207,7 @@ def call(stage: Callable[[C], Sequence[str]], cfg: DictConfig, model: type[C]) -
                 OmegaConf.update(
                     cfg, "run_name", f"{named}: {varied}" if named else varied, force_add=True
                 )
-            sweep.made += stage(typed(cfg, model))
+            sweep.made += _made_by(stage, cfg, model)
     except SystemExit as failed:
         sweep.status = max(sweep.status, int(failed.code or 1))
 
@@ -221,6 +223,32 @@ def _own_temporary_files() -> Iterator[None]:
             tempfile.tempdir = before
 
 
+def _made_by(stage: Callable[[C], Sequence[str]], cfg: DictConfig, model: type[C]) -> Sequence[str]:
+    """Return what a stage made, or the job script where `engine.dry_run` asks for it instead."""
+    _refuse_secrets(cfg)
+    config = typed(_resumed(cfg), model)
+    engine = getattr(config, "engine", None)
+    if engine is None or not engine.dry_run:
+        return stage(config)
+    from utils.system import clusters
+
+    return clusters.job_script(engine).splitlines()
+
+
+def _resumed(cfg: DictConfig) -> DictConfig:
+    """Return the keys that count where a run is resumed, which all others come from; else all."""
+    if OmegaConf.is_missing(cfg, "resume") or not cfg.get("resume"):
+        return cfg
+    return OmegaConf.create({key: cfg[key] for key in ("resume", "force", "engine") if key in cfg})
+
+
+def typed_keys() -> list[str]:
+    """Return the keys that the command itself gives, in its own words; none outside a command."""
+    if not HydraConfig.initialized():
+        return []
+    return [text.lstrip("+~").partition("=")[0] for text in HydraConfig.get().overrides.task]
+
+
 def _varied() -> str:
     """Return what this run of a multirun has of its own, such as `max_depth=4 n_splits=3`."""
     hydra = HydraConfig.get()
@@ -232,6 +260,27 @@ def _varied() -> str:
         for key, _, value in parts
         if key not in fixed
     )
+
+
+def _refuse_secrets(cfg: DictConfig) -> None:
+    """Raise ConfigError for a URL with credentials; the copy that Hydra keeps of it goes, too."""
+    try:
+        refuse_secrets(*_texts(OmegaConf.to_container(cfg, resolve=False)))
+    except ConfigError:
+        if HydraConfig.initialized():
+            kept = Path(HydraConfig.get().runtime.output_dir) / str(HydraConfig.get().output_subdir)
+            shutil.rmtree(kept, ignore_errors=True)
+        raise
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        value = [*value.values()]
+    if isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str):
+        yield value
 
 
 @contextlib.contextmanager
@@ -321,6 +370,7 @@ def command_line(
     Raises ConfigError where a primary file must be named and none is, an analysis file is not
     there, or a key has no value.
     """
+    refuse_secrets(*arguments)  # Hydra keeps what was typed
     named = _option(arguments, "--config-name", "-cn") or default
     if named is None and not _HELP & set(arguments):
         names = " or ".join(sorted(p.name for p in primaries.glob("*.yaml")))
@@ -377,7 +427,7 @@ def _override(argument: str, groups: set[str], declared: set[str]) -> str:
         return argument
     if re.fullmatch(r"\{\s*\}", value):
         return f"++{key}='{_EMPTY}'"
-    if key in ("run_id", "experiment_id") and re.fullmatch(r"\w+", value):
+    if key in ("run_id", "experiment_id", "resume") and re.fullmatch(r"\w+", value):
         # Hydra would make a number of digits around one 'e', and drop zeros.
         return f"++{key}='{value}'"
     return f"++{argument}"

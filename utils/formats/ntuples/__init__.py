@@ -9,7 +9,7 @@ whatever is wrong with an input in one InputError. Friend trees are read by the 
 from utils.formats.ntuples.files import find_files
 from utils.formats.ntuples.memory import given_columns
 from utils.formats.ntuples.streaming import Chunk, Cut, Made, Rows, check, stream
-from utils.formats.ntuples.trees import TreeInfo, cause, check_header, fingerprint, open_tree
+from utils.formats.ntuples.trees import TreeInfo, cause, fingerprint, open_input, open_tree
 
 __all__ = [
     "Chunk",
@@ -19,10 +19,10 @@ __all__ = [
     "TreeInfo",
     "cause",
     "check",
-    "check_header",
     "find_files",
     "fingerprint",
     "given_columns",
+    "open_input",
     "open_tree",
     "stream",
 ]

@@ -9,10 +9,10 @@ plain form (Double32, RNTuple) is left to uproot.
 
 from __future__ import annotations
 
-import os
 import struct
 import threading
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,10 @@ from xxhash import xxh64_intdigest
 
 from utils.columns.arrays import Array, Integers
 from utils.formats.ntuples.pages import PageCheck
-from utils.formats.ntuples.trees import Baskets, Source, TreeInfo, cause, check_header
+from utils.formats.ntuples.trees import Baskets, Source, TreeInfo, cause, open_input
 from utils.schema import InputError
-from utils.system.libraries.rootfiles import uproot
+from utils.system.libraries.rootfiles import open_root, uproot
+from utils.system.ranges import Range
 
 _KEY = struct.Struct(">ihiIhh")  # bytes, version, bytes unpacked, date, length of the key, cycle
 _BASKET = struct.Struct(">Hiiii")  # version, buffer size, offset size, entries, end of the data
@@ -42,20 +43,22 @@ class Reader:
     def __init__(self, info: TreeInfo) -> None:
         self.info = info
         self.last: dict[str, tuple[int, Array]] = {}  # a basket may reach into the next chunk
+        self.prepared: dict[str, int] = {}  # the basket behind the last that was prepared
         self.lock = threading.Lock()
         self.slow: Any = None
         self.pages: PageCheck | None = None
 
     def __enter__(self) -> Reader:
-        if check_header(self.info.path) != self.info.size:
+        self.file = open_input(self.info.path)
+        if self.file.size != self.info.size:
+            self.file.close()
             raise InputError(f"{self.info.path} changed while it was being read")
-        self.file = os.open(self.info.path, os.O_RDONLY)
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.file)
         if self.slow is not None:
             self.slow.close()
+        self.file.close()
 
     def read(self, name: str, rows: Integers | range) -> Array:
         """Return the column at the ascending entries `rows`, shape (n,) or (n, size)."""
@@ -68,6 +71,52 @@ class Reader:
             raise
         except Exception as error:
             raise self._damaged(name, rows, cause(error)) from error
+
+    def prepare(self, names: Sequence[str], rows: Integers | range, span: range, stop: int) -> None:
+        """Have the baskets on their way in which columns have the ascending entries `rows`.
+
+        From a disk there is nothing to prepare. From a server they come many at once; and where
+        entries of all baskets in `span` are wanted, so, most likely, are those of the baskets that
+        follow, up to entry `stop`: these come along, as many as are worth a further request.
+        """
+        if not self.file.ahead or not len(rows):
+            return
+        wanted: list[Range] = []
+        all_used, baskets_of = True, {}
+        for name in names:
+            baskets = self.info.sources[name].baskets
+            if baskets is None:
+                continue
+            baskets_of[name] = baskets
+            numbers = _overlapping(baskets, span)
+            used: Iterable[int] = numbers
+            if not isinstance(rows, range):
+                edges = np.searchsorted(rows, baskets.first[numbers.start : numbers.stop + 1])
+                used = (numbers.start + np.flatnonzero(np.diff(edges))).tolist()
+                all_used &= len(used) == len(numbers)
+            wanted += self._lacking(name, baskets, used)
+        if wanted and all_used:
+            n_bytes = sum(r.size for r in wanted)
+            for start in range(span.stop, stop, len(span)):
+                following = range(start, min(start + len(span), stop))
+                more = {n: _overlapping(b, following) for n, b in baskets_of.items()}
+                n_bytes += sum(
+                    int(b.size[more[n].start :][: len(more[n])].sum())
+                    for n, b in baskets_of.items()
+                )
+                if n_bytes > self.file.ahead:
+                    break
+                for name, baskets in baskets_of.items():
+                    wanted += self._lacking(name, baskets, more[name])
+        self.file.prepare(wanted)
+
+    def _lacking(self, name: str, baskets: Baskets, used: Iterable[int]) -> list[Range]:
+        """Return where those of the ascending baskets `used` are that were not prepared yet."""
+        known = self.prepared.get(name, 0)
+        new = [k for k in used if known <= k < len(baskets.seek)]
+        if new:
+            self.prepared[name] = new[-1] + 1
+        return [Range(int(baskets.seek[k]), int(baskets.size[k])) for k in new]
 
     def _damaged(self, name: str, rows: Integers | range, cause: str) -> InputError:
         at = f", entries {rows[0]} to {rows[-1]}" if len(rows) else ""
@@ -131,7 +180,7 @@ class Reader:
         self, name: str, rows: range, wanted: int, seek: int, size: int
     ) -> bytes | bytearray | memoryview:
         """Return the unpacked data of a basket after checking what it says of itself."""
-        raw = os.pread(self.file, size, seek)
+        raw = self.file.taken(Range(seek, size))
         n_bytes, _, n_unpacked, _, key_length, _ = _KEY.unpack_from(raw)
         *_, n_held, end = _BASKET.unpack_from(raw, key_length - _BASKET.size - 1)
         if (len(raw), n_bytes, n_held, end - key_length) != (size, size, len(rows), wanted):
@@ -153,8 +202,7 @@ class Reader:
         first, last = int(rows[0]), int(rows[-1])
         with self.lock:  # one uproot file, used by one thread at a time
             if self.slow is None:
-                path = str(self.info.path)
-                self.slow = uproot.open({path: None}, object_cache=None, array_cache=None)
+                self.slow = open_root(self.file)
                 self.tree = self.slow[self.info.tree]
                 if self.info.is_rntuple:
                     self.pages = PageCheck(self.tree, self.file)
@@ -172,6 +220,12 @@ class Reader:
             raise self._damaged(name, rows, f"it gives {column.dtype}, shape {column.shape[1:]}")
         column = column.astype(kind.base, copy=False)
         return column if isinstance(rows, range) else column[np.asarray(rows) - first]
+
+
+def _overlapping(baskets: Baskets, span: range) -> range:
+    """Return the numbers of the baskets that hold any entry of `span`."""
+    first = baskets.first
+    return range(bisect_right(first, span.start) - 1, bisect_left(first, span.stop))
 
 
 def _unpack(content: memoryview, n_unpacked: int) -> bytes | bytearray:

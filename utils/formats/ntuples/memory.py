@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +42,9 @@ class ColumnsReader:
         at: TracebackType | None,
     ) -> None:
         """Nothing was opened."""
+
+    def prepare(self, names: Sequence[str], rows: Integers | range, span: range, stop: int) -> None:
+        """Nothing has to come from anywhere."""
 
     def read(self, name: str, rows: Integers | range) -> Array:
         pick: Any = slice(rows.start, rows.stop) if isinstance(rows, range) else rows

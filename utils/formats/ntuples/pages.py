@@ -6,11 +6,12 @@ pages.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from xxhash import xxh3_64_intdigest
+
+from utils.system.ranges import ByteFile, Range
 
 _SIZE = 8
 
@@ -18,10 +19,10 @@ _SIZE = 8
 class PageCheck:
     """Compares the pages of an open RNTuple with their checksums, each page once.
 
-    `ntuple` is uproot's RNTuple and `file` a descriptor of its file.
+    `ntuple` is uproot's RNTuple and `file` its file.
     """
 
-    def __init__(self, ntuple: Any, file: int) -> None:
+    def __init__(self, ntuple: Any, file: ByteFile) -> None:
         self.ntuple, self.file = ntuple, file
         self._seen: set[tuple[int, int]] = set()
         for group in ntuple.footer.cluster_group_records:
@@ -37,16 +38,12 @@ class PageCheck:
             if first >= stop or first + cluster.num_entries <= start:
                 continue
             pages = self.ntuple.page_link_list[index]
-            for column in columns:
-                if column < len(pages) and (index, column) not in self._seen:
-                    for page in pages[column].pages:
-                        self._check_page(page, f"a page of cluster {index}")
-                    self._seen.add((index, column))
-
-    def _check_page(self, page: Any, what: str) -> None:
-        if page.has_checksum:
-            size, offset = int(page.locator.num_bytes), int(page.locator.offset)
-            _compare(os.pread(self.file, size + _SIZE, offset), what, size)
+            new = [c for c in columns if c < len(pages) and (index, c) not in self._seen]
+            locators = [p.locator for c in new for p in pages[c].pages if p.has_checksum]
+            ranges = [Range(int(p.offset), int(p.num_bytes) + _SIZE) for p in locators]
+            for content, part in zip(self.file.read(ranges), ranges, strict=True):
+                _compare(bytes(content), f"a page of cluster {index}", part.size - _SIZE)
+            self._seen |= {(index, column) for column in new}
 
     def _columns_of(self, field_id: int) -> list[int]:
         fields = set(self._below(field_id))

@@ -216,7 +216,8 @@ def _chunks(info: TreeInfo, plan: _Plan, starts: range, stop: int, threads: int)
     source = ColumnsReader(info) if isinstance(info, ColumnsInfo) else Reader(info)
     with source as reader, ThreadPoolExecutor(threads, "unpack") as pool:
 
-        def read(names: Sequence[str], rows: Integers | range) -> dict[str, Array]:
+        def read(names: Sequence[str], rows: Integers | range, span: range) -> dict[str, Array]:
+            reader.prepare(names, rows, span, stop)
             return dict(
                 zip(names, pool.map(lambda name: reader.read(name, rows), names), strict=True)
             )
@@ -226,7 +227,7 @@ def _chunks(info: TreeInfo, plan: _Plan, starts: range, stop: int, threads: int)
         )
 
 
-ReadColumns = Callable[[Sequence[str], Integers | range], dict[str, Array]]
+ReadColumns = Callable[[Sequence[str], Integers | range, range], dict[str, Array]]
 
 
 def _read_chunk(plan: _Plan, start: int, stop: int, read: ReadColumns) -> Chunk:
@@ -237,7 +238,8 @@ def _read_chunk(plan: _Plan, start: int, stop: int, read: ReadColumns) -> Chunk:
         wanted = set(names) - set(have)
         computed = sorted(wanted & set(plan.computed))
         sources = wanted.union(*(plan.computed[name].names for name in computed))
-        have.update(read(sorted(sources - set(have) - set(computed)), rows))
+        needed = sorted(sources - set(have) - set(computed))
+        have.update(read(needed, rows, range(start, stop)))
         for name in computed:
             have[name] = plan.computed[name].evaluate(have)
 

@@ -6,12 +6,10 @@ has to go through the directory again, in this process or another.
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +18,10 @@ from utils.columns.arrays import Array, Integers
 from utils.columns.variations import ComputedBranch
 from utils.formats.ntuples.files import no_such_file
 from utils.formats.ntuples.names import ColumnNames, names_of, refusal, tell_apart
-from utils.schema import InputError, nearest, project_path
-from utils.system.libraries.rootfiles import uproot
+from utils.schema import InputError, Location, Url, location, nearest
+from utils.system.libraries.rootfiles import open_root, uproot
+from utils.system.opening import open_bytes
+from utils.system.ranges import ByteFile, Range
 
 
 class Baskets(NamedTuple):
@@ -52,7 +52,7 @@ class TreeInfo:
     branches that the tree does not hold: they are made from its own (`with_computed`).
     """
 
-    path: Path
+    path: Location
     tree: str
     n_entries: int
     branches: Mapping[str, np.dtype[Any]]
@@ -107,25 +107,27 @@ def fingerprint(info: TreeInfo) -> dict[str, str | int]:
     }
 
 
-def open_tree(path: str | Path, tree: str) -> TreeInfo:
+def open_tree(path: str | Location, tree: str) -> TreeInfo:
     """Return what is known about the tree (or RNTuple) named `tree`; the highest cycle counts.
 
     Raises InputError, naming the file and the cause, if anything is missing or damaged.
     """
-    path = project_path(path)
-    size = check_header(path)
-    try:
-        with uproot.open({str(path): None}, object_cache=None, array_cache=None) as file:
-            _check_kind(file, tree, path)
-            return _describe(file[tree], path, tree, size, str(file.file.uuid))
-    except InputError:
-        raise
-    except Exception as error:
-        hint = "; re-compress it: hadd -f505 NEW.root OLD.root" if _is_old(path) else ""
-        raise InputError(f"{path}: tree '{tree}' cannot be opened: {cause(error)}{hint}") from error
+    path = location(path)
+    with open_input(path) as file:
+        try:
+            with open_root(file) as root:
+                _check_kind(root, tree, path)
+                return _describe(root[tree], path, tree, file.size, str(root.file.uuid))
+        except InputError:
+            raise
+        except Exception as error:
+            hint = "; re-compress it: hadd -f505 NEW.root OLD.root" if _is_old(file) else ""
+            raise InputError(
+                f"{path}: tree '{tree}' cannot be opened: {cause(error)}{hint}"
+            ) from error
 
 
-def _check_kind(file: Any, tree: str, path: Path) -> None:
+def _check_kind(file: Any, tree: str, path: Location) -> None:
     try:
         kind = file.classname_of(tree)
         problem = f"is a {kind}, no tree,"
@@ -142,32 +144,34 @@ def _is_tree(kind: str) -> bool:
     return kind in ("TTree", "TNtuple", "TNtupleD", "TChain") or kind.endswith("RNTuple")
 
 
-def check_header(path: Path) -> int:
-    """Return the file's size; raise InputError if it is no ROOT file or shorter than it says."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a ROOT file")
-    if not path.is_file():
-        raise InputError(no_such_file(path))
+def open_input(path: Location) -> ByteFile:
+    """Open an input; raise InputError if it is no ROOT file or shorter than it says."""
+    if not isinstance(path, Url):
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, not a ROOT file")
+        if not path.is_file():
+            raise InputError(no_such_file(path))
+    file = open_bytes(path)
     try:
-        with path.open("rb") as stream:
-            head = stream.read(20)
-            size = os.fstat(stream.fileno()).st_size
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
-    if len(head) < 20 or not head.startswith(b"root"):
-        raise InputError(f"{path} is not a ROOT file" + (": it is empty" if not size else ""))
-    (version,) = struct.unpack_from(">i", head, 4)
-    (end,) = struct.unpack_from(">i" if version < 1_000_000 else ">q", head, 12)
-    if size < end:
-        raise InputError(f"{path} is cut short: it holds {size} of {end} bytes; copy it again")
-    return size
+        [head] = file.read([Range(0, 20)])
+        if len(head) < 20 or bytes(head[:4]) != b"root":
+            raise InputError(f"{path} is not a ROOT file" + (": it is empty" * (not file.size)))
+        (version,) = struct.unpack_from(">i", head, 4)
+        (end,) = struct.unpack_from(">i" if version < 1_000_000 else ">q", head, 12)
+        if file.size < end:
+            raise InputError(
+                f"{path} is cut short: it holds {file.size} of {end} bytes; copy it again"
+            )
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
-def _is_old(path: Path) -> bool:
+def _is_old(file: ByteFile) -> bool:
     """Return whether a file is compressed as ROOT did long ago, which uproot does not unpack."""
-    with path.open("rb") as stream:
-        head = stream.read(61)
-    small = head[4:8] < (1_000_000).to_bytes(4, "big")
+    [head] = file.read([Range(0, 61)])
+    small = bytes(head[4:8]) < (1_000_000).to_bytes(4, "big")
     (compression,) = struct.unpack_from(">i", head, 33 if small else 45)
     return bool(compression // 100 == 3)
 
@@ -178,7 +182,7 @@ def cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
-def _describe(tree: Any, path: Path, name: str, size: int, uuid: str) -> TreeInfo:
+def _describe(tree: Any, path: Location, name: str, size: int, uuid: str) -> TreeInfo:
     n_entries = int(tree.num_entries)
     if n_entries != tree.num_entries or n_entries < 0:
         raise InputError(f"tree '{name}' of {path} says it has {tree.num_entries} entries")

@@ -20,6 +20,7 @@ from utils.results.plotting import Style, draw, opened_singly
 from utils.results.report import PdfWriter
 from utils.schema import EvaluateConfig, Recipe, RunError, slug
 from utils.stages.evaluation.numbers import Evaluated
+from utils.stages.evaluation.repeating import unit_of
 from utils.system.engine import cores_of
 from utils.system.files import scratch
 
@@ -117,7 +118,12 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
         run.connect()  # while the last PDFs are written
         writer.finish()
         metrics = flat_metrics(result)
-        about = {"dataset": result.dataset, "metrics": metrics, "papers": papers}
+        about = {
+            "dataset": result.dataset,
+            "made_from": unit_of(run, config).made_from,
+            "metrics": metrics,
+            "papers": papers,
+        }
         run.publish(files, about)
     log.info(
         "Logged %d metrics and %d figures under %s of run %s",

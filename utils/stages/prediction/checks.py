@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence, Set
-from pathlib import Path
 from typing import Any
 
 from utils.columns.roles import other_meaning
 from utils.columns.variations import Shift, variations_of
 from utils.formats import ntuples
 from utils.formats.skims import Skim, origin
-from utils.schema import InputError, PreprocessConfig, load, nearest
+from utils.schema import InputError, Location, PreprocessConfig, load, nearest
 from utils.stages.prediction.scorer import Scorer
 
 log = logging.getLogger(__name__)
@@ -129,7 +128,7 @@ def check_variations(skim: Skim, wanted: Sequence[Shift]) -> None:
         )
 
 
-def check_same_file(path: Path, stated: Mapping[str, Any], skim: Skim) -> None:
+def check_same_file(path: Location, stated: Mapping[str, Any], skim: Skim) -> None:
     """Raise InputError where a skim's entry numbers mean other events in the file of today."""
     now = ntuples.fingerprint(ntuples.open_tree(path, stated["tree"]))
     for key in ("uuid", "n_entries", "size"):

@@ -197,6 +197,10 @@ class Table:
     weight_left_out: str
     shifts: tuple[Mapping[str, Any], ...] = ()
 
+    @property
+    def lasting(self) -> Sequence[Path]:
+        return []
+
     @contextmanager
     def written(self, scorer: Scorer, scored: Iterable[Scored]) -> Iterator[Outcome]:
         csv, parquet = (self.folder / f"{self.name}{suffix}" for suffix in (".csv", ".parquet"))

@@ -27,7 +27,7 @@ from utils.stages.prediction.inputs import InputFile, InputSample, input_samples
 from utils.stages.prediction.outputs import Moved, Outcome, Scored, Task
 from utils.stages.prediction.rows import RowSource
 from utils.stages.prediction.scorer import Scorer
-from utils.system.files import complete
+from utils.system.files import complete, discard_abandoned
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class FriendTrees:
             tasks.append(Task(f"sample {sample.name}", scorer, trees))
             all_trees += trees
         _check_paths(all_trees)
+        discard_abandoned(*{tree.path.parent for tree in all_trees})
         return tasks
 
     @property
@@ -86,7 +87,8 @@ class FriendTrees:
 
 def _check_paths(trees: Sequence[FriendTree]) -> None:
     """Raise an error where a friend tree would replace an input file or another friend tree."""
-    inputs, names = {tree.file.path.resolve() for tree in trees}, [tree.name for tree in trees]
+    paths = [tree.file.path for tree in trees]
+    inputs, names = {p.resolve() for p in paths if isinstance(p, Path)}, [t.name for t in trees]
     for tree in trees:
         if tree.path.resolve() in inputs:
             raise ConfigError(
@@ -139,6 +141,10 @@ class FriendTree:
         return self.folder / self.template
 
     @property
+    def lasting(self) -> Sequence[Path]:
+        return [self.path]
+
+    @property
     def name(self) -> str:
         """The name in the run: with the folders of the template, as long as these lead inwards."""
         path = self.template
@@ -156,7 +162,9 @@ class FriendTree:
                     branches = self._branches(scorer, part)
                     if writer is None:
                         types = {name: column.dtype for name, column in branches.items()}
-                        writer = FriendWriter(partial, tree, types, metadata)
+                        writer = FriendWriter(
+                            partial, tree, types, metadata, self.config.output_compression
+                        )
                         stack.enter_context(writer)
                     writer.append(branches)
             proof = prove_alignment(self.file.path, partial, friend_name=self.path.name)

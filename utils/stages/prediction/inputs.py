@@ -6,9 +6,9 @@ Everything is checked against the run's recipe here, before any work.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,16 @@ from utils.schema import (
     COMPUTED_COLUMNS,
     ConfigError,
     InputError,
+    Location,
     PredictConfig,
     PreprocessConfig,
     RunError,
     Sample,
+    Url,
+    is_url,
+    joined,
     load,
+    location,
     nearest,
     project_path,
     sample_name,
@@ -43,6 +48,7 @@ from utils.stages.prediction.rows import RowSource, SkimEntries
 from utils.stages.prediction.scorer import Scorer
 from utils.stages.preprocessing import reading
 from utils.stages.preprocessing.shifting import shifted_tree
+from utils.system import servers
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +60,7 @@ class InputFile:
     `shifts` are those under which there are scores, as a friend tree states them.
     """
 
-    path: Path
+    path: Location
     fingerprint: Mapping[str, Any]
     source: RowSource
     shifts: tuple[Mapping[str, Any], ...] = ()
@@ -138,13 +144,19 @@ def _of_skim(
         for stored in skim.metadata.get("shifts", [])
         if stored["suffix"] in wanted and (stored["features"] or stored["cut"])
     )
-    paths = [project_path(stated["path"]) for stated in described]
+    paths = [location(stated["path"]) for stated in described]
     for code, (stated, path) in enumerate(zip(described, paths, strict=True)):
         if config.orig_path is not None:
             template = config.orig_filename_template if len(described) == 1 else None
-            name = template.format(sample_name=sample) if template else str(_tail(path, paths))
-            path = project_path(config.orig_path) / name
-        if not path.is_file():
+            name = template.format(sample_name=sample) if template else _tail(path, paths)
+            path = joined(config.orig_path, name)
+        elif isinstance(path, Url) and not servers.is_known(path):
+            raise InputError(
+                f"{skim.path} names {path} as the input of sample {sample}, on a server that no "
+                "preprocessing of this project read from: if you mean that, give its folder as "
+                "orig_path=..."
+            )
+        if isinstance(path, Path) and not path.is_file():
             raise InputError(
                 f"{path}, the input of sample {sample}, is not there: "
                 "give its folder as orig_path=..."
@@ -163,11 +175,13 @@ def _of_skim(
     return tuple(files)
 
 
-def _tail(path: Path, paths: Sequence[Path]) -> Path:
+def _tail(path: Location, paths: Sequence[Location]) -> str:
     """Return a file's name, behind the folders below the common one where another has the name."""
     if [p.name for p in paths].count(path.name) == 1:
-        return Path(path.name)
-    return path.relative_to(os.path.commonpath([p.parent for p in paths]))
+        return path.name
+    folders = zip(*(p.parent.parts for p in paths), strict=False)
+    n_common = len([*takewhile(lambda names: len(set(names)) == 1, folders)])
+    return "/".join(path.parts[n_common:])
 
 
 def _ntuples(
@@ -206,7 +220,7 @@ def prediction_analysis(config: PredictConfig, scorer: Scorer) -> PreprocessConf
     raw = dict(scorer.recipe.analysis)
     known = {sample_name(item): item for item in raw.get("prediction_samples") or []}
     names = list(config.sample_names) or list(known)
-    if not names and config.input_path:
+    if not names and config.input_path and not is_url(config.input_path):
         template = config.input_filename_template
         before, _, after = skim_name(template, "{sample_name}").partition("{sample_name}")
         found = project_path(config.input_path).glob(f"{before}*{after}")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from utils.formats.runs import Run
-from utils.schema import PredictConfig, RunError, project_path
+from utils.schema import PredictConfig, RunError, is_within, joined, location, normal, project_path
 
 
 def check_places(run: Run, config: PredictConfig) -> None:
@@ -36,14 +34,14 @@ def check_places(run: Run, config: PredictConfig) -> None:
 
 def _check_ntuples(run: Run, config: PredictConfig, analysis: Mapping[str, Any]) -> None:
     given = config.input_path or config.orig_path
-    folder = project_path(given or str(analysis.get("input_path") or ""))
+    folder = location(given or str(analysis.get("input_path") or ""))
     if not given:
         run.place(folder, "the folder of ntuples", "input_path=FOLDER")
     for name in _named_files(analysis, config.sample_names):
-        path = Path(os.path.normpath(folder / Path(name).expanduser()))
+        path = normal(joined(folder, name))
         if not given:
             run.place(path, "an ntuple", "input_path=FOLDER")
-        elif not path.is_relative_to(os.path.normpath(folder)):
+        elif not is_within(path, normal(folder)):
             raise RunError(
                 f"run {run.run_id} names the ntuple {name}, which is not in {folder}: name the "
                 "samples to predict by sample_names=[...] without it"

@@ -6,12 +6,15 @@ from utils.stages.preprocessing.labelled_skims import plan_labelled, write_label
 from utils.stages.preprocessing.prediction_skims import prediction_tasks, write_prediction_skims
 from utils.stages.preprocessing.skim_content import save_configuration
 from utils.stages.preprocessing.training_skims import (
+    are_done,
     fit,
     next_command,
     nominal_and_marked,
+    plan_alternatives,
     plan_training,
     read_all,
     read_alternatives,
+    record_done,
     split_skims,
     with_weights,
     write_alternatives,
@@ -19,17 +22,20 @@ from utils.stages.preprocessing.training_skims import (
 )
 
 __all__ = [
+    "are_done",
     "check",
     "fit",
     "log_cut_flow",
     "log_missing",
     "next_command",
     "nominal_and_marked",
+    "plan_alternatives",
     "plan_labelled",
     "plan_training",
     "prediction_tasks",
     "read_all",
     "read_alternatives",
+    "record_done",
     "refuse_empty",
     "save_configuration",
     "split_skims",

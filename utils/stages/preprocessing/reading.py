@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,8 +32,10 @@ from utils.schema import (
     AnalysisConfig,
     ConfigError,
     InputError,
+    Location,
     PreprocessConfig,
     Sample,
+    Url,
     nearest,
 )
 from utils.stages.preprocessing.shifting import (
@@ -44,6 +46,11 @@ from utils.stages.preprocessing.shifting import (
     shifted_tree,
     transformed,
 )
+from utils.system import servers
+from utils.system.threads import each
+
+OPENED_TOGETHER = 16
+"""Files on servers that are opened at the same time."""
 
 _WEIGHT_KEY = "__physics_weight__"
 """The physics weight among the definitions."""
@@ -164,6 +171,7 @@ def plan(config: PreprocessConfig, samples: Sequence[Sample], unit_size: int | N
     if config.for_training:
         refuse_shared_files(units)
         _check_described(config, roles, trees)
+    servers.remember(tree.path for tree in trees)
     stored = _stored(roles, [unit.tree for unit in units])
     units = [replace(unit, stored=stored) for unit in units]
     return Plan(tuple(samples), tuple(processes), tuple(trees), tuple(units), stored)
@@ -214,9 +222,12 @@ def open_files(sample: Sample) -> Iterator[ntuples.TreeInfo]:
 
     Raises InputError for a file and a copy of it: their events would count twice.
     """
-    seen: dict[tuple[Any, ...], Path] = {}
-    for path in ntuples.find_files(sample):
-        info = ntuples.open_tree(path, sample.tree)
+    seen: dict[tuple[Any, ...], Location] = {}
+    paths = ntuples.find_files(sample)
+    # Opening a file on a server is mostly waiting for answers.
+    n_threads = OPENED_TOGETHER if any(isinstance(path, Url) for path in paths) else 1
+    infos = each(partial(ntuples.open_tree, tree=sample.tree), paths, n_threads)
+    for path, info in zip(paths, infos, strict=True):
         first = seen.setdefault(_content(info), path)
         if first != path:
             raise InputError(

@@ -25,7 +25,7 @@ from utils.schema import (
     PreprocessConfig,
     Sample,
     classes_as_rows,
-    portable,
+    portable_location,
 )
 from utils.stages.preprocessing.reading import Plan, StoredShift
 from utils.system.files import complete
@@ -160,7 +160,7 @@ def _file_entry(config: PreprocessConfig, tree: ntuples.TreeInfo, group: str) ->
     """
     copied = [*config.identity_columns, *config.misc_features]
     types = {n: str(tree.branches[n]) for n in copied if n in tree.branches}
-    path = portable(tree.path)
+    path = portable_location(tree.path)
     return {**ntuples.fingerprint(tree), "path": path, "types": types, "group": group}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,13 @@ from utils.schema import (
 from utils.stages.preprocessing import reading
 from utils.stages.preprocessing.cut_flow import CutFlowRow, cut_flow, refuse_empty
 from utils.stages.preprocessing.reading import Plan, Selected
+from utils.stages.preprocessing.repeating import (
+    keep_rows,
+    kept_folder,
+    kept_rows,
+    rows_unit,
+    training_unit,
+)
 from utils.stages.preprocessing.skim_content import (
     _class_names,
     _n_rows,
@@ -45,7 +53,9 @@ from utils.stages.preprocessing.skim_content import (
     sample_entry,
     save_configuration,
 )
+from utils.system import units
 from utils.system.engine import Engine, progress
+from utils.system.files import discard_abandoned
 
 log = logging.getLogger(__name__)
 
@@ -74,18 +84,50 @@ def _tell_of_names(config: PreprocessConfig) -> None:
         log.warning("Warning: train.py will refuse these features: %s", error)
 
 
-def read_all(workers: Engine, plan: Plan) -> tuple[tuple[CutFlowRow, ...], Selected]:
-    """Read all units of a plan; return the cut flow, and the selected events in input order."""
-    parts = []
+def are_done(config: PreprocessConfig, plans: Sequence[Plan]) -> bool:
+    """Tell whether the skims are there and nothing has changed that they follow from."""
+    discard_abandoned(config.output_folder, kept_folder(config))
+    done = units.recall(training_unit(config, plans), config.force) is not None
+    if done:
+        _drop_rows(config, plans)
+    return done
+
+
+def record_done(config: PreprocessConfig, plans: Sequence[Plan]) -> None:
+    """Remember that all skims are whole; the rows that were kept until then go."""
+    units.record(training_unit(config, plans), True)
+    _drop_rows(config, plans)
+
+
+def read_all(
+    workers: Engine, config: PreprocessConfig, plan: Plan
+) -> tuple[tuple[CutFlowRow, ...], Selected]:
+    """Read all units of a plan; return the cut flow, and the selected events in input order.
+
+    The rows of a sample are kept until the skims are whole: a command that is repeated before reads
+    the other samples.
+    """
+    of_sample = [rows_unit(config, plan, code) for code in range(len(plan.samples))]
+    parts: dict[int, list[Selected]] = {}
+    for code, sample in enumerate(of_sample):
+        if units.recall(sample, config.force) is not None:
+            parts[code] = [kept_rows(sample.files[0])]
+    left = [unit for unit in plan.units if unit.sample_code not in parts]
     with progress(plan.n_entries, "events", "reading") as bar:
         # Threads: decompression and numpy release the interpreter lock, and worker processes would
         # spend more on starting and on passing events than they gain.
-        done = workers.map(reading.read, plan.units)
-        for unit, part in zip(plan.units, done, strict=True):
-            parts.append((unit, part))
+        done = workers.map(reading.read, left)
+        for position, (unit, part) in enumerate(zip(left, done, strict=True)):
+            code = unit.sample_code
+            parts.setdefault(code, []).append(part)
             bar.update(part.n_read)
             bar.set_postfix_str(unit.info.path.name)
-    return cut_flow(plan, parts), reading.join([part for _, part in parts])
+            if position + 1 == len(left) or left[position + 1].sample_code != code:
+                parts[code] = [reading.join(parts[code])]
+                keep_rows(of_sample[code].files[0], parts[code][0])
+                units.record(of_sample[code], True)
+    in_order = [(code, part) for code in sorted(parts) for part in parts[code]]
+    return cut_flow(plan, in_order), reading.join([part for _, part in in_order])
 
 
 def nominal_and_marked(groups: Groups) -> tuple[Groups, Groups]:
@@ -240,6 +282,13 @@ def write_training_skims(
     log.info("Feature pipeline %s: %s", pipeline.fingerprint[:12], config.pipe_file)
 
 
+def _drop_rows(config: PreprocessConfig, plans: Sequence[Plan]) -> None:
+    for plan in plans:
+        for code in range(len(plan.samples)):
+            units.forget(rows_unit(config, plan, code))
+    shutil.rmtree(kept_folder(config), ignore_errors=True)
+
+
 def process_fractions(processes: Sequence[str], pieces: Sequence[Groups]) -> list[dict[str, float]]:
     """Return, for each piece of the selected events, the share of each process that is in it.
 
@@ -260,12 +309,19 @@ def process_fractions(processes: Sequence[str], pieces: Sequence[Groups]) -> lis
     return [dict(zip(processes, map(float, share), strict=True)) for share in shares]
 
 
-def read_alternatives(workers: Engine, config: PreprocessConfig) -> list[tuple[Plan, Groups]]:
-    """Return the events of each sample that a variation puts in the place of a training sample."""
+def plan_alternatives(config: PreprocessConfig) -> list[Plan]:
+    """Open and check the files of samples that variations put in the place of training samples."""
+    samples = config.alternative_samples
+    return [reading.plan(config, [sample], unit_size=UNIT_ENTRIES) for sample in samples]
+
+
+def read_alternatives(
+    workers: Engine, config: PreprocessConfig, plans: Sequence[Plan]
+) -> list[tuple[Plan, Groups]]:
+    """Return the events of each alternative sample."""
     found = []
-    for sample in config.alternative_samples:
-        plan = reading.plan(config, [sample], unit_size=UNIT_ENTRIES)
-        flow, selected = read_all(workers, plan)
+    for plan in plans:
+        flow, selected = read_all(workers, config, plan)
         refuse_empty(flow)
         found.append((plan, selected.groups))
     return found

@@ -22,7 +22,9 @@ from utils.schema import (
     PreprocessConfig,
     Recipe,
     TrainConfig,
+    is_url,
     load,
+    location,
     portable,
     project_path,
     skim_name,
@@ -208,7 +210,7 @@ def places(config: TrainConfig) -> list[str]:
 
 
 def _named_files(config: TrainConfig) -> list[str]:
-    """Return the absolute paths among the files of samples, without their patterns."""
+    """Return the folders of the absolute paths and URLs among the files of samples."""
     files = [s.files for s in config.samples.values()]
     files += [
         item.get("files")
@@ -216,7 +218,11 @@ def _named_files(config: TrainConfig) -> list[str]:
         if isinstance(item, Mapping)
     ]
     listed = [f for some in files for f in ([some] if isinstance(some, str) else some or [])]
-    return [str(Path(f).parent) for f in map(str, listed) if Path(f).expanduser().is_absolute()]
+    return [
+        str(location(f).parent)
+        for f in map(str, listed)
+        if is_url(f) or Path(f).expanduser().is_absolute()
+    ]
 
 
 def next_commands(run: NewRun, prefix: str) -> list[str]:

@@ -1,0 +1,177 @@
+"""Units of work on real Dask workers: in order, elsewhere, and what is told when these die.
+
+Functions of a test travel by value, so what they use they import.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dask
+import pytest
+from dask_servers import Running
+from patience import HANGS
+
+from utils.schema import PROJECT, EngineConfig, InputError, PipelineError
+from utils.system import engine
+
+
+@pytest.fixture(scope="module")
+def one_worker() -> Iterator[engine.Engine]:
+    """A worker process of this machine, with one thread, and a keeper that starts it anew."""
+    options = {"memory_limit": "1 GB"}
+    config = EngineConfig(kind="dask", n_workers=1, cluster_options=options, wait=f"{HANGS} s")
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        engine.start(config) as workers,
+    ):
+        yield workers
+
+
+def test_one_thread_works_elsewhere_and_in_order(one_worker: engine.Engine) -> None:
+    def work(number: int) -> tuple[int, int]:
+        import os
+
+        return number, os.getpid()
+
+    found = list(one_worker.map(work, range(5)))
+    assert list(one_worker.map(work, [])) == []
+    assert [number for number, _ in found] == [0, 1, 2, 3, 4]
+    assert os.getpid() not in {pid for _, pid in found}
+
+
+def test_a_worker_that_comes_later_takes_part(
+    running: Running, tmp_path: Path, waits_for: Callable[[Path], None]
+) -> None:
+    """Two tasks that wait for each other end only where both run."""
+    running.worker()
+    folder = str(tmp_path)
+
+    def meet(number: int) -> int:
+        import pathlib
+        import time
+
+        mine, other = (pathlib.Path(folder) / f"task{n}" for n in (number, 1 - number))
+        mine.touch()
+        while not other.exists():
+            time.sleep(0.05)
+        return number
+
+    def join() -> None:
+        waits_for(tmp_path / "task0")
+        running.worker()
+
+    later = threading.Thread(target=join)
+    with engine.start(running.config()) as workers:
+        later.start()
+        assert list(workers.map(meet, [0, 1])) == [0, 1]
+    later.join()
+
+
+def test_after_an_error_nothing_new_is_sent(one_worker: engine.Engine, tmp_path: Path) -> None:
+    folder = str(tmp_path)
+
+    def work(number: int) -> None:
+        import pathlib
+
+        from utils.schema import InputError
+
+        pathlib.Path(folder, f"task{number}").touch()
+        if number == 1:
+            raise InputError("number one")
+
+    with pytest.raises(InputError, match=r"^number one$"):
+        list(one_worker.map(work, range(100)))
+    # Two a thread may be under way, and twice as many wait for one that is slow.
+    assert len(list(tmp_path.glob("task*"))) <= 6
+
+
+def test_an_unexpected_error_tells_where_it_happened(one_worker: engine.Engine) -> None:
+
+    def work(number: int) -> float:
+        return 1 / number
+
+    with pytest.raises(RuntimeError, match="0: ZeroDivisionError") as raised:
+        list(one_worker.map(work, [0]))
+    [note] = raised.value.__notes__
+    assert "in work" in note
+    assert "on a Dask worker on " in note
+
+
+LONG_WORK = """
+import pathlib, sys, time
+from utils.schema import EngineConfig, PipelineError
+from utils.system import engine
+def work(begun):
+    pathlib.Path(begun).touch()
+    time.sleep(1800)
+if __name__ == "__main__":
+    try:
+        with engine.start(EngineConfig(kind="dask", address=sys.argv[1], wait="1 s")) as workers:
+            list(workers.map(work, sys.argv[2:]))
+    except PipelineError as error:
+        sys.exit(f"error: {error}")
+"""
+
+
+@pytest.mark.parametrize("lost", ["workers", "scheduler"])
+def test_a_lost_cluster_is_one_line(
+    running: Running, tmp_path: Path, waits_for: Callable[[Path], None], lost: str
+) -> None:
+    worker = running.worker()
+    script, begun = tmp_path / "script.py", [tmp_path / "task0", tmp_path / "task1"]
+    script.write_text(LONG_WORK)
+    command = subprocess.Popen(
+        [sys.executable, str(script), running.address, *map(str, begun)],
+        env={"PYTHONPATH": str(PROJECT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    waits_for(begun[0])
+    os.killpg((worker if lost == "workers" else running.scheduler).pid, signal.SIGKILL)
+    _, said = command.communicate(timeout=HANGS)
+    expected = {
+        "workers": r"error: no Dask worker at .* for 1 s: start workers .*",
+        "scheduler": r"error: the Dask scheduler at .* is gone .*",
+    }[lost]
+    assert re.fullmatch(expected + r"\n", said), said
+    assert command.returncode == 1
+
+
+def test_a_worker_that_dies_once_is_replaced(one_worker: engine.Engine, tmp_path: Path) -> None:
+    """Its keeper starts it anew, and the task is done again."""
+    once = str(tmp_path / "once")
+
+    def work(number: int) -> int:
+        import os
+        import pathlib
+        import signal
+
+        if number == 1 and not pathlib.Path(once).exists():
+            pathlib.Path(once).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    assert list(one_worker.map(work, [0, 1, 2])) == [0, 1, 2]
+    assert Path(once).exists()
+
+
+def test_a_task_that_kills_its_workers_is_named(one_worker: engine.Engine) -> None:
+
+    def work(_: str) -> None:
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert one_worker.memory == 1_000_000_000
+    said = r"sample S, entries 0-9: the 2 workers that tried it .* memory \(1 GB for each\)"
+    with pytest.raises(PipelineError, match=said):
+        list(one_worker.map(work, ["sample S, entries 0-9"]))

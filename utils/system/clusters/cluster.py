@@ -1,0 +1,313 @@
+"""A Dask cluster that units of work are sent to, and whether it is still there."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from utils.schema import ConfigError, EngineConfig, PipelineError
+from utils.system.clusters.jobs import Jobs
+from utils.system.clusters.options import (
+    SUBMITS,
+    batch_cluster,
+    check_submits,
+    local_cluster,
+    log_folder,
+    log_of_job,
+    remove_certificates,
+    security,
+)
+from utils.system.interrupts import last_words
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 60.0
+"""Seconds without any worker or answer of a scheduler, unless `engine.wait` says otherwise."""
+
+_PATIENCE_HERE = 600.0
+"""The same for workers of this machine, which their keepers start anew, slowly if it is busy."""
+
+_LOOK_EVERY = 1.0
+
+
+@dataclass
+class Cluster:
+    """A connected cluster: `client` is Dask's, `jobs` what its workers run in, on a batch system.
+
+    `patience` is how many seconds it may be without a worker; None: as long as jobs wait. `bound`
+    is how many units of work may be sent at most, `memory` how many bytes one unit has on the
+    smallest worker that was seen last; None: no limit is known.
+    """
+
+    client: Any
+    address: str
+    patience: float | None
+    bound: int | None = None
+    jobs: Jobs | None = None
+    clock: Callable[[], float] = time.monotonic
+    workers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    memory: int | None = None
+    _looked: float = float("-inf")
+    _alone_since: float | None = None
+
+    def check(self, at_once: bool = False) -> None:
+        """Look, once a second at most, who is there.
+
+        Raises PipelineError where the scheduler is gone, or no worker is there for too long or
+        can come.
+        """
+        now = self.clock()
+        if not at_once and now - self._looked < _LOOK_EVERY:
+            return
+        self._looked = now
+        self.workers = self._ask()
+        self.memory = self._least_memory() or self.memory
+        if self.jobs is not None:
+            self.jobs.look(len(self.workers))
+        if self.workers:
+            self._alone_since = None
+            return
+        self._alone_since = now if self._alone_since is None else self._alone_since
+        if self.patience is not None and now - self._alone_since >= self.patience:
+            waiting = f"; Slurm says: {self.jobs.waiting()}" if self.jobs is not None else ""
+            raise PipelineError(
+                f"no Dask worker at {self.address} for {self.patience:g} s{waiting}: start workers "
+                "and run the command again, or let it wait longer (engine.wait=1h)"
+            )
+
+    def _ask(self) -> dict[str, dict[str, Any]]:
+        client, patience = self.client, self.patience or PATIENCE
+        try:
+            if client.status != "running":
+                raise OSError(f"the connection is {client.status}")
+            said = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=patience)
+        except Exception as error:  # Dask tells a lost connection in many ways
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise PipelineError(
+                f"the Dask scheduler at {self.address} is gone ({said[-200:]}): run the command "
+                "again when one is there"
+            ) from None
+        workers: dict[str, dict[str, Any]] = said["workers"]
+        return workers
+
+    def wait(self) -> None:
+        """Wait for the first worker, within the patience."""
+        while True:
+            self.check(at_once=True)
+            if self.workers:
+                return
+            time.sleep(_LOOK_EVERY)
+
+    @property
+    def n_threads(self) -> int:
+        return sum(worker["nthreads"] for worker in self.workers.values())
+
+    @property
+    def n_open(self) -> int:
+        """How many units may be under way: two a thread, so that none waits for the next."""
+        return max(1, self.bound or 2 * self.n_threads)
+
+    def _least_memory(self) -> int | None:
+        limits = [
+            worker["memory_limit"] // max(1, worker["nthreads"])
+            for worker in self.workers.values()
+            if worker.get("memory_limit")
+        ]
+        return min(limits) if limits else None
+
+    @property
+    def memory_text(self) -> str:
+        return f"{self.memory / 1e9:.2g} GB for each" if self.memory else "of any size"
+
+    def where(self, worker: Any) -> str:
+        """Return a worker's address, with its job and log where it has one."""
+        job = self.jobs.of_worker(str(worker.name)) if self.jobs is not None else None
+        if self.jobs is None or job is None:
+            return f"at {worker.address}"
+        return f"in Slurm job {job}, log {self.jobs.log_of(job)}"
+
+
+@contextmanager
+def connected(config: EngineConfig, n_workers: int) -> Iterator[Cluster]:
+    """Provide the configured cluster with a worker at least, and close what was started for it.
+
+    `n_workers` is how many workers are started where the configuration does not say.
+    Raises ConfigError where a scheduler does not answer or a cluster can't be started, and
+    PipelineError where no worker comes.
+    """
+    import dask
+
+    _quiet()
+    # Tasks carry their rows, where Dask would warn; code that is not there must not be waited for.
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+        if config.address:
+            opened = _running(config)
+        elif config.cluster in SUBMITS:
+            opened = _on_batch_system(config, config.n_workers or n_workers)
+        else:
+            opened = _on_this_machine(config, config.n_workers or n_workers)
+        with opened as cluster:
+            log.info("Waiting for the first worker of %s", cluster.address)
+            cluster.wait()
+            link = _dashboard(config, cluster)
+            log.info(
+                "Dask cluster at %s: %d workers%s", cluster.address, len(cluster.workers), link
+            )
+            yield cluster
+
+
+@contextmanager
+def _running(config: EngineConfig) -> Iterator[Cluster]:
+    address = str(config.address)
+    with _client(config, address, security(config)) as client:
+        yield Cluster(client, address, config.wait_seconds or PATIENCE, bound=config.n_workers)
+
+
+@contextmanager
+def _on_this_machine(config: EngineConfig, n_workers: int) -> Iterator[Cluster]:
+    started = local_cluster(config, n_workers)
+    with _closed(started), _client(config, started, None) as client:
+        yield Cluster(client, started.scheduler_address, config.wait_seconds or _PATIENCE_HERE)
+
+
+@contextmanager
+def _on_batch_system(config: EngineConfig, n_workers: int) -> Iterator[Cluster]:
+    check_submits(config)
+    logs = log_folder()
+    with ExitStack() as stack:
+        stack.callback(remove_certificates, logs)
+        started = batch_cluster(config, logs)
+        stack.enter_context(_closed(started))
+        client = stack.enter_context(_client(config, started, None))
+        log.info("Submitting jobs for %d workers; their logs: %s", n_workers, logs)
+        try:
+            started.scale(n_workers)
+            started.sync(_submitted, started)
+        except RuntimeError as error:
+            said = str(error).rpartition("stderr:")[2] or str(error)
+            raise ConfigError(
+                f"{SUBMITS[config.cluster]} refuses the jobs: {' '.join(said.split())}: change "
+                "engine.cluster_options (engine.dry_run=true shows the job script)"
+            ) from None
+
+        def current() -> dict[str, str]:
+            jobs = dict(started.workers).items()
+            return {job.job_id: str(name) for name, job in jobs if job.job_id}
+
+        def log_of(job: str) -> Path:
+            return log_of_job(config, logs, started.job_name, job)
+
+        jobs = Jobs(current, log_of) if config.cluster == "slurm" else None
+        cluster = Cluster(client, started.scheduler_address, config.wait_seconds, jobs=jobs)
+
+        def cancel() -> None:
+            # Closing politely takes longer than batch systems give; workers end with their jobs.
+            command = {"slurm": "scancel", "htcondor": "condor_rm"}[config.cluster]
+            with suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run([command, *current()], capture_output=True, check=False, timeout=2)
+            remove_certificates(logs)
+
+        with last_words(cancel):
+            try:
+                yield cluster
+            except KeyboardInterrupt:
+                cancel()
+                raise
+
+
+async def _submitted(cluster: Any) -> None:
+    """Wait until all jobs are submitted, each tried twice. Raises RuntimeError for a refusal."""
+    from distributed.core import Status
+
+    await cluster  # what goes wrong here is forgotten by Dask
+    try:
+        for job in list(cluster.workers.values()):
+            if not job.job_id:
+                await job.start()
+    except RuntimeError:
+        for job in cluster.workers.values():
+            if not job.job_id:
+                job.status = Status.failed  # which closing the cluster takes for closed
+        raise
+
+
+@contextmanager
+def _closed(started: Any) -> Iterator[None]:
+    """Close a cluster at the end; after an interrupt its processes end with this one, at once."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        with suppress(Exception):
+            started.close(timeout=10)
+        raise
+    started.close()
+
+
+@contextmanager
+def _client(config: EngineConfig, where: Any, secured: Any) -> Iterator[Any]:
+    from distributed import Client
+
+    try:
+        client = Client(
+            where, security=secured, set_as_default=False
+        )  # waits as Dask's settings say
+    except (OSError, ValueError, TimeoutError, TypeError) as error:
+        raise ConfigError(
+            f"no Dask scheduler answers at engine.address={config.address}: "
+            f"start one with 'dask scheduler' ({error})"
+        ) from None
+    try:
+        yield client
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        _close(client)
+        raise
+    _close(client)
+
+
+def _close(client: Any) -> None:
+    """Close a client; one that has lost its scheduler has nothing more to say."""
+    with suppress(Exception):
+        client.close(timeout=5)
+
+
+def _dashboard(config: EngineConfig, cluster: Cluster) -> str:
+    services = cluster.client.scheduler_info().get("services", {})
+    if "dashboard" not in services:
+        return ""
+    if config.address:
+        return f"; dashboard: {cluster.client.dashboard_link}"
+    return f"; dashboard: http://127.0.0.1:{services['dashboard']}/status"
+
+
+class _IntoFiles(logging.Handler):
+    """Writes records into the log files of the command, not on the terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handle(record)
+
+
+def _quiet() -> None:
+    """Send what Dask says for itself into the log file of the command.
+
+    What users need of it is told in our own lines. Dask sets its loggers up when it is imported.
+    """
+    import distributed  # noqa: F401
+
+    for name in list(logging.root.manager.loggerDict):
+        parts = name.split(".")
+        if parts[0] in ("asyncio", "bokeh", "dask_jobqueue", "distributed", "tornado"):
+            logger = logging.getLogger(name)
+            logger.handlers = [_IntoFiles()] if len(parts) == 1 else []
+            logger.propagate = len(parts) > 1
