@@ -18,17 +18,21 @@ log = logging.getLogger("evaluate")
 def evaluate(config: EvaluateConfig) -> list[str]:
     """Evaluate the dataset that `config` names in its run, and return where the report is."""
     from utils.formats import runs
+    from utils.results import description
     from utils.stages import evaluation
 
+    run = runs.open_run(config.run_id, config.experiment_id)
     if config.check:
-        evaluation.check(runs.open_run(config.run_id, config.experiment_id), config)
+        evaluation.check(run, config)
         return []
-    with evaluation.papers(config) as writer:  # starts while the numbers are made
-        run = runs.open_run(config.run_id, config.experiment_id)
-        run.mend()
-        evaluated = evaluation.evaluate_dataset(run, config)
-        evaluation.log_summary(evaluated)
-        made = evaluation.publish(run, config, evaluated, writer)
+    run.mend()
+    made = evaluation.report_of(run, config)
+    if made is None:
+        with evaluation.papers(config) as writer:  # starts while the numbers are made
+            evaluated = evaluation.evaluate_dataset(run, config)
+            evaluation.log_summary(evaluated)
+            made = evaluation.publish(run, config, evaluated, writer)
+    description.keep_current(run)
     log.info("Browse and compare: %smlflow ui", runs.uri_prefix())
     return [made]
 

@@ -19,6 +19,7 @@ log = logging.getLogger("predict")
 def predict(config: PredictConfig) -> list[str]:
     """Score the samples that `config` names with its run's models; return where the outcome is."""
     from utils.formats import runs
+    from utils.results import description
     from utils.stages import prediction
     from utils.system import engine
 
@@ -32,7 +33,8 @@ def predict(config: PredictConfig) -> list[str]:
         prediction.check(config, outputs, scorer)
         return []
     with engine.start(config.engine) as workers:
-        made = prediction.publish(run, outputs, workers)
+        made = prediction.publish(run, config, outputs, workers)
+    description.keep_current(run)
     for line in outputs.next_commands(run, runs.uri_prefix()):
         log.info("%s", line)
     return made

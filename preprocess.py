@@ -41,10 +41,16 @@ def make_training_skims(config: PreprocessConfig) -> list[Path]:
 
     plan = preprocessing.plan_training(config)
     labelled = preprocessing.plan_labelled(config, plan)
+    plans = [plan, labelled] if labelled else [plan]
+    names = [*config.output_samples, *([LABELLED] if labelled else [])]
+    paths = [config.skim_file(name) for name in names]
+    if preprocessing.are_done(config, plans):
+        log.info("Next: %s", preprocessing.next_command(config, program.typed_in("analysis")))
+        return paths
     with engine.start(config.engine) as workers:
-        flow, selected = preprocessing.read_all(workers, plan)
+        flow, selected = preprocessing.read_all(workers, config, plan)
         if labelled:
-            own_flow, own = preprocessing.read_all(workers, labelled)
+            own_flow, own = preprocessing.read_all(workers, config, labelled)
             flow = (*flow, *own_flow)
     preprocessing.log_cut_flow(flow, config.output_folder / "cut_flow_training.csv")
     preprocessing.refuse_empty(flow)
@@ -56,9 +62,9 @@ def make_training_skims(config: PreprocessConfig) -> list[Path]:
     preprocessing.write_training_skims(config, plan, (train, test), pipeline)
     if labelled:
         preprocessing.write_labelled_skim(config, labelled, own, pipeline)
+    preprocessing.record_done(config, plans)
     log.info("Next: %s", preprocessing.next_command(config, program.typed_in("analysis")))
-    names = [*config.output_samples, *([LABELLED] if labelled else [])]
-    return [config.skim_file(name) for name in names]
+    return paths
 
 
 def make_prediction_skims(config: PreprocessConfig) -> list[Path]:
@@ -71,7 +77,7 @@ def make_prediction_skims(config: PreprocessConfig) -> list[Path]:
         flow = preprocessing.write_prediction_skims(workers, tasks)
     preprocessing.log_cut_flow(flow, config.output_folder / "cut_flow_prediction.csv")
     preprocessing.save_configuration(config)
-    log.info("Wrote %d skims to %s", len(tasks), config.output_folder)
+    log.info("%d skims are in %s", len(tasks), config.output_folder)
     if config.common_cut:
         log.info("What common_cut removed gets fillers in friend trees: %s", config.common_cut)
     log.info("Next: python predict.py --config-name for_datacards.yaml run_id=last")

@@ -10,7 +10,6 @@ python -m benchmarks.ours figures --run RUN_ID --table NAME --output FOLDER
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import runpy
@@ -217,8 +216,11 @@ def training(analysis_file: Path, added: str) -> dict[str, Any]:
     sys.argv = ["train.py", f"analysis={analysis_file}", added]
 
     def script() -> None:
-        with contextlib.suppress(SystemExit):
+        try:
             runpy.run_path(str(PROJECT / "train.py"), run_name="__main__")
+        except SystemExit as end:
+            if end.code:
+                raise
 
     taken, _ = _timed(script)
     return {"seconds": taken, "mlflow": waited}

@@ -24,6 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--regenerate-golden", action="store_true", help="write the golden numbers anew"
     )
+    parser.addoption(
+        "--soak", action="store_true", help="kill commands ten times as often (make soak)"
+    )
+
+
+@pytest.fixture(scope="session")
+def kills(request: pytest.FixtureRequest) -> int:
+    """How often a test of kills kills a command: five times, or fifty in `make soak`."""
+    return 50 if request.config.getoption("--soak") else 5
 
 
 @pytest.fixture

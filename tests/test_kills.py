@@ -1,14 +1,22 @@
-"""A publication is complete or the earlier one stands, at whatever moment its process is killed."""
+"""What a killed command leaves, and what the next one makes of it.
+
+A publication is complete or the earlier one stands. The same command afterwards gives what it gives
+undisturbed, does again only what was not done, and leaves nothing behind.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from killing import killed
+from workspaces import Workspace, toys
 
 from utils.schema import PROJECT
 
@@ -134,3 +142,40 @@ def test_a_kill_at_any_call_leaves_one_publication_or_the_other(
     assert bool(nothing) == (file_system == "linked")
     assert earlier
     assert new
+
+
+TINY = ("year=2018", "engine=serial")
+PREDICTION = ("--config-path", "configs/preprocess/prediction_data", "--config-name", "bbH_tt")
+
+
+@pytest.fixture(scope="module")
+def project(shared_workspace: Workspace) -> Workspace:
+    toys(shared_workspace, 6_000)
+    return shared_workspace
+
+
+def check(outcomes: list[dict[str, Any]]) -> None:
+    """Check what came of a command that was ended: nothing lost, done twice or left behind."""
+    for outcome in outcomes:
+        # Before it listens, SIGTERM ends a process as it ends any.
+        assert outcome["status"] in (outcome["expected"], -signal.SIGTERM), outcome
+        assert outcome["again"] == 0, outcome["log"]
+        assert outcome["changed"] == [], outcome
+        assert outcome["twice"] == [], outcome
+        assert outcome["all_done"], outcome
+        assert outcome["litter"] == [], outcome
+        if outcome["expected"] == 128 + signal.SIGTERM:
+            assert outcome["left"] == [], outcome
+    # Mostly, something had been done that was not done again.
+    assert any(len(outcome["redone"]) < outcome["units"] for outcome in outcomes)
+
+
+@pytest.mark.parametrize("path", ["training", "prediction"])
+def test_a_killed_preprocessing_is_taken_up(project: Workspace, path: str, kills: int) -> None:
+    command = ["preprocess.py", *TINY]
+    if path == "prediction":
+        project.run("python", "preprocess.py", *TINY)
+        names = "input_samples=[ZZTo4L,VBFHToTauTau_M125,TTToHadronic]"
+        command = ["preprocess.py", *PREDICTION, *TINY, names]
+    imports = ["utils.stages.preprocessing", "utils.formats.runs", "hydra"]
+    check(killed(project.folder, command, kills, imports=imports))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +166,23 @@ def test_no_model_knows_it_and_the_run_does(made: tuple[Workspace, Any]) -> None
     assert metrics["labelled/n_events"] == skim.n_rows
     auc = roc_auc_score(table["target"], table["pred_class_1_proba"])
     assert metrics["labelled/roc_auc"] == pytest.approx(auc, rel=1e-6)
+
+
+def test_the_store_shows_description_and_data_sets(made: tuple[Workspace, Any]) -> None:
+    folder = made[0].folder
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        rows = store.execute("SELECT value FROM tags WHERE key = 'mlflow.note.content'").fetchall()
+        sets = store.execute("SELECT name, digest, dataset_profile FROM datasets").fetchall()
+        used = store.execute("SELECT value FROM input_tags").fetchall()
+        short = store.execute("SELECT value FROM latest_metrics WHERE key = 'auc_labelled'")
+        [(auc,)] = short.fetchall()
+    [(note,)] = rows
+    assert "**Evaluation of labelled**" in note
+    assert f"**{auc:.4f}**" in note
+    assert "**Tables** in `pred/`: labelled, test, train" in note
+    assert {name for name, _, _ in sets} == {"train", "test", "labelled"}
+    assert {value for (value,) in used} == {"training", "testing", "evaluation"}
+    for name, digest, profile in sets:
+        skim = open_skim(folder / f"given/training/{name}.h5")
+        assert digest == origin(skim.metadata)
+        assert json.loads(profile)["num_rows"] == skim.n_rows

@@ -245,6 +245,7 @@ def test_uproot_tells_where_baskets_lie(tmp_path: Path) -> None:
 def test_uproot_tells_where_pages_lie(tmp_path: Path) -> None:
     from utils.formats.ntuples.pages import PageCheck
     from utils.system.libraries.rootfiles import uproot
+    from utils.system.opening import open_bytes
 
     path = tmp_path / "a.root"
     with uproot.recreate(path, compression=None) as file:
@@ -256,10 +257,10 @@ def test_uproot_tells_where_pages_lie(tmp_path: Path) -> None:
             "PageCheck; or drop PageCheck if uproot compares the checksums itself by then "
             "(tests/formats/ntuples/test_damage.py says).",
         ),
-        path.open("rb") as file,
+        open_bytes(path) as opened,
     ):
         ntuple = uproot.open(path)["t"]
-        PageCheck(ntuple, file.fileno()).check("x", 0, 9)
+        PageCheck(ntuple, opened).check("x", 0, 9)
         [[column]] = ntuple.page_link_list
         [page] = column.pages
         assert page.has_checksum in (True, False)

@@ -77,6 +77,12 @@ PLACES = PROJECT / "outputs" / "places"
 RUNNING = PROJECT / "outputs" / "running"
 """A file for each training under way: its run, and by its name its process."""
 
+_NOTE = "mlflow.note.content"
+"""MLflow's tag that holds the description of a run."""
+
+_LONGEST_NOTE = 7900
+"""Characters: MLflow's stores take 8000."""
+
 ADOPT = "python -m utils.tracking adopt"
 """The command that checks the models of a run of an earlier version and writes its manifest."""
 
@@ -196,6 +202,18 @@ def _one_at_a_time(uri: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class SkimEntry:
+    """A skim as the store lists it; `context`: what it is to the run, e.g. 'training'."""
+
+    name: str
+    context: str
+    digest: str
+    place: str
+    n_rows: int
+    n_columns: int
+
+
+@dataclass(frozen=True)
 class NewRun:
     """The run of a training in progress."""
 
@@ -215,6 +233,26 @@ class NewRun:
             known = self.client.get_run(self.run_id).data.params
             texts = {key: str(v)[:5900] for key, v in parameters.items() if key not in known}
             self.client.log_batch(self.run_id, params=[Param(k, v) for k, v in texts.items()])
+
+    def log_skims(self, skims: Sequence[SkimEntry]) -> None:
+        """Log skims as MLflow's data sets: which they were, how many events, and their digests."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(
+                    name=skim.name,
+                    digest=skim.digest,
+                    source_type="local",
+                    source=json.dumps({"uri": skim.place}),
+                    profile=json.dumps({"num_rows": skim.n_rows, "num_columns": skim.n_columns}),
+                ),
+                tags=[InputTag("mlflow.data.context", skim.context)],
+            )
+            for skim in skims
+        ]
+        with _answering("take the data sets"):
+            self.client.log_inputs(self.run_id, inputs)
 
     def log_curves(self, curves: Mapping[str, Sequence[tuple[int, float]]]) -> None:
         """Log metrics with their steps, `name -> [(step, value), ...]`, in batches."""
@@ -273,9 +311,12 @@ class NewRun:
 
 @contextlib.contextmanager
 def training_run(
-    experiment_name: str | None, run_name: str | None, tags: Mapping[str, str]
+    experiment_name: str | None,
+    run_name: str | None,
+    tags: Mapping[str, str],
+    resumed: str | None = None,
 ) -> Iterator[NewRun]:
-    """Provide a new run, or the one that `mlflow run` opened.
+    """Provide a new run, or the one that `mlflow run` opened, or the run `resumed`.
 
     An exception marks it FAILED, an interrupt KILLED, and so does the next command where this one
     dies. `trained_by` among its tags is what that goes by.
@@ -287,8 +328,12 @@ def training_run(
     with _marked() as mark:
         with _answering("hold the new run"):
             _keep_new_runs_here()
+            if resumed is not None:
+                opened.set_tag(resumed, "trained_by", mark.stem)
+                _drop_models(opened, resumed)
             active = mlflow.start_run(
-                experiment_id=_experiment(opened, experiment_name),
+                run_id=resumed,
+                experiment_id=_experiment(opened, experiment_name) if resumed is None else None,
                 run_name=run_name,
                 tags={**tags, "trained_by": mark.stem},
             )
@@ -306,6 +351,20 @@ def training_run(
                 # What ended the work is told, not that the store is lost too.
                 with contextlib.suppress(*(() if status == "FINISHED" else (RunError,))):
                     _end(mark, status, mlflow.end_run)
+
+
+def _drop_models(opened: MlflowClient, run_id: str) -> None:
+    """Remove MLflow's models of a run that is trained on: they are logged again, all together."""
+    experiment_id = opened.get_run(run_id).info.experiment_id
+    for model in opened.search_logged_models([experiment_id]):
+        if model.source_run_id == run_id:
+            opened.delete_logged_model(model.model_id)
+            place = urlparse(model.artifact_location)
+            if (
+                place.scheme in ("", "file")
+                and Path(place.path).parent.parent.name == model.model_id
+            ):
+                shutil.rmtree(Path(unquote(place.path)).parent, ignore_errors=True)
 
 
 def _experiment(opened: MlflowClient, name: str | None) -> str | None:
@@ -773,6 +832,16 @@ class Run:
                 return {str(k): float("nan") if nan else float(v) for k, v, nan in rows}
         with _answering("give the metrics"):
             return dict(self.client.get_run(self.run_id).data.metrics)
+
+    def note(self) -> str:
+        """Return the run's description, which the UI shows first; '' where there is none."""
+        with _answering("give the run's description"):
+            return str(self.client.get_run(self.run_id).data.tags.get(_NOTE, ""))
+
+    def write_note(self, text: str) -> None:
+        """Write the run's description (Markdown); one too long for MLflow is cut."""
+        with _answering("take the run's description"):
+            self.client.set_tag(self.run_id, _NOTE, text[:_LONGEST_NOTE])
 
     def log_metrics(self, metrics: Mapping[str, float], gone: Collection[str] = ()) -> None:
         """Log metrics in one batch; values that are not finite are left out, those `gone` NaN."""

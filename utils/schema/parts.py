@@ -238,7 +238,7 @@ class PcaConfig(Closed):
 
 
 class EngineConfig(Closed):
-    """Where units of work run: `kind` local, serial or dask."""
+    """Where units of work run."""
 
     kind: Literal["local", "serial", "dask"] = "local"
     """Cores of this machine, one after the other, or a Dask cluster."""
@@ -249,13 +249,13 @@ class EngineConfig(Closed):
     cluster: Literal["local", "htcondor", "slurm"] = "local"
     """Where a Dask cluster is started, if none runs at an address."""
     cluster_options: dict[str, Any] = {}
-    """What Dask's own class of that cluster takes, such as cores and memory of a job."""
+    """Options of Dask's own cluster classes, such as cores and memory."""
     security: bool | dict[str, Any] = False
-    """Encrypt what the cluster says: true, or keywords of distributed.Security."""
+    """Whether Dask encrypts: true, or keywords of distributed.Security (TLS files)."""
     wait: Annotated[Text | None, AfterValidator(_as_duration)] = None
-    """How long a command stays without any worker, in seconds or like `30 min`."""
+    """How long to stay without any worker: seconds, or `30 min`; null: as long as one can come."""
     dry_run: bool = False
-    """Show the job script of a batch system and end."""
+    """Whether only the job script of a batch system is shown."""
 
     @model_validator(mode="before")
     @classmethod

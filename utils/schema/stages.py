@@ -31,7 +31,10 @@ from utils.schema.samples import check_restrictions, samples_to_read
 
 
 class PreprocessConfig(AnalysisConfig):
-    """Keys of preprocess.py."""
+    """Keys of preprocess.py.
+
+    `force`: do again what is done already and has not changed.
+    """
 
     check: bool = Field(False, exclude=True)
     """Only tell what the command would do, from headers and a sample of entries."""
@@ -51,6 +54,8 @@ class PreprocessConfig(AnalysisConfig):
     """The feature pipeline of a prediction; none: by `skim_path`."""
     chunk_size: int = Field(24_576, ge=1)
     """Entries in memory at a time, for each unit of work."""
+    force: bool = Field(False, exclude=True)
+    """Whether what is done already and has not changed is done again."""
 
     @model_validator(mode="after")
     def _outputs_differ(self) -> Self:
@@ -110,6 +115,7 @@ class TrainConfig(AnalysisConfig):
     """Keys of train.py.
 
     `model_kind`: the kind of model that `model_param` are parameters of, set by model=...
+    `resume`: a run to go on with, which all other keys come from; `force` trains its folds again.
     """
 
     check: bool = Field(False, exclude=True)
@@ -126,6 +132,10 @@ class TrainConfig(AnalysisConfig):
     """What the run is called; none: channel, year and kind of model."""
     train_metric_every: int | None = Field(None, ge=1)
     """Iterations between evaluations of the training rows where these cost time; none: 1."""
+    resume: Text | None = Field(None, exclude=True)
+    """A run to go on with, which all other keys come from."""
+    force: bool = Field(False, exclude=True)
+    """Whether what is done already and has not changed is done again."""
 
     @model_validator(mode="before")
     @classmethod
@@ -228,6 +238,8 @@ class PredictConfig(RunStageConfig):
     """Whether probabilities are written as float64 instead of float32."""
     chunk_size: int = Field(24_576, ge=1)
     """Entries in memory at a time, for each unit of work."""
+    force: bool = Field(False, exclude=True)
+    """Whether what is done already and has not changed is done again."""
     engine: EngineConfig = EngineConfig()
     """Where the work runs, and on how many cores."""
 
@@ -267,6 +279,8 @@ class EvaluateConfig(RunStageConfig):
     """Bootstrap replicates of the intervals."""
     seed: int = 1357
     """The seed of bootstraps and permutations."""
+    force: bool = Field(False, exclude=True)
+    """Whether what is done already and has not changed is done again."""
     engine: EngineConfig = EngineConfig()
     """How many cores compute, by `engine.n_workers`."""
 

@@ -225,13 +225,27 @@ def _own_temporary_files() -> Iterator[None]:
 def _made_by(stage: Callable[[C], Sequence[str]], cfg: DictConfig, model: type[C]) -> Sequence[str]:
     """Return what a stage made, or the job script where `engine.dry_run` asks for it instead."""
     _refuse_secrets(cfg)
-    config = typed(cfg, model)
+    config = typed(_resumed(cfg), model)
     engine = getattr(config, "engine", None)
     if engine is None or not engine.dry_run:
         return stage(config)
     from utils.system import clusters
 
     return clusters.job_script(engine).splitlines()
+
+
+def _resumed(cfg: DictConfig) -> DictConfig:
+    """Return the keys that count where a run is resumed, which all others come from; else all."""
+    if OmegaConf.is_missing(cfg, "resume") or not cfg.get("resume"):
+        return cfg
+    return OmegaConf.create({key: cfg[key] for key in ("resume", "force", "engine") if key in cfg})
+
+
+def typed_keys() -> list[str]:
+    """Return the keys that the command itself gives, in its own words; none outside a command."""
+    if not HydraConfig.initialized():
+        return []
+    return [text.lstrip("+~").partition("=")[0] for text in HydraConfig.get().overrides.task]
 
 
 def _varied() -> str:
@@ -405,7 +419,7 @@ def _override(argument: str, groups: set[str], declared: set[str]) -> str:
         return argument
     if re.fullmatch(r"\{\s*\}", value):
         return f"++{key}='{_EMPTY}'"
-    if key in ("run_id", "experiment_id") and re.fullmatch(r"\w+", value):
+    if key in ("run_id", "experiment_id", "resume") and re.fullmatch(r"\w+", value):
         # Hydra would make a number of digits around one 'e', and drop zeros.
         return f"++{key}='{value}'"
     return f"++{argument}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from utils.stages.prediction.inputs import input_samples
 from utils.stages.prediction.outputs import Outcome, Scored, Task, write
 from utils.stages.prediction.rows import RowSource
 from utils.stages.prediction.scorer import Scorer
-from utils.system import engine
+from utils.system import engine, units
 from utils.system.files import complete
 
 
@@ -53,6 +53,7 @@ class Means:
 class Mean:
     source: RowSource
     path: Path
+    lasting: Sequence[Path] = ()
 
     @contextmanager
     def written(self, scorer: Scorer, scored: Iterable[Scored]) -> Iterator[Outcome]:
@@ -75,6 +76,9 @@ class FakeRun:
         self.published |= {name: path.read_text() for name, path in files.items()}
         self.said.append(about or {})
 
+    def address(self, path: str) -> str:
+        return f"runs:/run/{path}"
+
 
 def test_a_third_kind_needs_a_line_only(
     tmp_path: Path,
@@ -83,11 +87,13 @@ def test_a_third_kind_needs_a_line_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(OUTPUT_KINDS, "for_means", Means)
+    monkeypatch.setattr(units, "RECORDS", tmp_path / "done")
     raw = {"kind": "for_means", "run_id": "run", "sample_names": ["S"], "source": "ntuples"}
     config = load(PredictConfig, {**raw, "cut": "x > 0"})
     run, scorer = FakeRun(), scorer_of(tmp_path, boosters, MODULO)
     with engine.start(EngineConfig(kind="serial")) as workers:
-        publish(run, output_kind(config.kind)(config, scorer), workers)  # type: ignore[arg-type]
+        outputs = output_kind(config.kind)(config, scorer)
+        publish(run, config, outputs, workers)  # type: ignore[arg-type]
     assert set(run.published) == {"pred/S.json", "pred/audit_means_S.csv"}
     assert sum(json.loads(run.published["pred/S.json"])) == pytest.approx(1)
     assert run.said[0]["means"] == json.loads(run.published["pred/S.json"])

@@ -44,7 +44,9 @@ def given(kind: str, n_iterations: int) -> tuple[Any, ...]:
     )
     config = SimpleNamespace(model_kind="lightgbm", train_metric_every=0)
     settings = boosting.settings({"num_iterations": n_iterations}, 2, 1)
-    return Engine(kind, 2, 2), config, settings, data, splits(rng.integers(0, 2, 400), 2, None)
+    kept = SimpleNamespace(known=lambda skim, index: None, keep=lambda skim, result: None)
+    rows = splits(rng.integers(0, 2, 400), 2, None)
+    return Engine(kind, 2, 2), config, settings, data, rows, kept
 
 
 def test_folds_train_beside_the_caller_s_work_and_give_the_same() -> None:

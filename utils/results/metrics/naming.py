@@ -88,6 +88,23 @@ def flat_metrics(results: Evaluation, dataset: str | None = None) -> dict[str, f
     return {f"{top}/{name}": float(v) for name, v in flat.items() if math.isfinite(v)}
 
 
+def short_metrics(results: Evaluation, dataset: str | None = None) -> dict[str, float]:
+    """Return the few numbers that runs are compared by, under names that are found at once.
+
+    `auc_test`, `log_loss_test`: class-balanced (of the main view), and `significance_test`: over
+    all categories, with background uncertainty; `test` stands for the dataset. Undefined ones are
+    left out.
+    """
+    end = slug(dataset if dataset is not None else results.dataset)
+    numbers: dict[str, float] = {}
+    scores = results.view(results.main_view)
+    if scores is not None:
+        numbers = {"auc": scores.roc_auc_macro.value, "log_loss": scores.log_loss.value}
+    if results.significance is not None:
+        numbers["significance"] = results.significance.combined_uncertain
+    return {f"{name}_{end}": float(v) for name, v in numbers.items() if math.isfinite(v)}
+
+
 def _estimates(scores: Scores, suffixes: list[str]) -> Iterator[tuple[str, Estimate]]:
     yield "roc_auc_macro", scores.roc_auc_macro
     yield "log_loss", scores.log_loss

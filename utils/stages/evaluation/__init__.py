@@ -3,5 +3,14 @@
 from utils.stages.evaluation.checking import check
 from utils.stages.evaluation.numbers import evaluate_dataset
 from utils.stages.evaluation.publishing import log_summary, papers, publish, style_of
+from utils.stages.evaluation.repeating import report_of
 
-__all__ = ["check", "evaluate_dataset", "log_summary", "papers", "publish", "style_of"]
+__all__ = [
+    "check",
+    "evaluate_dataset",
+    "log_summary",
+    "papers",
+    "publish",
+    "report_of",
+    "style_of",
+]

@@ -13,13 +13,15 @@ from typing import Any
 from utils.formats.runs import Run
 from utils.models import kind
 from utils.results import report
+from utils.results.description import headline
 from utils.results.estimates import Estimate
-from utils.results.metrics.naming import flat_metrics
+from utils.results.metrics.naming import flat_metrics, short_metrics
 from utils.results.options import NOT_ASKED
 from utils.results.plotting import Style, draw, opened_singly
 from utils.results.report import PdfWriter
 from utils.schema import EvaluateConfig, Recipe, RunError, slug
 from utils.stages.evaluation.numbers import Evaluated
+from utils.stages.evaluation.repeating import unit_of
 from utils.system.engine import cores_of
 from utils.system.files import scratch
 
@@ -116,8 +118,14 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
         )
         run.connect()  # while the last PDFs are written
         writer.finish()
-        metrics = flat_metrics(result)
-        about = {"dataset": result.dataset, "metrics": metrics, "papers": papers}
+        metrics = {**short_metrics(result), **flat_metrics(result)}
+        about = {
+            "dataset": result.dataset,
+            "made_from": unit_of(run, config).made_from,
+            "headline": headline(result),
+            "metrics": metrics,
+            "papers": papers,
+        }
         run.publish(files, about)
     log.info(
         "Logged %d metrics and %d figures under %s of run %s",

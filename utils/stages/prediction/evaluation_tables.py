@@ -152,6 +152,10 @@ class Table:
     weight: Floats | None
     weight_left_out: str
 
+    @property
+    def lasting(self) -> Sequence[Path]:
+        return []
+
     @contextmanager
     def written(self, scorer: Scorer, scored: Iterable[Scored]) -> Iterator[Outcome]:
         csv, parquet = (self.folder / f"{self.name}{suffix}" for suffix in (".csv", ".parquet"))

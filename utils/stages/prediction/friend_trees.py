@@ -27,7 +27,7 @@ from utils.stages.prediction.inputs import InputFile, InputSample, input_samples
 from utils.stages.prediction.outputs import Moved, Outcome, Scored, Task
 from utils.stages.prediction.rows import RowSource
 from utils.stages.prediction.scorer import Scorer
-from utils.system.files import complete
+from utils.system.files import complete, discard_abandoned
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class FriendTrees:
             tasks.append(Task(f"sample {sample.name}", scorer, trees))
             all_trees += trees
         _check_paths(all_trees)
+        discard_abandoned(*{tree.path.parent for tree in all_trees})
         return tasks
 
     @property
@@ -138,6 +139,10 @@ class FriendTree:
     @property
     def path(self) -> Path:
         return self.folder / self.template
+
+    @property
+    def lasting(self) -> Sequence[Path]:
+        return [self.path]
 
     @property
     def name(self) -> str:

@@ -16,14 +16,17 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from utils.columns.arrays import Floats
-from utils.columns.audit import LeakAudit, merge_audits
+from utils.columns.audit import LeakAudit, ModelAudit, merge_audits
+from utils.formats.manifests import manifest_of
 from utils.formats.runs import Run
-from utils.schema import PROJECT, RunError, project_path, short_name
+from utils.schema import PROJECT, PredictConfig, RunError, short_name
 from utils.stages.prediction.rows import InputRows, RowSource
 from utils.stages.prediction.scorer import Scorer
+from utils.system import units
 from utils.system.engine import Engine, progress
 from utils.system.files import scratch
 from utils.system.threads import ahead
+from utils.system.units import UnitOfWork
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,10 @@ class Output(Protocol):
     @property
     def source(self) -> RowSource: ...
 
+    @property
+    def lasting(self) -> Sequence[Path]:
+        """The files that stay where the output writes them, beside the copies in the run."""
+
     def written(self, scorer: Scorer, scored: Iterable[Scored]) -> AbstractContextManager[Outcome]:
         """Write all rows in order and prove what was written; provide the outcome.
 
@@ -127,40 +134,100 @@ class OutputKind(Protocol):
         """Return the commands that come next, ids filled in, to paste."""
 
 
-def publish(run: Run, kind: OutputKind, workers: Engine) -> list[str]:
-    """Write all outputs that are asked for, publish each under `pred/`, and return where they are.
+def publish(run: Run, config: PredictConfig, kind: OutputKind, workers: Engine) -> list[str]:
+    """Write all outputs that are asked for and not done already; publish each under `pred/`.
 
-    That is in the folder of the user's where they went to one, else in the run.
+    Returns where they are: in the folder of the user's where they went to one, else in the run.
     """
-    made: list[str] = []
     # Workers elsewhere need a folder that they share with this process.
     with scratch(None if workers.shares_memory else PROJECT / "outputs") as temporary:
         # The largest first: begun last, it would be worked on alone at the end.
         tasks = sorted(kind.tasks(temporary), key=lambda task: task.n_rows, reverse=True)
-        n_threads = workers.threads(len(tasks))
-        tasks = [replace(task, scorer=replace(task.scorer, n_threads=n_threads)) for task in tasks]
-        outcomes: list[Outcome] = []
-        audits: list[LeakAudit] = []
-        with progress(sum(t.n_rows for t in tasks), "events", "predicting") as bar:
-            done = workers.map(write, tasks)
-            for task, (written, audit) in zip(tasks, done, strict=True):
-                for line in (line for outcome in written for line in outcome.said):
+        known = [_recalled(run, config, task) for task in tasks]
+        audits = [audit for audit in known if audit is not None]
+        left = [task for task, audit in zip(tasks, known, strict=True) if audit is None]
+        n_threads, n_written = workers.threads(len(left)), 0
+        left = [replace(task, scorer=replace(task.scorer, n_threads=n_threads)) for task in left]
+        with progress(sum(t.n_rows for t in left), "events", "predicting") as bar:
+            done = workers.map(write, left)
+            for task, (outcomes, audit) in zip(left, done, strict=True):
+                for line in (line for outcome in outcomes for line in outcome.said):
                     log.info("%s", line)
-                outcomes += written
+                _publish(run, config, task, outcomes, audit)
                 audits.append(audit)
+                n_written += len(outcomes)
                 bar.update(task.n_rows)
         audit = merge_audits(audits)
         log.info("%s", audit.summary)
-        passed = audit.passed if audit.verdict != "compared nothing" else None
-        for outcome in outcomes:
-            files = {f"pred/{name}": path for name, path in outcome.files.items()}
-            run.publish(files, {**outcome.entry, "audit_passed": passed})
-            own = outcome.entry.get("path")
-            made += [str(project_path(own))] if own else map(run.address, files)
         name = short_name("_".join([kind.name, *sorted(kind.datasets)]))
         run.publish(_described(temporary / f"audit_{name}.csv", audit))
-    log.info("%s", kind.summary(len(outcomes)))
-    return made
+    if n_written:
+        log.info("%s", kind.summary(n_written))
+    return [where for task in tasks for where in _places(run, config, task)]
+
+
+def _places(run: Run, config: PredictConfig, task: Task) -> list[str]:
+    """Return where the outputs of a task that is done are."""
+    unit = _unit(run, config, task)
+    return [str(path) for path in unit.files] or [
+        run.address(path) for path in units.result_of(unit)["published"]
+    ]
+
+
+def _unit(run: Run, config: PredictConfig, task: Task) -> UnitOfWork:
+    """Return the unit that a task does."""
+    stated = config.model_dump(mode="json", by_alias=True)
+    configuration = {k: v for k, v in stated.items() if k not in _OF_NO_ROW}
+    return UnitOfWork(
+        name=task.name,
+        key=f"{config.kind} {run.run_id} {task.name} {config.output_path}",
+        step="utils.stages.prediction",
+        inputs=[task.scorer.recipe.to_json(), [output.source.inputs for output in task.outputs]],
+        configuration=configuration,
+        files=[path for output in task.outputs for path in output.lasting],
+    )
+
+
+_OF_NO_ROW = {"engine", "chunk_size", "sample_names", "run_id", "experiment_id", "year"}
+"""Keys that the outputs of one task do not follow from."""
+
+
+def _recalled(run: Run, config: PredictConfig, task: Task) -> LeakAudit | None:
+    """Return the audit of a task that is done, its files and publications intact; else None."""
+    unit = _unit(run, config, task)
+    known = units.recall(unit, config.force)
+    if known is None:
+        return None
+    for path in known["published"]:
+        manifest = run.manifest(manifest_of(path))
+        if manifest is None or manifest.about.get("unit") != unit.fingerprint:
+            log.info("%s: done again, the run has it no more, or another", task.name)
+            return None
+        try:
+            run.artifact(path, task.name)
+        except RunError as error:
+            log.info("%s: done again: %s", task.name, error)
+            return None
+    return LeakAudit("prediction", tuple(ModelAudit(**model) for model in known["audit"]))
+
+
+def _publish(
+    run: Run,
+    config: PredictConfig,
+    task: Task,
+    outcomes: Sequence[Outcome],
+    audit: LeakAudit,
+) -> None:
+    """Publish the outputs of a task in the run, and remember that it is done."""
+    passed = audit.passed if audit.verdict != "compared nothing" else None
+    unit, published = _unit(run, config, task), []
+    for outcome in outcomes:
+        named = {f"pred/{name}": path for name, path in outcome.files.items()}
+        said = {**outcome.entry, "audit_passed": passed, "unit": unit.fingerprint}
+        run.publish(named, said)
+        published += list(named)
+    models = [{name: int(count) for name, count in vars(m).items()} for m in audit.models]
+    units.record(unit, {"published": published, "audit": models})
 
 
 def write(task: Task) -> tuple[list[Outcome], LeakAudit]:

@@ -24,8 +24,9 @@ from utils.columns.roles import Roles
 from utils.columns.variations import shifted_name
 from utils.formats import ntuples
 from utils.formats.skims import SHIFTED, Skim
-from utils.schema import SELECTED, FoldRule, Location, ProofError
+from utils.schema import SELECTED, FoldRule, Location, ProofError, portable, portable_location
 from utils.stages.preprocessing import reading
+from utils.system.units import stamp
 
 Described = Sequence[Mapping[str, Any]]
 """What is known of some samples or files: group, fingerprint."""
@@ -92,6 +93,11 @@ class RowSource(ABC):
     def samples_and_files(self) -> tuple[Described, Described]:
         """The samples and the files that codes in the rows' provenance point to."""
 
+    @property
+    @abstractmethod
+    def inputs(self) -> Any:
+        """What tells the files that the rows are read from: where they are, size and time."""
+
     @abstractmethod
     def parts(self) -> Iterator[Part]:
         """Yield all rows in order, range by range, one range at least."""
@@ -137,6 +143,11 @@ class NtupleEntries(RowSource):
     def samples_and_files(self) -> tuple[Described, Described]:
         return [{"group": self.group}], [ntuples.fingerprint(self.entries.info)]
 
+    @property
+    def inputs(self) -> Any:
+        info, shifts = self.entries.info, [s.suffix for s in self.entries.tree.shifts]
+        return [portable_location(info.path), stamp(info.path), ntuples.fingerprint(info), shifts]
+
     def parts(self) -> Iterator[Part]:
         shifts = [shift for shift in self.entries.tree.shifts if shift.is_scored]
         for part in reading.stream_entries(self.entries, self.span):
@@ -169,6 +180,10 @@ class SkimRows(RowSource):
     @property
     def samples_and_files(self) -> tuple[Described, Described]:
         return self.skim.metadata["samples"], self.skim.metadata["files"]
+
+    @property
+    def inputs(self) -> Any:
+        return [portable(self.skim.path), list(self.skim.stamp), list(self.shifts)]
 
     def parts(self) -> Iterator[Part]:
         every = ("identity", "misc_features", "provenance", "targets", "weights")
@@ -215,6 +230,11 @@ class SkimEntries(SkimRows):
     code: int
     path: Location
     roles: Roles
+
+    @property
+    def inputs(self) -> Any:
+        place = portable_location(self.path)
+        return [super().inputs, self.code, place, stamp(self.path), self.roles.misc]
 
     def parts(self) -> Iterator[Part]:
         names = {

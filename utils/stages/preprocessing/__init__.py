@@ -6,16 +6,19 @@ from utils.stages.preprocessing.labelled_skims import plan_labelled, write_label
 from utils.stages.preprocessing.prediction_skims import prediction_tasks, write_prediction_skims
 from utils.stages.preprocessing.skim_content import save_configuration
 from utils.stages.preprocessing.training_skims import (
+    are_done,
     fit,
     next_command,
     plan_training,
     read_all,
+    record_done,
     split_skims,
     with_weights,
     write_training_skims,
 )
 
 __all__ = [
+    "are_done",
     "check",
     "fit",
     "log_cut_flow",
@@ -25,6 +28,7 @@ __all__ = [
     "plan_training",
     "prediction_tasks",
     "read_all",
+    "record_done",
     "refuse_empty",
     "save_configuration",
     "split_skims",

@@ -119,7 +119,11 @@ def _units(plan: Plan, share: float) -> Iterator[Unit]:
 
 def _tell_flow(sampled: Sequence[Sampled], training: bool) -> None:
     """Log the cut flow to expect; a training process that has no events is refused or told."""
-    rows = [(s, row) for s in sampled for row in cut_flow(s.plan, s.parts)]
+    rows = [
+        (s, row)
+        for s in sampled
+        for row in cut_flow(s.plan, [(unit.sample_code, part) for unit, part in s.parts])
+    ]
     inner = max(len(row.process) for _, row in rows)
     width = max(len(row.sample) for _, row in rows)
     exact = all(s.whole for s in sampled)

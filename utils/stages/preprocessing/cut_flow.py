@@ -11,7 +11,7 @@ from pathlib import Path
 from utils.schema import (
     InputError,
 )
-from utils.stages.preprocessing.reading import Plan, Selected, Unit
+from utils.stages.preprocessing.reading import Plan, Selected
 from utils.system.files import complete
 
 log = logging.getLogger(__name__)
@@ -28,11 +28,14 @@ class CutFlowRow:
     n_selected: int
 
 
-def cut_flow(plan: Plan, parts: Sequence[tuple[Unit, Selected]]) -> tuple[CutFlowRow, ...]:
-    """Return how many events survived which cut, for each sample and process."""
+def cut_flow(plan: Plan, parts: Sequence[tuple[int, Selected]]) -> tuple[CutFlowRow, ...]:
+    """Return how many events survived which cut, for each sample and process.
+
+    `parts` are (code of the sample, what was selected of it).
+    """
     rows = []
     for code, sample in enumerate(plan.samples):
-        mine = [part for unit, part in parts if unit.sample_code == code]
+        mine = [part for of, part in parts if of == code]
         for position, process in enumerate(sample.processes):
             rows.append(
                 CutFlowRow(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from utils.columns.pipeline import FeaturePipeline
@@ -15,9 +16,13 @@ from utils.schema import (
 )
 from utils.stages.preprocessing import reading
 from utils.stages.preprocessing.cut_flow import CutFlowRow, cut_flow
-from utils.stages.preprocessing.reading import Plan, Selected, Unit
+from utils.stages.preprocessing.reading import Plan, Selected
+from utils.stages.preprocessing.repeating import prediction_unit
 from utils.stages.preprocessing.skim_content import _types, finished, metadata
+from utils.system import units
 from utils.system.engine import Engine, progress
+from utils.system.files import discard_abandoned
+from utils.system.units import UnitOfWork
 
 
 def prediction_tasks(config: PreprocessConfig) -> list[PredictionTask]:
@@ -48,14 +53,24 @@ def _check_pipeline(config: PreprocessConfig, pipeline: FeaturePipeline) -> None
 def write_prediction_skims(
     workers: Engine, tasks: Sequence[PredictionTask]
 ) -> tuple[CutFlowRow, ...]:
-    """Write one skim a sample and return the cut flow of all."""
+    """Write one skim a sample, where it is not done already; return the cut flow of all."""
     flows: dict[Path, tuple[CutFlowRow, ...]] = {}
+    discard_abandoned(*{task.path.parent for task in tasks})
+    for task in tasks:
+        known = units.recall(task.unit, task.config.force)
+        if known is not None:
+            flows[task.path] = tuple(CutFlowRow(*row) for row in known)
     # The largest sample first: begun last, it would be worked on alone at the end.
-    largest_first = sorted(tasks, key=lambda task: task.plan.n_entries, reverse=True)
-    with progress(sum(t.plan.n_entries for t in tasks), "events", "writing skims") as bar:
+    largest_first = sorted(
+        (task for task in tasks if task.path not in flows),
+        key=lambda task: task.plan.n_entries,
+        reverse=True,
+    )
+    with progress(sum(t.plan.n_entries for t in largest_first), "events", "writing skims") as bar:
         done = workers.map(write_prediction_skim, largest_first)
         for task, flow in zip(largest_first, done, strict=True):
             flows[task.path] = flow
+            units.record(task.unit, [list(vars(row).values()) for row in flow])
             bar.update(task.plan.n_entries)
             bar.set_postfix_str(task.plan.samples[0].name)
     return tuple(row for task in tasks for row in flows[task.path])
@@ -73,6 +88,10 @@ class PredictionTask:
     def __str__(self) -> str:
         return f"sample {self.plan.samples[0].name}"
 
+    @cached_property
+    def unit(self) -> UnitOfWork:
+        return prediction_unit(self.config, self.plan, self.pipeline, self.path)
+
 
 def write_prediction_skim(task: PredictionTask) -> tuple[CutFlowRow, ...]:
     """Stream one sample from its ntuples to its skim, in input order; return its cut flow."""
@@ -81,10 +100,10 @@ def write_prediction_skim(task: PredictionTask) -> tuple[CutFlowRow, ...]:
     meta = metadata(task.config, task.plan, task.pipeline, sample.name, 1.0, whole)
     nothing = reading.empty(task.plan).groups
     types = _types(finished(task.config, nothing, task.pipeline, task.plan.shifts))
-    counts: list[tuple[Unit, Selected]] = []
+    counts: list[tuple[int, Selected]] = []
     with SkimWriter(task.path, types, meta) as writer:
         for unit in task.plan.units:
             for part in reading.stream(unit):
                 writer.append(finished(task.config, part.groups, task.pipeline, task.plan.shifts))
-                counts.append((unit, replace(part, groups={})))
+                counts.append((unit.sample_code, replace(part, groups={})))
     return cut_flow(task.plan, counts)

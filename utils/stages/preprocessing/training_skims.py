@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,13 @@ from utils.schema import (
 from utils.stages.preprocessing import reading
 from utils.stages.preprocessing.cut_flow import CutFlowRow, cut_flow
 from utils.stages.preprocessing.reading import Plan, Selected
+from utils.stages.preprocessing.repeating import (
+    keep_rows,
+    kept_folder,
+    kept_rows,
+    rows_unit,
+    training_unit,
+)
 from utils.stages.preprocessing.skim_content import (
     _class_names,
     _n_rows,
@@ -42,7 +50,9 @@ from utils.stages.preprocessing.skim_content import (
     sample_entry,
     save_configuration,
 )
+from utils.system import units
 from utils.system.engine import Engine, progress
+from utils.system.files import discard_abandoned
 
 log = logging.getLogger(__name__)
 
@@ -71,18 +81,50 @@ def _tell_of_names(config: PreprocessConfig) -> None:
         log.warning("Warning: train.py will refuse these features: %s", error)
 
 
-def read_all(workers: Engine, plan: Plan) -> tuple[tuple[CutFlowRow, ...], Selected]:
-    """Read all units of a plan; return the cut flow, and the selected events in input order."""
-    parts = []
+def are_done(config: PreprocessConfig, plans: Sequence[Plan]) -> bool:
+    """Tell whether the skims are there and nothing has changed that they follow from."""
+    discard_abandoned(config.output_folder, kept_folder(config))
+    done = units.recall(training_unit(config, plans), config.force) is not None
+    if done:
+        _drop_rows(config, plans)
+    return done
+
+
+def record_done(config: PreprocessConfig, plans: Sequence[Plan]) -> None:
+    """Remember that all skims are whole; the rows that were kept until then go."""
+    units.record(training_unit(config, plans), True)
+    _drop_rows(config, plans)
+
+
+def read_all(
+    workers: Engine, config: PreprocessConfig, plan: Plan
+) -> tuple[tuple[CutFlowRow, ...], Selected]:
+    """Read all units of a plan; return the cut flow, and the selected events in input order.
+
+    The rows of a sample are kept until the skims are whole: a command that is repeated before reads
+    the other samples.
+    """
+    of_sample = [rows_unit(config, plan, code) for code in range(len(plan.samples))]
+    parts: dict[int, list[Selected]] = {}
+    for code, sample in enumerate(of_sample):
+        if units.recall(sample, config.force) is not None:
+            parts[code] = [kept_rows(sample.files[0])]
+    left = [unit for unit in plan.units if unit.sample_code not in parts]
     with progress(plan.n_entries, "events", "reading") as bar:
         # Threads: decompression and numpy release the interpreter lock, and worker processes would
         # spend more on starting and on passing events than they gain.
-        done = workers.map(reading.read, plan.units)
-        for unit, part in zip(plan.units, done, strict=True):
-            parts.append((unit, part))
+        done = workers.map(reading.read, left)
+        for position, (unit, part) in enumerate(zip(left, done, strict=True)):
+            code = unit.sample_code
+            parts.setdefault(code, []).append(part)
             bar.update(part.n_read)
             bar.set_postfix_str(unit.info.path.name)
-    return cut_flow(plan, parts), reading.join([part for _, part in parts])
+            if position + 1 == len(left) or left[position + 1].sample_code != code:
+                parts[code] = [reading.join(parts[code])]
+                keep_rows(of_sample[code].files[0], parts[code][0])
+                units.record(of_sample[code], True)
+    in_order = [(code, part) for code in sorted(parts) for part in parts[code]]
+    return cut_flow(plan, in_order), reading.join([part for _, part in in_order])
 
 
 def with_weights(config: PreprocessConfig, groups: Groups) -> Groups:
@@ -157,6 +199,13 @@ def write_training_skims(
     save_pipeline(pipeline, config.pipe_file)
     save_configuration(config)
     log.info("Feature pipeline %s: %s", pipeline.fingerprint[:12], config.pipe_file)
+
+
+def _drop_rows(config: PreprocessConfig, plans: Sequence[Plan]) -> None:
+    for plan in plans:
+        for code in range(len(plan.samples)):
+            units.forget(rows_unit(config, plan, code))
+    shutil.rmtree(kept_folder(config), ignore_errors=True)
 
 
 def process_fractions(processes: Sequence[str], pieces: Sequence[Groups]) -> list[dict[str, float]]:

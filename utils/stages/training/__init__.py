@@ -2,6 +2,7 @@
 
 from utils.stages.training.checking import check
 from utils.stages.training.fitting import folds_training, settings_of
+from utils.stages.training.keeping import keeping
 from utils.stages.training.publishing import (
     log_training,
     next_commands,
@@ -15,6 +16,7 @@ from utils.stages.training.training_set import load_training_set, open_training_
 __all__ = [
     "check",
     "folds_training",
+    "keeping",
     "load_training_set",
     "log_training",
     "next_commands",

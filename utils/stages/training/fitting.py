@@ -18,6 +18,7 @@ from utils.columns.arrays import Array
 from utils.formats.skims import Skim
 from utils.models import FoldResult, FoldTask, Settings, Split, kind
 from utils.schema import RunError, TrainConfig
+from utils.stages.training.keeping import KeptTraining
 from utils.stages.training.training_set import TrainingSet
 from utils.system.engine import Engine, progress
 
@@ -49,13 +50,14 @@ def folds_training(
     settings: Settings,
     data: TrainingSet,
     rows: tuple[Split, ...],
+    kept: KeptTraining,
 ) -> Iterator[Callable[[], list[FoldResult]]]:
     """Let all folds train; provide what waits for their results.
 
     Where this process's threads train they have begun, so that what the caller does meanwhile
     takes hardly any time. An error in the context ends them after the iteration they are in.
     """
-    given = workers, config, settings, data, rows
+    given = workers, config, settings, data, rows, kept
     if workers.kind != "local":  # to debug, or elsewhere, where nothing could end them
         yield lambda: train_folds(*given)
         return
@@ -76,12 +78,17 @@ def train_folds(
     settings: Settings,
     data: TrainingSet,
     rows: tuple[Split, ...],
+    kept: KeptTraining,
     given_up: threading.Event | None = None,
 ) -> list[FoldResult]:
-    """Train all folds side by side, the cores divided among them.
+    """Train all folds that are not kept already side by side, the cores divided among them.
 
     Raises RunError soon after somebody has `given_up`.
     """
+    known = [kept.known(data.skim, index) for index in range(len(rows))]
+    results = [result for result in known if result is not None]
+    if len(results) == len(rows):
+        return results
     matrix: Callable[[], NDArray[np.float32]] = _Matrix(data.skim, data.features, data.rows)
     if workers.shares_memory:
         loaded = matrix()
@@ -104,9 +111,9 @@ def train_folds(
                 watch=watch if workers.shares_memory else None,
             )
             for i, split in enumerate(rows)
+            if known[i] is None
         ]
         begin = time.perf_counter()
-        results = []
         for result in workers.map(models.train_fold, tasks):
             metric, points = next(iter(result.curves.items()))
             value = dict(points)[result.best_iteration]
@@ -122,9 +129,10 @@ def train_folds(
                     value,
                 ),
             )
+            kept.keep(data.skim, result)
             results.append(result)
-    log.info("Trained %d models in %.1f s", len(results), time.perf_counter() - begin)
-    return results
+    log.info("Trained %d models in %.1f s", len(tasks), time.perf_counter() - begin)
+    return sorted(results, key=lambda result: result.index)
 
 
 def _threads(workers: Engine, index: int, n_folds: int) -> int:

@@ -14,8 +14,8 @@ import numpy as np
 
 from utils.columns.arrays import RowRange
 from utils.columns.audit import LeakAudit, unique_identities
-from utils.formats.runs import RECIPE, NewRun
-from utils.formats.skims import Skim, open_skim, origin
+from utils.formats.runs import RECIPE, NewRun, SkimEntry
+from utils.formats.skims import FEATURE_GROUPS, Skim, open_skim, origin
 from utils.models import FoldResult, Split, kind
 from utils.schema import (
     LABELLED,
@@ -86,6 +86,7 @@ def log_training(
     if models.FLAVOR is not None:  # before metrics: MLflow links those of a step 0 to every model
         example = data.skim.matrix(data.features, RowRange(0, min(5, data.skim.n_rows)))
         run.log_models(models.FLAVOR, [r.model for r in results], data.features, example)
+    run.log_skims(_skims(config, data.skim))
     numbers = ranking.summary(config, data, results, n_threads)
     run.log_curves({**_curves(results), **{name: [(0, v)] for name, v in numbers.items()}})
     run.log_parameters({"sorted_by": ranking.sorted_by(numbers, results)})
@@ -156,6 +157,25 @@ def make_recipe(
         audit=tuple(audit.to_rows()),
         audit_passed=audit.passed,
     )
+
+
+def _skims(config: TrainConfig, skim: Skim) -> list[SkimEntry]:
+    """Return the skims of this training that are there: trained on, for tests, labelled."""
+    places = {"training": skim.path, "testing": _test_skim(config, skim)}
+    if labelled := _labelled_skim(skim):
+        places["evaluation"] = project_path(labelled[LABELLED])
+    there = {use: open_skim(path) for use, path in places.items() if path.is_file()}
+    return [
+        SkimEntry(
+            name=used.path.stem,
+            context=use,
+            digest=origin(used.metadata),
+            place=portable(used.path),
+            n_rows=used.n_rows,
+            n_columns=sum(len(used.groups[group]) for group in FEATURE_GROUPS),
+        )
+        for use, used in there.items()
+    ]
 
 
 def _labelled_skim(skim: Skim) -> dict[str, str]:

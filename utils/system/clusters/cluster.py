@@ -156,9 +156,9 @@ def connected(config: EngineConfig, n_workers: int) -> Iterator[Cluster]:
             log.info("Waiting for the first worker of %s", cluster.address)
             cluster.wait()
             link = _dashboard(config, cluster)
-            log.info(
-                "Dask cluster at %s: %d workers%s", cluster.address, len(cluster.workers), link
-            )
+            n_now = len(cluster.workers)
+            said = f"{n_now} {'worker' if n_now == 1 else 'workers'} now{link}"
+            log.info("Dask cluster at %s: %s", cluster.address, said)
             yield cluster
 
 
@@ -185,7 +185,7 @@ def _on_batch_system(config: EngineConfig, n_workers: int) -> Iterator[Cluster]:
         started = batch_cluster(config, logs)
         stack.enter_context(_closed(started))
         client = stack.enter_context(_client(config, started, None))
-        log.info("Submitting jobs for %d workers; their logs: %s", n_workers, logs)
+        log.info("Submitting jobs of Dask workers (%d); their logs: %s", n_workers, logs)
         try:
             started.scale(n_workers)
             started.sync(_submitted, started)

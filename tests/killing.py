@@ -1,0 +1,198 @@
+"""Commands that are killed at calls of the file system, and what the same command makes of it.
+
+All in one process that forks: each command would spend seconds on imports alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from patience import HANGS
+
+DRIVER = r"""
+import csv, hashlib, importlib, io, json, logging, os, pathlib, random, runpy, shutil, signal, sys
+sys.path.insert(0, os.getcwd())
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+order = json.load(sys.stdin)
+for name in order["imports"]:
+    importlib.import_module(name)
+import h5py, numpy as np
+from utils.system import units
+from utils.system.files import unfinished_below
+
+CALLS = ("open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.scandir",
+         "os.listdir", "os.utime", "sqlite3.connect", "shutil.copyfile", "tempfile.mkdtemp")
+STATE = ("data", "outputs", "mlruns", "mlflow.db")
+here, kept = pathlib.Path.cwd(), pathlib.Path(order["kept"])
+
+
+def command(words, report, kill_at=0, ended_by=signal.SIGKILL):
+    "Run a command in a child, ended at a call; returns status, calls, units done, and the log."
+    report.unlink(missing_ok=True)
+    pid = os.fork()
+    if pid == 0:
+        seen, recorded, said = 0, [], io.StringIO()
+        def tell():
+            report.write_text(json.dumps([seen, recorded, said.getvalue()]))
+        watching = True
+        def count(event, _):
+            nonlocal seen
+            if watching and event in CALLS:
+                seen += 1
+                if seen == kill_at:
+                    os.kill(os.getpid(), ended_by)
+        record = units.record
+        def recording(unit, result):
+            record(unit, result)
+            recorded.append([unit._record.stem, seen])
+        units.record = recording
+        sys.stdout = sys.stderr = said
+        sys.addaudithook(count)
+        sys.argv = list(words)
+        try:
+            runpy.run_path(os.path.abspath(words[0]), run_name="__main__")
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+        except BaseException:
+            import traceback
+            said.write(traceback.format_exc())
+            status = 99
+        watching = False
+        logging.shutdown()
+        tell()
+        os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return status, *(json.loads(report.read_text()) if report.is_file() else (0, [], ""))
+
+
+def restore():
+    for name in STATE:
+        path = here / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        saved = kept / name
+        if saved.is_dir():
+            shutil.copytree(saved, path)
+        elif saved.is_file():
+            shutil.copy2(saved, path)
+
+
+def contents():
+    "Return what is in all files that a user may see: names, and digests of what they mean."
+    found = {}
+    for path in sorted(here.joinpath("data").rglob("*")):
+        if path.is_file():
+            name = path.relative_to(here).as_posix()
+            found[name] = of_skim(path) if path.suffix == ".h5" else digest(path.read_bytes())
+    return found
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def of_skim(path):
+    parts = []
+    with h5py.File(path, "r") as file:
+        def visit(name, node):
+            if isinstance(node, h5py.Dataset):
+                values = node[()]
+                data = np.ascontiguousarray(values).tobytes()
+                parts.append((name, str(values.dtype), digest(data)))
+        file.visititems(visit)
+    return digest(json.dumps(sorted(parts)).encode())
+
+
+def done_now():
+    "Return the keys of units that a command would find done."
+    records = here / "outputs" / "done"
+    found = []
+    for path in records.glob("*.json") if records.is_dir() else ():
+        record = json.loads(path.read_text())
+        files = record["files"]
+        if files == {f: units.stamp(here / f) for f in files if (here / f).is_file()}:
+            found.append(path.stem)
+    return sorted(found)
+
+
+report = kept / "report.json"
+shutil.rmtree(kept, ignore_errors=True)
+kept.mkdir()
+for name in STATE:
+    path = here / name
+    if path.is_dir():
+        shutil.copytree(path, kept / name)
+    elif path.is_file():
+        shutil.copy2(path, kept / name)
+words = order["command"]
+status, n_calls, recorded, said = command(words, report)
+assert status == 0, said
+undisturbed, all_done = contents(), done_now()
+outcomes = []
+# Two thirds of the moments after the first unit was done.
+chosen, times = random.Random(order["seed"]), order["times"]
+first = recorded[0][1]
+moments = [chosen.randint(1, n_calls) for _ in range(times // 3)]
+moments += [chosen.randint(first + 1, n_calls) for _ in range(times - times // 3)]
+for number, moment in enumerate(moments):
+    restore()
+    ended_by = (signal.SIGKILL, signal.SIGTERM)[number % 2]
+    status, _, _, said = command(words, report, moment, ended_by)
+    expected = 143 if ended_by == signal.SIGTERM else -signal.SIGKILL
+    left = [str(p) for p in unfinished_below(here / "data")]
+    kept_already = set(done_now())
+    again, _, redone, log = command(words, report)
+    redone, found = {key for key, _ in redone}, contents()
+    outcomes.append({
+        "moment": moment, "status": status, "expected": expected, "left": left, "again": again,
+        "log": log, "redone": sorted(redone), "kept": sorted(kept_already),
+        "twice": sorted(redone & kept_already),
+        "changed": [k for k in {*undisturbed, *found} if undisturbed.get(k) != found.get(k)],
+        "litter": [str(p) for f in ("data", "outputs") for p in unfinished_below(here / f)],
+        "units": len(recorded), "all_done": done_now() == all_done,
+    })
+print(json.dumps(outcomes))
+"""
+
+
+def killed(
+    folder: Path,
+    command: Sequence[str],
+    times: int,
+    seed: int = 1,
+    imports: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
+    """Run a command in a copy of the project, undisturbed, and then ended at random calls.
+
+    Each time the state before is restored, the command ended, by SIGKILL and SIGTERM in turn, and
+    run again. Returns what came of each time.
+    """
+    order = {
+        "kept": str(folder.parent / "kept"),
+        "command": list(command),
+        "times": times,
+        "seed": seed,
+        "imports": list(imports),
+    }
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PYTEST"))}
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER],
+        input=json.dumps(order),
+        cwd=folder,
+        env={**env, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANGS * times,
+    )
+    if done.returncode != 0:
+        raise AssertionError(done.stderr[-5000:])
+    outcomes: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return outcomes

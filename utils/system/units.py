@@ -1,0 +1,209 @@
+"""Units of work that are done stay done: a repeated command does what is missing or has changed.
+
+A unit (the skim of a sample, a fold, the friend trees of a sample, an evaluation) has a
+fingerprint of what its result follows from: its inputs, its part of the configuration, and the code
+of its step. When it is done, a record says so, with size and time of its files. Equal fingerprint,
+intact files: skipped.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from utils.schema import PROJECT, Location, portable
+from utils.system.files import complete, discard_abandoned
+from utils.system.libraries import versions
+
+log = logging.getLogger(__name__)
+
+RECORDS = PROJECT / "outputs" / "done"
+"""A file for each unit that is done."""
+
+_PARTS = {"inputs": "its input", "configuration": "its configuration", "code": "the code"}
+
+
+@dataclass(frozen=True)
+class UnitOfWork:
+    """What is done as a whole or not at all.
+
+    `name` is for the log, `key` what tells it from all other units (the place of its result),
+    `step` the module that does it. `inputs` and `configuration` are what its result follows from:
+    plain values, dataclasses, arrays of none. `files` are those it makes.
+    """
+
+    name: str
+    key: str
+    step: str
+    inputs: Any
+    configuration: Any
+    files: Sequence[Path] = ()
+
+    @property
+    def made_from(self) -> dict[str, str]:
+        """The fingerprint, by what it covers."""
+        return {
+            "inputs": _digest(self.inputs),
+            "configuration": _digest(self.configuration),
+            "code": code_of(self.step),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        return _digest(self.made_from)
+
+    @property
+    def _record(self) -> Path:
+        return RECORDS / f"{hashlib.sha256(self.key.encode()).hexdigest()[:24]}.json"
+
+
+def recall(unit: UnitOfWork, force: bool = False) -> Any | None:
+    """Return what was recorded of a unit that is done, None where it is to be done (again).
+
+    Says which, and why.
+    """
+    try:
+        record = json.loads(unit._record.read_text(encoding="utf-8"))
+        before, found, result = record["made_from"], record["files"], record["result"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        log.info("%s: done again, its record is damaged", unit.name)
+        return None
+    why = changed(unit, before, force)
+    if not why and found != _stamps(unit.files):
+        why = "what it made is not there any more, or was changed"
+    tell(unit, why)
+    return None if why else result
+
+
+def changed(unit: UnitOfWork, before: Mapping[str, str], force: bool) -> str:
+    """Return why a unit is to be done again that was made from `before`; '' where it is not."""
+    parts = [said for part, said in _PARTS.items() if before.get(part) != unit.made_from[part]]
+    return "as asked for" if force else f"{' and '.join(parts)} changed" if parts else ""
+
+
+def tell(unit: UnitOfWork, why: str) -> None:
+    """Say that a unit is skipped, or `why` it is done again."""
+    if why:
+        log.info("%s: done again, %s", unit.name, why)
+    else:
+        log.info("%s: unchanged, skipped", unit.name)
+
+
+def result_of(unit: UnitOfWork) -> Any:
+    """Return what was recorded of a unit that is done."""
+    return json.loads(unit._record.read_text(encoding="utf-8"))["result"]
+
+
+def record(unit: UnitOfWork, result: Any) -> None:
+    """Remember that a unit is done, with a plain value that `recall` gives back."""
+    content = {
+        "unit": unit.name,
+        "made_from": unit.made_from,
+        "files": _stamps(unit.files),
+        "result": result,
+    }
+    discard_abandoned(RECORDS)
+    with complete(unit._record) as partial:
+        partial.write_text(json.dumps(content), encoding="utf-8")
+
+
+def forget(unit: UnitOfWork) -> None:
+    """Let a unit not be done."""
+    unit._record.unlink(missing_ok=True)
+
+
+def stamp(place: Location) -> list[int] | None:
+    """Return size and time of a file, by which a change of it is seen.
+
+    None where there is none, and of one on a server, which its size and UUID tell from others.
+    """
+    if not isinstance(place, Path) or not place.is_file():
+        return None
+    status = place.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _stamps(files: Sequence[Path]) -> dict[str, list[int] | None]:
+    return {portable(f): stamp(f) for f in files}
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(_plain(value), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value in plain ones, that what is equal has one text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Path):
+        return portable(value)
+    raise TypeError(f"a {type(value).__name__} is no part of a fingerprint")
+
+
+# --- the code of a step --------------------------------------------------------------------------
+
+
+@cache
+def code_of(module: str) -> str:
+    """Return a digest of a module, of all of `utils` that it imports, and of libraries' versions.
+
+    Imports are followed wherever they stand, in functions too.
+    """
+    sources = {p: p.read_bytes() for p in sorted(sources_of(module))}
+    digest = hashlib.sha256()
+    for path, source in sources.items():
+        digest.update(f"{path.relative_to(PROJECT).as_posix()} {len(source)}\n".encode() + source)
+    digest.update(json.dumps(versions.counted()).encode())
+    return digest.hexdigest()[:32]
+
+
+@cache
+def sources_of(module: str) -> frozenset[Path]:
+    """Return the files of `utils` that a module consists of, and those that these import."""
+    found: set[Path] = set()
+    left = [module]
+    while left:
+        for path in _files(left.pop()):
+            if path not in found:
+                found.add(path)
+                left += _imported(path)
+    return frozenset(found)
+
+
+def _files(module: str) -> list[Path]:
+    """Return the file of a module, or all of a package's folder; none of other names."""
+    place = PROJECT.joinpath(*module.split("."))
+    if (place / "__init__.py").is_file():
+        return [place / "__init__.py"]
+    return [place.with_suffix(".py")] if place.with_suffix(".py").is_file() else []
+
+
+@cache
+def _imported(path: Path) -> list[str]:
+    """Return the modules of `utils` that a file imports, with the packages around them."""
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    own = [name.split(".") for name in named if name.split(".")[0] == "utils"]
+    return sorted({".".join(parts[:n]) for parts in own for n in range(1, len(parts) + 1)})
