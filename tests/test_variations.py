@@ -19,6 +19,8 @@ from one_process import refusal, run_commands, run_id, succeed
 from real_data import DATA
 from workspaces import Workspace
 
+from utils.formats.tables import METADATA
+
 CMS = DATA / "cms_htt_skim"
 PREDICTION = ("--config-path", "configs/preprocess/prediction_data")
 SCORES = ("pred_class", "pred_class_proba", "pred_class_0_proba", "pred_class_1_proba")
@@ -32,6 +34,7 @@ VARIATIONS: dict[str, Any] = {
         "nuisance": "CMS_scale_t",
     },
     "met": {"up": {"met": "met * 1.1"}, "down": {"met": "met * 0.9"}},
+    "tune": {"samples_up": {"S": "S_tune"}, "one_sided": True},
     "btag": {"weight_up": "w_up / w", "weight_down": "w / w_up", "samples": ["simulation"]},
 }
 
@@ -70,6 +73,8 @@ def write_analysis(path: Path, folder: Path, variations: dict[str, Any]) -> Path
     }
     if variations:
         content["variations"] = variations
+    if "tune" in variations:
+        content["samples"]["S_tune"] = {"factor": 1.5}
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
 
@@ -79,7 +84,7 @@ def ran(shared_workspace: Workspace) -> dict[str, Any]:
     """Both preprocessings, trainings of each, tables, friend trees of either source, proofs."""
     folder = shared_workspace.folder / "data" / "own"
     folder.mkdir(parents=True)
-    for seed, (name, slope) in enumerate({"S": 1.5, "B": 0.8, "D": 1.0}.items()):
+    for seed, (name, slope) in enumerate({"S": 1.5, "B": 0.8, "D": 1.0, "S_tune": 1.4}.items()):
         write_sample(folder / f"{name}.root", seed, slope, has_shifts=name != "D")
     plain = write_analysis(folder / "plain.yaml", folder, {})
     shifted = write_analysis(folder / "shifted.yaml", folder, VARIATIONS)
@@ -256,6 +261,25 @@ def test_an_evaluation_says_what_each_shift_does(ran: dict[str, Any]) -> None:
     np.testing.assert_allclose(found, after / before - 1, atol=1e-9)
     assert metrics["test/variations/btagUp/roc_auc_macro"] == 0
     assert re.search(r"tauES moves the classifier most: .*; driven by pt\.", ran["said"][-1])
+
+
+def test_an_alternative_sample_is_one_of_its_own(ran: dict[str, Any]) -> None:
+    table = pyarrow.parquet.read_table(ran["tables"] / "S_tune.parquet")
+    described = json.loads(table.schema.metadata[METADATA])
+    known = {"variation": "tune", "direction": "Up", "nuisance": "tune", "of": "S"}
+    assert described["alternative"] == known
+    assert "shifts" not in described
+    frame = table.to_pandas()
+    assert set(frame["process"]) == {"s"}
+    assert set(frame["target"]) == {0}
+    with uproot.open(ran["folder"] / "S_tune.root") as file:
+        columns = file["T"].arrays(["pt", "w"], library="np")
+    kept = columns["pt"] > 30
+    assert np.allclose(np.sort(frame["weights/weight"]), np.sort(1.5 * columns["w"][kept]))
+    for folder in (ran["friends"], ran["folder"] / "given"):
+        with uproot.open(folder / "S_tune_pred.root") as file:
+            assert json.loads(str(file["pred_metadata"]))["alternative"] == known
+            assert (file["pred"]["pred_class"].array(library="np") >= 0).tolist() == kept.tolist()
 
 
 def test_refusals_are_one_line_each(ran: dict[str, Any]) -> None:

@@ -70,7 +70,7 @@ def rows_unit(config: PreprocessConfig, plan: Plan, code: int) -> UnitOfWork:
         key=f"rows {portable(path)}",
         step=STEP,
         inputs=_inputs(plan, code),
-        configuration=[_rows_of(config, [sample]), plan.processes, code],
+        configuration=[_rows_of(config, [sample]), plan.processes, code, list(plan.shifts)],
         files=[path],
     )
 
