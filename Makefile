@@ -1,4 +1,4 @@
-# make demo | test | bench | lock | env | clean
+# make demo | test | soak | bench | lock | env | clean
 #
 # PYTHON chooses the interpreter (3.11 to 3.13): make test PYTHON=python3.12
 # The environment is made once in .venv, from the lock files; a second `make` finds it ready.
@@ -18,7 +18,7 @@ unexport VIRTUAL_ENV
 export PYTHONNOUSERSITE := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test bench lock env env-test clean
+.PHONY: demo test soak bench lock env env-test clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +32,12 @@ test: $(TEST_STAMP)
 	ruff format --check .
 	mypy
 	pytest -n 2 --dist loadfile
+
+# Every stage killed at fifty moments, and the tests of kills and interrupts twenty times: an hour.
+soak: $(TEST_STAMP)
+	pytest --soak tests/test_kills.py
+	for i in $$(seq 20); do pytest -q tests/test_kills.py tests/system/test_files.py \
+		tests/system/test_interrupts.py tests/system/test_units.py || exit 1; done
 
 bench: $(TEST_STAMP)
 	python -m benchmarks

@@ -34,35 +34,42 @@ def preprocess(config: PreprocessConfig) -> list[str]:
 def make_training_skims(config: PreprocessConfig) -> list[Path]:
     """Read every sample once, then split, transform and write the train and the test skim.
 
-    Samples of `role: test` become the labelled skim beside them.
+    Samples of `role: test` become the labelled skim beside them, alternative samples one each.
     """
     from utils.stages import preprocessing
     from utils.system import engine
 
     plan = preprocessing.plan_training(config)
     labelled = preprocessing.plan_labelled(config, plan)
-    plans = [plan, labelled] if labelled else [plan]
+    alternatives = preprocessing.plan_alternatives(config)
+    plans = [plan, *([labelled] if labelled else []), *alternatives]
     names = [*config.output_samples, *([LABELLED] if labelled else [])]
+    names += [of.samples[0].name for of in alternatives]
     paths = [config.skim_file(name) for name in names]
-    if preprocessing.are_done(config, plans):
+    if preprocessing.are_done(config, plans, paths):
         log.info("Next: %s", preprocessing.next_command(config, program.typed_in("analysis")))
         return paths
     with engine.start(config.engine) as workers:
         flow, selected = preprocessing.read_all(workers, config, plan)
+        of_alternatives = [preprocessing.read_all(workers, config, of) for of in alternatives]
         if labelled:
             own_flow, own = preprocessing.read_all(workers, config, labelled)
             flow = (*flow, *own_flow)
     preprocessing.log_cut_flow(flow, config.output_folder / "cut_flow_training.csv")
-    preprocessing.refuse_empty(flow)
+    for each in (flow, *(own for own, _ in of_alternatives)):
+        preprocessing.refuse_empty(each)
     preprocessing.log_missing(selected)
 
-    weighted = preprocessing.with_weights(config, selected.groups)
+    nominal, marked = preprocessing.nominal_and_marked(selected.groups)
+    weighted = preprocessing.with_weights(config, nominal)
     train, test = preprocessing.split_skims(config, plan, weighted)
     pipeline = preprocessing.fit(config, train)
-    preprocessing.write_training_skims(config, plan, (train, test), pipeline)
+    preprocessing.write_training_skims(config, plan, (train, test), marked, pipeline)
+    for of, (_, events) in zip(alternatives, of_alternatives, strict=True):
+        preprocessing.write_alternative(config, of, events, test, pipeline)
     if labelled:
         preprocessing.write_labelled_skim(config, labelled, own, pipeline)
-    preprocessing.record_done(config, plans)
+    preprocessing.record_done(config, plans, paths)
     log.info("Next: %s", preprocessing.next_command(config, program.typed_in("analysis")))
     return paths
 

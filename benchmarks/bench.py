@@ -301,6 +301,40 @@ def memory(bench: Bench) -> Iterator[Row]:
     yield row("predict, for_datacards: memory at 2x / at 0.2x the events", flat, "<= 1.1")
 
 
+def variations(bench: Bench) -> Iterator[Row]:
+    """Compare a sample's prediction under ten variations of six features with the nominal one."""
+    sample = "GluGluHToTauTau_M125"
+    shifted = {size: bench.work / size / "shifted" for size in ("small", "base", "double")}
+    for size, folder in shifted.items():
+        given = ("--analysis", bench.analysis(size), "--sample", sample, "--output", folder)
+        part(bench, "variations", *given)
+
+    def predict(size: str, *extra: str) -> Run:
+        places = (f"input_path={shifted[size]}", f"output_path={bench.work / 'friends'}")
+        read = ("source=ntuples", f"sample_names=[{sample}]", *places)
+        return ours(bench, size, "predict_datacards", *read, *extra)
+
+    def under_shifts(size: str) -> Run:
+        return predict(size, f"analysis={shifted[size] / 'analysis.yaml'}")
+
+    sides = {"nominal": partial(predict, "base"), "shifted": partial(under_shifts, "base")}
+    times = {name: seconds(runs) for name, runs in interleaved(sides, REPEATS).items()}
+    start = bench.startup("predict_datacards")
+    beyond = (times["shifted"] - start) / max(times["nominal"] - start, 1e-3)
+    name = "predict from ntuples, ten variations of 6 of 26 features"
+    yield row(f"{name}: time / nominal, proofs included", times["shifted"] / times["nominal"])
+    yield row(f"{name}: the same, each beyond start-up", beyond, "<= 7")
+    flat = megabytes([under_shifts("double")]) / megabytes([under_shifts("small")])
+    yield row(f"{name}: memory at 2x / at 0.2x the events", flat, "<= 1.1")
+    pipe = f"input_pipe_file={bench.work / 'base' / 'skims' / 'training' / 'pipe.json'}"
+    analysis = shifted["base"] / "analysis.yaml"
+    ours(bench, "base", "preprocess_prediction", pipe, varied=analysis)
+    skims = (folder / "skims" / "prediction" for folder in (shifted["base"], bench.work / "base"))
+    size, nominal = ((folder / f"{sample}.h5").stat().st_size for folder in skims)
+    bound = 1.1 * (1 + 20 * 6 / 26)
+    yield row(f"prediction skim, {name[22:]}: size / nominal", size / nominal, f"<= {bound:.2f}")
+
+
 def reading(bench: Bench) -> Iterator[Row]:
     """Compare the training path with libraries that only read, or select."""
     sides = {
@@ -559,7 +593,20 @@ def large(bench: Bench) -> Iterator[Row]:
     yield row(f"{name}: memory, MB", peaks["large"])
 
 
-SECTIONS = (chain, memory, reading, loops, forest, evaluation, fused, remote, growth, startup, demo)
+SECTIONS = (
+    chain,
+    memory,
+    variations,
+    reading,
+    loops,
+    forest,
+    evaluation,
+    fused,
+    remote,
+    growth,
+    startup,
+    demo,
+)
 
 
 # --- the table ------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ run() {
 }
 
 started=$(date +%s)
-run python -m utils.toys --analysis bbH_tt --year 2018 --n-events "${N_EVENTS:-300000}"
-run python preprocess.py --config-name bbH_tt.yaml year=2018
-run python preprocess.py --config-path configs/preprocess/prediction_data --config-name bbH_tt.yaml year=2018
+run python -m utils.toys --analysis bbH_tt --year 2018 --n-events "${N_EVENTS:-300000}" --shifts tauES
+run python preprocess.py --config-name bbH_tt.yaml analysis=bbH_tt_tauES year=2018
+run python preprocess.py --config-path configs/preprocess/prediction_data --config-name bbH_tt.yaml \
+    analysis=bbH_tt_tauES year=2018
 run mlflow run -e main -P n_splits=2 -P num_iterations=100 --env-manager=local .
 run_id=$(python -c 'import json; print(json.load(open("outputs/last_run.json"))["run_id"])')
 run python predict.py --config-name for_evaluation.yaml year=2018 run_id="$run_id"

@@ -89,8 +89,48 @@ def contents():
     for path in sorted(here.joinpath("data").rglob("*")):
         if path.is_file():
             name = path.relative_to(here).as_posix()
+            if path.suffix == ".root" and "friends" in path.parts:
+                continue  # compared as published in the run
             found[name] = of_skim(path) if path.suffix == ".h5" else digest(path.read_bytes())
+    return {**found, **of_run()} if words[0] != "preprocess.py" else found
+
+
+def of_run():
+    "Return what the newest run holds: statuses, the training, tables, friend trees, metrics."
+    import pyarrow.parquet as pq, sqlite3, uproot
+    if not (here / "mlflow.db").is_file():
+        return {}
+    with sqlite3.connect(here / "mlflow.db") as store:
+        run, status = store.execute(
+            "SELECT run_uuid, status FROM runs ORDER BY start_time DESC").fetchone()
+        values = store.execute(
+            "SELECT key, value, is_nan FROM latest_metrics WHERE run_uuid = ?", (run,)).fetchall()
+        models = store.execute(
+            "SELECT name FROM logged_models WHERE lifecycle_stage = 'active' AND source_run_id = ?"
+            " ORDER BY name", (run,)).fetchall()
+    found = {"status": status, "metrics": sorted(map(list, values)), "models": models}
+    root = here / "mlruns" / "0" / run / "artifacts"
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.suffix == ".parquet":
+            found[name] = digest(repr(pq.read_table(path).to_pydict()).encode())
+        elif path.suffix == ".root":
+            with uproot.open(path) as file:
+                columns = file["pred"].arrays(library="np")
+            found[name] = digest(repr([(n, c.tobytes()) for n, c in columns.items()]).encode())
+        elif "manifest" in path.name or path.suffix in (".html", ".pdf"):
+            found[name] = "there"
+        elif path.is_file() and path.name != "recipe.json":
+            found[name] = digest(path.read_bytes())
     return found
+
+
+def resumed():
+    "Return the command that goes on with a killed training: the same one, or resume=RUN_ID."
+    for path in (here / "outputs" / "trainings").glob("*/run.json"):
+        if words[0] == "train.py":
+            return ["train.py", "resume=" + json.loads(path.read_text())["run_id"]]
+    return words
 
 
 def digest(data):
@@ -133,11 +173,11 @@ for name in STATE:
 words = order["command"]
 status, n_calls, recorded, said = command(words, report)
 assert status == 0, said
-undisturbed, all_done = contents(), done_now()
+undisturbed, all_done, n_done = contents(), done_now(), len(recorded)
 outcomes = []
 # Two thirds of the moments after the first unit was done.
 chosen, times = random.Random(order["seed"]), order["times"]
-first = recorded[0][1]
+first = recorded[0][1] if recorded else 0
 moments = [chosen.randint(1, n_calls) for _ in range(times // 3)]
 moments += [chosen.randint(first + 1, n_calls) for _ in range(times - times // 3)]
 for number, moment in enumerate(moments):
@@ -147,7 +187,7 @@ for number, moment in enumerate(moments):
     expected = 143 if ended_by == signal.SIGTERM else -signal.SIGKILL
     left = [str(p) for p in unfinished_below(here / "data")]
     kept_already = set(done_now())
-    again, _, redone, log = command(words, report)
+    again, _, redone, log = command(resumed(), report)
     redone, found = {key for key, _ in redone}, contents()
     outcomes.append({
         "moment": moment, "status": status, "expected": expected, "left": left, "again": again,
@@ -155,7 +195,9 @@ for number, moment in enumerate(moments):
         "twice": sorted(redone & kept_already),
         "changed": [k for k in {*undisturbed, *found} if undisturbed.get(k) != found.get(k)],
         "litter": [str(p) for f in ("data", "outputs") for p in unfinished_below(here / f)],
-        "units": len(recorded), "all_done": done_now() == all_done,
+        "units": n_done, "kept_trainings": os.listdir(here / "outputs" / "trainings")
+            if (here / "outputs" / "trainings").is_dir() else [],
+        "all_done": done_now() == all_done,
     })
 print(json.dumps(outcomes))
 """

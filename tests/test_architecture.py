@@ -82,6 +82,7 @@ ABOVE_THE_FLOORS = {
     "test_earlier_version.py": "what earlier versions wrote, in every script",
     "test_engines.py": "all stages, on every engine",
     "test_flat_files.py": "all stages, with the files that groups have",
+    "test_variations.py": "all stages, under variations",
     "test_foreign_files.py": "runs and analyses from elsewhere, in every script",
     "test_group_files.py": "all stages, with files composed as groups compose them",
     "test_labelled_set.py": "all stages, with a labelled set of one's own",

@@ -445,4 +445,4 @@ def test_a_new_store_keeps_its_artifacts_beside_it_and_each_round_has_a_point(
             assert [step for step, _ in curves[name]] == list(range(1, 9))
     [friend] = re.findall(r"^(/.*_pred\.root)$", results[1][1], re.MULTILINE)
     with uproot.open(friend) as file:
-        assert type(file["pred"]["fold"].compression).__name__ == "ZLIB"
+        assert type(file.file.compression).__name__ == "ZLIB"

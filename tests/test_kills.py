@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from killing import killed
-from workspaces import Workspace, toys
+from workspaces import Workspace, last_run, toys
 
 from utils.schema import PROJECT
 
@@ -179,3 +179,44 @@ def test_a_killed_preprocessing_is_taken_up(project: Workspace, path: str, kills
         command = ["preprocess.py", *PREDICTION, *TINY, names]
     imports = ["utils.stages.preprocessing", "utils.formats.runs", "hydra"]
     check(killed(project.folder, command, kills, imports=imports))
+
+
+@pytest.mark.usefixtures("in_soak")
+def test_a_killed_training_is_resumed(project: Workspace, kills: int) -> None:
+    project.run("python", "preprocess.py", *TINY)
+    command = ["train.py", *TINY, "n_splits=3", "model_param.num_iterations=20"]
+    imports = ["utils.stages.training", "utils.formats.runs", "hydra", "mlflow", "pandas"]
+    outcomes = killed(project.folder, command, kills, imports=imports)
+    check(outcomes)
+    for outcome in outcomes:
+        # A training that was killed before its run was there begins anew; what it kept stays.
+        assert len(outcome["kept_trainings"]) <= 1
+
+
+@pytest.mark.usefixtures("in_soak")
+@pytest.mark.parametrize("kind", ["for_evaluation", "for_datacards"])
+def test_a_killed_prediction_is_taken_up(project: Workspace, kind: str, kills: int) -> None:
+    project.run("python", "preprocess.py", *TINY)
+    project.run("python", "train.py", *TINY, "n_splits=2")
+    samples = ["source=ntuples", "sample_names=[ZZTo4L,VBFHToTauTau_M125,TTToHadronic]"]
+    more = samples if kind == "for_datacards" else []
+    run = f"run_id={last_run(project)['run_id']}"
+    command = ["predict.py", "--config-name", kind, run, "engine=serial", *more]
+    imports = ["utils.stages.prediction", "utils.formats.runs", "hydra", "uproot", "pyarrow"]
+    check(killed(project.folder, command, kills, imports=imports))
+
+
+@pytest.mark.usefixtures("in_soak")
+def test_a_killed_evaluation_is_taken_up(project: Workspace, kills: int) -> None:
+    project.run("python", "preprocess.py", *TINY)
+    project.run("python", "train.py", *TINY, "n_splits=2")
+    run = f"run_id={last_run(project)['run_id']}"
+    project.run("python", "predict.py", "--config-name", "for_evaluation", run)
+    command = ["evaluate.py", run, "n_bootstrap=5", "sections=[confusion]", "engine.n_workers=1"]
+    project.run("python", *command, "seed=2")  # an earlier one, which stands until then
+    imports = ["utils.stages.evaluation", "utils.formats.runs", "hydra", "mlflow"]
+    outcomes = killed(project.folder, command, kills, imports=imports)
+    for outcome in outcomes:
+        assert outcome["again"] == 0, outcome["log"]
+        assert outcome["changed"] == [], outcome
+        assert outcome["litter"] == [], outcome

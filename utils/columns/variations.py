@@ -137,13 +137,34 @@ def variations_of(config: AnalysisConfig) -> tuple[Variation, ...]:
 
 
 def shifts_of(config: AnalysisConfig, sample: Sample) -> tuple[Shift, ...]:
-    """Return the shifts that are declared for a sample and read from its own entries."""
+    """Return the shifts that are declared for a sample and read from its own entries.
+
+    There are none of an alternative sample, which is one itself.
+    """
+    if sample.stands_for:
+        return ()
     return tuple(
         shift
         for variation in variations_of(config)
         if variation.kind != "samples" and variation.concerns(sample)
         for shift in variation.shifts
     )
+
+
+def alternative_of(config: AnalysisConfig, name: str) -> dict[str, str]:
+    """Return what the metadata of an alternative sample say of it; nothing of another sample."""
+    for variation in variations_of(config):
+        for shift in variation.shifts if variation.kind == "samples" else ():
+            replaced = shift.replacement
+            for nominal, other in replaced.items() if isinstance(replaced, Mapping) else ():
+                if other == name:
+                    return {
+                        "variation": variation.name,
+                        "direction": shift.direction,
+                        "nuisance": variation.nuisance,
+                        "of": nominal,
+                    }
+    return {}
 
 
 def shift_of(stated: Mapping[str, Any]) -> Shift:

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from utils.columns.arrays import Array, Groups, RowRange
-from utils.schema import InputError, PipelineError, SampleInfo, nearest
+from utils.schema import InputError, PipelineError, SampleInfo, alternative_samples, nearest
 from utils.system.files import complete
 
 GROUPS = (
@@ -375,7 +375,7 @@ def row_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     described = made["samples"]
     for key in {"training_samples", "input_samples"} & made.keys():
         made[key] = [_without_tags(e) for e in made[key] if not _is_labelled(e, described)]
-    alternatives = _alternative_samples(config.get("variations") or {})
+    alternatives = alternative_samples(config.get("variations") or {})
     made["samples"] = {
         name: _without_tags(said)
         for name, said in described.items()
@@ -400,13 +400,6 @@ def _is_labelled(entry: Any, described: Mapping[str, Any]) -> bool:
 def _only_tagged(described: Mapping[str, Any]) -> bool:
     """Return whether nothing is said of a sample but its tags, by which variations go."""
     return "tags" in described and _without_tags(described) == SampleInfo().model_dump(mode="json")
-
-
-def _alternative_samples(variations: Mapping[str, Any]) -> set[str]:
-    """Return the samples that variations alone name: they are never trained on."""
-    keys = ("samples_up", "samples_down")
-    named = [declared.get(key) or {} for declared in variations.values() for key in keys]
-    return {sample for of in named for sample in of.values()}
 
 
 _NOT_OF_FILES = ("path", "types", "group")

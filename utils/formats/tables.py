@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.columns.arrays import Array
+from utils.columns.arrays import Array, Mask
 from utils.schema import RunError
 from utils.system.files import complete
 
@@ -40,16 +40,18 @@ class TableWriter:
         self._stack = ExitStack()
         self._writers: tuple[Any, Any] | None = None
 
-    def append(self, columns: Mapping[str, Any], n_public: int) -> None:
+    def append(self, columns: Mapping[str, Any], n_public: int, rows: Mask | None = None) -> None:
         """Append rows: arrays `(n,)`, or (codes `(n,)`, names) for texts, by name.
 
-        The first `n_public` columns go into the CSV as well.
+        The first `n_public` columns go into the CSV as well, with all `rows` or those it marks.
         """
         import pyarrow as pa
 
         table = pa.table({name: _as_arrow(values) for name, values in columns.items()})
         table = table.replace_schema_metadata({METADATA: self._description})
         public = table.select(range(n_public))
+        if rows is not None:
+            public = public.filter(pa.array(rows))
         if self._writers is None:
             self._writers = self._open(table.schema, public.schema, columns)
         self._writers[0].write_table(public)

@@ -56,6 +56,7 @@ from utils.schema.parts import (
     classes_of_rows,
 )
 from utils.schema.recipe import Recipe
+from utils.schema.samples import sample_name
 from utils.schema.stages import EvaluateConfig, PredictConfig, PreprocessConfig, TrainConfig
 from utils.schema.variations import (
     SELECTED,
@@ -63,6 +64,7 @@ from utils.schema.variations import (
     Replacement,
     VariationConfig,
     VariationKind,
+    alternative_samples,
 )
 
 __all__ = [
@@ -101,6 +103,7 @@ __all__ = [
     "Url",
     "VariationConfig",
     "VariationKind",
+    "alternative_samples",
     "classes_as_rows",
     "classes_of_rows",
     "given_location",
@@ -117,6 +120,7 @@ __all__ = [
     "portable_location",
     "project_path",
     "refuse_secrets",
+    "sample_name",
     "servers_of",
     "short_name",
     "skim_name",

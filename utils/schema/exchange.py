@@ -47,6 +47,7 @@ class Sample:
 
     `weight` is the expression of the physics weight (None: 1) and `factor` multiplies it. `group`
     names the set of samples that share events. `tags` say what it is, for variations to go by.
+    `stands_for` is the nominal sample in whose place a variation puts this one.
     `role`: 'test' for a labelled sample that is listed with the training samples to be evaluated.
     """
 
@@ -59,4 +60,5 @@ class Sample:
     group: str = ""
     never_trained: bool = False
     tags: tuple[str, ...] = ()
+    stands_for: str = ""
     role: Literal["training", "test"] = "training"

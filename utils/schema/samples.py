@@ -31,18 +31,72 @@ def samples_to_read(
     if not listed:
         raise ConfigError("input_samples is empty: name at least one sample")
     samples = tuple(_sample_of(config, item, for_training) for item in listed)
+    if not for_training:
+        samples = tuple(_as_declared(config, sample) for sample in samples)
+        samples += alternatives_of(config, samples)
     names = [s.name for s in samples]
     refuse_repeated(names, "input_samples")
     if for_training:
         samples = _with_roles(samples)
         _refuse_trained_never_trained(config, [s for s in samples if s.role == "training"])
-    known = {*names, *_groups(config), *_alternative_samples(config)}
+    known = {*names, *_groups(config), *_alternatives(config)}
     unknown = sorted(set(config.samples) - known)
     if unknown:
         raise ConfigError(
             f"samples describes '{unknown[0]}', which is read nowhere; {nearest(unknown[0], names)}"
         )
     return samples
+
+
+def alternatives_of(config: AnalysisConfig, samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """Return the samples that variations put in the place of some of these, once each.
+
+    They have the processes, tree and weight of those they stand for, and no event of theirs is ever
+    trained on.
+    """
+    names, found = {sample.name for sample in samples}, []
+    for nominal in (sample for sample in samples if sample.role == "training"):
+        for alternative, of in _alternatives(config).items():
+            if of == nominal.name and alternative not in names:
+                found.append(_alternative(config, nominal, alternative))
+    return tuple(found)
+
+
+def _as_declared(config: AnalysisConfig, sample: Sample) -> Sample:
+    """Return a listed sample as what it is: one that stands for another, or itself."""
+    nominal = _alternatives(config).get(sample.name)
+    if nominal is None:
+        return sample
+    items = {sample_name(item): item for item in config.prediction_samples}
+    return _alternative(config, _sample_of(config, items.get(nominal, nominal), False), sample.name)
+
+
+def _alternatives(config: AnalysisConfig) -> dict[str, str]:
+    """Return the nominal sample of each alternative one."""
+    pairs = [(v.samples_up or {}, v.samples_down or {}) for v in config.variations.values()]
+    return {other: nominal for both in pairs for of in both for nominal, other in of.items()}
+
+
+def _alternative(config: AnalysisConfig, nominal: Sample, name: str) -> Sample:
+    entry = _entry_of(config, name)
+    if "factor" not in entry.model_fields_set and nominal.factor != 1:
+        raise ConfigError(
+            f"samples.{name} has no factor, and '{nominal.name}', which it stands for, has "
+            f"{nominal.factor:g}: give its own, since it was generated with its own number of "
+            "events"
+        )
+    own = _sample_of(config, entry.model_dump(exclude_unset=True), for_training=False)
+    processes = nominal.processes
+    if all(process.class_id == FILLER_CLASS for process in processes):
+        processes = own.processes
+    return replace(
+        own,
+        tree=entry.tree or nominal.tree,
+        processes=processes,
+        weight=entry.weight or nominal.weight,
+        never_trained=True,
+        stands_for=nominal.name,
+    )
 
 
 def _with_roles(samples: Sequence[Sample]) -> tuple[Sample, ...]:
@@ -68,6 +122,7 @@ def check_restrictions(config: AnalysisConfig, listed: Sequence[Any]) -> None:
         for item in (*listed, *config.training_samples, *config.prediction_samples)
     ]
     names = {entry.sample for entry in entries}
+    own = {sample_name(item) for item in (*config.training_samples, *config.prediction_samples)}
     tags = {tag for entry in entries for tag in entry.tags}
     for variation, declared in config.variations.items():
         for name in declared.samples:
@@ -83,17 +138,18 @@ def check_restrictions(config: AnalysisConfig, listed: Sequence[Any]) -> None:
                     raise ConfigError(
                         f"{where}: '{nominal}' is no sample; {nearest(nominal, names)}"
                     )
-                if alternative in names - {*config.samples}:
+                if alternative in own:
                     raise ConfigError(
                         f"{where}: '{alternative}' is a sample of the analysis itself: drop it "
                         "from its lists, the variation adds it where it belongs"
                     )
 
 
-def _alternative_samples(config: AnalysisConfig) -> set[str]:
-    """Return the samples that variations name for nominal ones."""
-    named = [(v.samples_up or {}, v.samples_down or {}) for v in config.variations.values()]
-    return {name for pair in named for of in pair for name in of.values()}
+def sample_name(item: Any) -> str:
+    """Return the name of one item of `input_samples`, in whichever form."""
+    if isinstance(item, Mapping):
+        return str(item.get("sample", next(iter(item), "")))
+    return str(item)
 
 
 def _refuse_trained_never_trained(config: AnalysisConfig, samples: Iterable[Sample]) -> None:

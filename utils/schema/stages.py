@@ -27,7 +27,7 @@ from utils.schema.parts import (
     Text,
     as_class_ids,
 )
-from utils.schema.samples import check_restrictions, samples_to_read
+from utils.schema.samples import alternatives_of, check_restrictions, samples_to_read
 
 
 class PreprocessConfig(AnalysisConfig):
@@ -105,6 +105,11 @@ class PreprocessConfig(AnalysisConfig):
         )
         check_restrictions(self, listed)
         return samples_to_read(self, listed, self.for_training)
+
+    @property
+    def alternative_samples(self) -> tuple[Sample, ...]:
+        """The samples that variations put in the place of training samples, to be tested on."""
+        return alternatives_of(self, self.read_samples) if self.for_training else ()
 
 
 _NUM_THREADS = frozenset(("num_threads", "num_thread", "nthread", "nthreads", "n_jobs"))
@@ -198,7 +203,12 @@ class PredictConfig(RunStageConfig):
 
     `preprocess_cfg` is the preprocessing file that a predict file may compose, to take values from
     by interpolation; its feature lists, there or at top level, have to be those of the run.
+    `analysis_file` (on the command line `analysis`) names an analysis, of whose variations (and the
+    samples they are declared for) there are scores instead of the run's; all else stays the run's.
     """
+
+    analysis_file: Text | None = None
+    """An analysis of whose variations there are scores, instead of the run's (`analysis=FILE`)."""
 
     preprocess_cfg: dict[str, Any] = {}
     """A composed preprocessing file, to take values from by interpolation."""

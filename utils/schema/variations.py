@@ -80,6 +80,13 @@ class VariationConfig(Closed):
         return getattr(self, f"{key}up") or None, getattr(self, f"{key}down") or None
 
 
+def alternative_samples(variations: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the samples that variations, as they are written, name in the place of others."""
+    keys = ("samples_up", "samples_down")
+    named = [declared.get(key) or {} for declared in variations.values() for key in keys]
+    return {sample for of in named for sample in of.values()}
+
+
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 
 

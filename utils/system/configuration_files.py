@@ -20,11 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from utils.schema import (
+    PROJECT,
     AnalysisConfig,
     ConfigError,
     PreprocessConfig,
     TrainConfig,
     nearest,
+    project_path,
 )
 
 MAX_BYTES = 1_000_000
@@ -94,6 +96,40 @@ def read_analysis(path: Path, own: Iterable[str]) -> DictConfig:
             f"{path}: engine sends work to other machines, which the command says: engine=dask ..."
         )
     return found
+
+
+def own_analyses() -> dict[str, Path]:
+    """Return the project's own analysis files by their names."""
+    return {path.stem: path for path in (PROJECT / "configs" / "analysis").glob("*.yaml")}
+
+
+def analysis_keys(named: str, wanted: Iterable[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `wanted` keys that an analysis has, resolved: a file, or one of the project's.
+
+    `given` are values of its other keys, which interpolations find. Raises ConfigError as
+    `read_analysis`, and where an interpolation leads nowhere.
+    """
+    own = own_analyses()
+    path = own.get(named) or project_path(named)
+    if not path.is_file():
+        raise ConfigError(f"there is no analysis file {path}; {nearest(named, own)}")
+    content = read_analysis(path, own)
+    defaults = content.pop("defaults", None) or []
+    parts = [own[entry] for entry in defaults if entry != "_self_"]
+    whole = OmegaConf.merge(*(read_yaml(part) for part in parts), content, dict(given))
+    plain = OmegaConf.to_container(whole, resolve=False)
+    assert isinstance(plain, dict)
+    try:
+        check_growth({str(key): value for key, value in plain.items()})
+        found = {key: OmegaConf.select(whole, key) for key in wanted if key in plain}
+        return {
+            key: OmegaConf.to_container(value, resolve=True)
+            if OmegaConf.is_config(value)
+            else value
+            for key, value in found.items()
+        }
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 def _sends_away(engine: Any) -> bool:

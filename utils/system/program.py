@@ -53,6 +53,7 @@ from utils.system import interrupts
 from utils.system.configuration_files import (
     check_growth,
     interpolated,
+    own_analyses,
     read_analysis,
     read_yaml,
 )
@@ -124,7 +125,7 @@ def run(
             stream.reconfigure(errors="backslashreplace")
     with _one_line_errors(), _composing(sys.argv[1:]):
         _TYPED.set(tuple(sys.argv[1:]))
-        sys.argv[1:] = command_line(sys.argv[1:], CONFIGS / primaries, default)
+        sys.argv[1:] = command_line(sys.argv[1:], CONFIGS / primaries, default, model.model_fields)
         sweep = _Sweep() if _is_multirun(sys.argv[1:]) else None
         _SWEEP.set(sweep)
         main()
@@ -358,8 +359,13 @@ def _emptied(value: Any) -> Any:
     return {} if isinstance(value, str) and value == _EMPTY else value
 
 
-def command_line(arguments: list[str], primaries: Path, default: str | None) -> list[str]:
+def command_line(
+    arguments: list[str], primaries: Path, default: str | None, keys: Iterable[str] = ()
+) -> list[str]:
     """Return what the user typed in the form Hydra takes.
+
+    Where `analysis_file` is one of the script's own `keys`, `analysis` is short for it: a file that
+    is not composed.
 
     Raises ConfigError where a primary file must be named and none is, an analysis file is not
     there, or a key has no value.
@@ -374,6 +380,8 @@ def command_line(arguments: list[str], primaries: Path, default: str | None) -> 
     groups = {
         p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_dir()
     }
+    if "analysis_file" in keys:
+        arguments = [re.sub(r"^analysis=", "analysis_file=", a) for a in arguments]
     declared = _groups_in_defaults(primary)
     empty = [a for a in arguments if a.endswith("=") and not a.startswith("-")]
     if empty and "MLFLOW_RUN_ID" not in os.environ:
@@ -430,7 +438,7 @@ def _register_analysis(path: Path) -> str:
     path = project_path(path)
     if not path.is_file():
         raise ConfigError(f"there is no analysis file {path}")
-    own = {p.stem: p for p in (CONFIGS / "analysis").glob("*.yaml")}
+    own = own_analyses()
     if path.stem in own and own[path.stem].samefile(path):
         return path.stem
     content = read_analysis(path, own)

@@ -240,6 +240,7 @@ def test_densities_add_up_to_the_yields_and_give_the_ratio():
             mine = proba.argmax(axis=1) == c
             counted, _ = np.histogram(proba[mine, c], density.edges, weights=table.weight[mine])
             np.testing.assert_allclose(values, counted, atol=1e-9)
+        assert (density.nominal >= np.sqrt(20) * density.nominal_error).all()
         there = density.nominal > 0
         expected = density.shifted[there] / density.nominal[there]
         np.testing.assert_allclose(density.ratio[there], expected)
@@ -249,6 +250,16 @@ def test_densities_add_up_to_the_yields_and_give_the_ratio():
             table.proba[mine, c], density.edges, weights=table.weight[mine] ** 2
         )
         np.testing.assert_allclose(density.nominal_error, np.sqrt(squares), atol=1e-9)
+
+
+def test_a_category_without_events_has_one_bin():
+    table = scored_table(n=400, weight=None)
+    table.proba[:, 2] = 0.01
+    table = dataclasses.replace(table, proba=table.proba / table.proba.sum(axis=1, keepdims=True))
+    [effect] = vary(varied_table(table, up(table.proba)), OPTIONS).shifts
+    assert len(effect.densities[2].edges) == 2
+    assert effect.densities[2].nominal[0] == 0
+    assert np.isnan(effect.densities[2].ratio[0])
 
 
 def test_two_classes_have_one_score():

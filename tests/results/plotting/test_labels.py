@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from utils.results.plotting.labels import label, literal, measured, number, shorten
+from utils.results.plotting.labels import (
+    label,
+    literal,
+    measured,
+    number,
+    shorten,
+    signed_percent,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +49,20 @@ def test_numbers(value: float, shown: str) -> None:
 def test_measured_has_the_decimals_of_its_error() -> None:
     assert measured(0.91234, 0.00187) == "0.9123 ± 0.0019"
     assert measured(12.3, float("nan")) == "12.3"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.4891, "+49"),
+        (1.2345, "+123"),
+        (-0.0312, "−3.1"),
+        (0.0042, "+0.42"),
+        (0.00042, "+0.042"),
+        (0.0, "0"),
+        (-2.9e-9, "0"),
+        (float("nan"), "–"),
+    ],
+)
+def test_changes_in_percent_have_a_sign(share: float, text: str) -> None:
+    assert signed_percent(share) == text

@@ -10,6 +10,7 @@ from evaluations import make_evaluation
 
 from utils.results.evaluation import Evaluation
 from utils.results.plotting import Style, figures
+from utils.results.plotting.labels import signed_percent
 
 
 def of_variations(drawn: dict[str, go.Figure]) -> dict[str, go.Figure]:
@@ -45,7 +46,7 @@ def test_the_matrix_of_yields_is_in_percent(
     assert evaluation.variations is not None
     expected = [100 * s.yields.relative.value for s in evaluation.variations.shifts]
     np.testing.assert_allclose(figure.data[0].marker.color, np.ravel(expected), rtol=1e-5)
-    assert figure.data[0].text[0] == f"{expected[0][0]:+.2g}".replace("-", "−")
+    assert figure.data[0].text[0] == signed_percent(expected[0][0] / 100)
 
 
 def test_ratios_are_shifted_over_nominal(

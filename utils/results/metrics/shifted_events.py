@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 from utils.columns.arrays import Array, Floats
 from utils.columns.variations import Direction
 from utils.results.events import UNLABELLED, EvaluationTable, View, made_ready, signal_class
+from utils.results.histograms import fill
 from utils.results.metrics.bootstrap import Sums, Term, poisson_sums
 from utils.results.metrics.densities import score_edges
 from utils.results.metrics.one_versus_rest import full_areas, rank_classes
 from utils.results.metrics.scores import ViewMetrics, score_terms, view_metrics
 from utils.results.options import EvaluationOptions
 from utils.schema import InputError, VariationKind
+
+ENOUGH = 20
+"""Effective nominal events in a bin of scores, at least: a ratio of fewer tells nothing."""
 
 _SEED = 6
 
@@ -80,7 +84,7 @@ class VariedTable:
 class Side:
     """The nominal or the shifted events: their places among all rows, scores and sums.
 
-    edges: of the bins of each score, by its class.
+    edges: of the bins of each score, by its class: those of the nominal side on both.
     """
 
     rows: NDArray[np.intp]
@@ -99,18 +103,25 @@ def nominal_side(varied: VariedTable, options: EvaluationOptions) -> Side:
     return _side(varied.table, varied.selected & _known(varied.table), options)
 
 
-def shifted_side(varied: VariedTable, shift: ShiftedScores, options: EvaluationOptions) -> Side:
+def shifted_side(
+    varied: VariedTable, shift: ShiftedScores, nominal: Side, options: EvaluationOptions
+) -> Side:
     """Return the events as a shift has them; raises InputError where there are none."""
+    edges = nominal.edges
     table, kept = varied.table, _known(varied.table)
     if table.weight is not None and shift.factor is not None:
         table = replace(table, weight=table.weight * np.asarray(shift.factor, dtype=np.float64))
     if shift.proba is None:
-        return _side(table, kept & varied.selected, options)
-    return _side(replace(table, proba=np.asarray(shift.proba, dtype=np.float64)), kept, options)
+        return _side(table, kept & varied.selected, options, edges)
+    moved = replace(table, proba=np.asarray(shift.proba, dtype=np.float64))
+    return _side(moved, kept, options, edges)
 
 
 def alternative_side(
-    varied: VariedTable, alternative: AlternativeScores, options: EvaluationOptions
+    varied: VariedTable,
+    alternative: AlternativeScores,
+    nominal: Side,
+    options: EvaluationOptions,
 ) -> Side:
     """Return the nominal events, those of an alternative sample in the place of its twin's."""
     whole, n = varied.table, len(varied.table.target)
@@ -118,7 +129,7 @@ def alternative_side(
     both = _joined(whole, kept, alternative.tables)
     more = len(both.target) - int(kept.sum())
     rows = np.concatenate([np.flatnonzero(kept), n + np.arange(more)])
-    return _side_of(both, rows, n + more, options)
+    return _side_of(both, rows, n + more, options, nominal.edges)
 
 
 def _known(table: EvaluationTable) -> NDArray[np.bool_]:
@@ -126,23 +137,36 @@ def _known(table: EvaluationTable) -> NDArray[np.bool_]:
     return known
 
 
-def _side(table: EvaluationTable, kept: NDArray[np.bool_], options: EvaluationOptions) -> Side:
+def _side(
+    table: EvaluationTable,
+    kept: NDArray[np.bool_],
+    options: EvaluationOptions,
+    edges: Mapping[int, Floats] | None = None,
+) -> Side:
     """Return the scored rows of `table` among those `kept` (n,)."""
     kept = kept & np.isfinite(table.proba).all(axis=1)
     ready, _ = made_ready(replace(table, features={}, infold_proba=None).of(kept))
-    return _side_of(ready, np.flatnonzero(kept), len(kept), options)
+    return _side_of(ready, np.flatnonzero(kept), len(kept), options, edges)
 
 
 def _side_of(
-    table: EvaluationTable, rows: NDArray[np.intp], n: int, options: EvaluationOptions
+    table: EvaluationTable,
+    rows: NDArray[np.intp],
+    n: int,
+    options: EvaluationOptions,
+    edges: Mapping[int, Floats] | None,
 ) -> Side:
-    """Return the events of `table`, at `rows` of n, with their metrics in all replicates."""
+    """Return the events of `table`, at `rows` of n, with their metrics in all replicates.
+
+    Without `edges`, bins are those in which these events are enough.
+    """
     k = len(table.classes)
     table = replace(table, signal=signal_class(table.names, options.signal_classes))
-    edges = {c: score_edges(table, c, options.density_bin) for c in table.score_classes}
     views: list[View] = ["balanced"] if table.weight is None else ["balanced", "physics"]
     if not len(rows):
         raise InputError(f"dataset '{table.dataset}': no event of known class is selected")
+    if edges is None:
+        edges = {c: _populated(table, c, options.density_bin) for c in table.score_classes}
     ranked = rank_classes(table, options.n_threads)
     codes = {one.class_id: one.codes for one in ranked}
     terms = score_terms(table.proba, table.target, codes, table.weight, brier=False)
@@ -155,6 +179,25 @@ def _side_of(
     sums = poisson_sums(spread, options.n_bootstrap, seed, n_threads=options.n_threads)
     metrics = {view: view_metrics(sums, k, view, areas[view], precision=False) for view in views}
     return Side(rows, table, edges, sums, metrics)
+
+
+def _populated(table: EvaluationTable, class_id: int, default_bin: float) -> Floats:
+    """Return bin edges of a score, merged from its upper end until a bin has ENOUGH events."""
+    edges = score_edges(table, class_id, default_bin)
+    mine = table.selected(class_id)
+    weight = None if table.weight is None else table.weight[mine]
+    filled = fill(table.proba[mine, class_id], edges, weight)
+    kept, value, variance = [edges[-1]], 0.0, 0.0
+    for low, more, of_more in zip(
+        edges[-2::-1], filled.value[::-1], filled.variance[::-1], strict=True
+    ):
+        value, variance = value + more, variance + of_more
+        if value > 0 and value**2 >= ENOUGH * variance:
+            kept.append(low)
+            value = variance = 0.0
+    # What is left at the lower end joins the last bin.
+    kept = [*kept[: max(len(kept) - 1, 1)], edges[0]]
+    return np.array(kept[::-1])
 
 
 def _spread(term: Term, rows: NDArray[np.intp], n: int) -> Term:

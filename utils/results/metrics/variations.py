@@ -48,6 +48,9 @@ from utils.results.metrics.shifted_events import (
 from utils.results.options import EvaluationOptions
 from utils.schema import VariationKind
 
+_ROUNDING = 1e-6
+"""Relative changes of sums in single precision that say nothing."""
+
 
 @dataclass(frozen=True)
 class ChangedMetric:
@@ -98,7 +101,8 @@ class Migration:
 class ShiftedDensity:
     """Distribution of a category's probability for the events in it, nominal and shifted.
 
-    Of two classes: of the one score, for all events. edges (m+1,). nominal, nominal_error, shifted
+    Of two classes: of the one score, for all events. edges (m+1,): of bins with enough nominal
+    events. nominal, nominal_error, shifted
     (m,): sums of weights as in `ChangedYields`, with the error from squared weights. ratio,
     ratio_error (m,): shifted over nominal, the error from the paired bootstrap; NaN where nominal
     is not positive.
@@ -183,7 +187,7 @@ def vary(
     nominal = nominal_side(varied, options)
     effects = []
     for shift in varied.shifts:
-        shifted = shifted_side(varied, shift, options)
+        shifted = shifted_side(varied, shift, nominal, options)
         effect = _effect(shift.variation, shift.direction, shift.kind, nominal, shifted)
         if shift.proba is not None:
             effect = _with_moves(effect, nominal, shifted, n)
@@ -193,7 +197,7 @@ def vary(
                 effect = replace(effect, drivers=found)
         effects.append(effect)
     for alternative in varied.alternatives:
-        shifted = alternative_side(varied, alternative, options)
+        shifted = alternative_side(varied, alternative, nominal, options)
         effects.append(
             _effect(alternative.variation, alternative.direction, "samples", nominal, shifted)
         )
@@ -344,17 +348,21 @@ def _verdict(effects: Sequence[ShiftEffect], names: Sequence[str]) -> str:
 
 
 def _largest_yield(effects: Sequence[ShiftEffect], names: Sequence[str]) -> str:
-    """Return the largest relative change of a yield as a sentence, '' where there is none."""
-    found = [
-        (abs(float(v)), float(v), effect.name, names[c])
-        for effect in effects
-        for c, v in enumerate(effect.yields.relative.value)
-        if np.isfinite(v) and v != 0
-    ]
+    """Return the largest relative change of a yield beyond its interval as a sentence, or ''."""
+    found = []
+    for effect in effects:
+        of = effect.yields.relative
+        for name, value, low, high in zip(names, of.value, of.low, of.high, strict=True):
+            if np.isfinite(low) and (low > _ROUNDING or high < -_ROUNDING):
+                found.append((abs(float(value)), effect.name, name, float(low), float(high)))
     if not found:
         return ""
-    _, value, shift, category = max(found)
-    return f" The yield of category {category} changes most, by {100 * value:+.2g} % ({shift})."
+    size, shift, category, low, high = max(found)
+    value = size if high > 0 else -size
+    return (
+        f" The yield of category {category} changes most, by {100 * value:+.1f} % "
+        f"[{100 * low:+.1f}, {100 * high:+.1f}] ({shift})."
+    )
 
 
 def _words(e: Estimate) -> str:

@@ -123,3 +123,15 @@ def measured(value: float, error: float) -> str:
         return number(value)
     places = decimals(error)
     return f"{value:.{places}f} ± {error:.{places}f}".replace("-", "−")
+
+
+def signed_percent(share: float) -> str:
+    """Return a relative change in percent with its sign and two digits, without the sign `%`."""
+    value = 100 * share
+    if not math.isfinite(value):
+        return "–"
+    size = abs(value)
+    if size < 1e-4:  # what sums in single precision leave of nothing
+        return "0"
+    places = 0 if size >= 9.95 else 1 if size >= 0.995 else 2 if size >= 0.0995 else 3
+    return f"{value:+.{places}f}".replace("-", "−")

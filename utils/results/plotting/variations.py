@@ -13,7 +13,7 @@ from utils.results.metrics.variations import Migration, ShiftedDensity, ShiftEff
 from utils.results.plotting import frames, traces
 from utils.results.plotting.frames import Grid, Legend, Named, Text, axis, name_axis
 from utils.results.plotting.intervals import Row, rows_of_intervals
-from utils.results.plotting.labels import literal, number
+from utils.results.plotting.labels import literal, number, signed_percent
 from utils.results.plotting.matrices import BLUE_WHITE_RED, BLUES, GROUND, Matrix, squares
 from utils.results.plotting.style import INK, PALETTE_10, Settings, Style, faint
 from utils.results.plotting.traces import thin
@@ -67,7 +67,8 @@ def _changes(
 
 def _yields(style: Style, result: Variations) -> go.Figure:
     """Return the relative change of the yield of each category under each shift, as colours."""
-    z = 100 * np.array([effect.yields.relative.value for effect in result.shifts])
+    relative = np.array([effect.yields.relative.value for effect in result.shifts])
+    z = 100 * relative
     n_shifts, k = z.shape
     names = [literal(effect.name) for effect in result.shifts]
     categories = [style.name(c, 18) for c in range(k)]
@@ -94,7 +95,7 @@ def _yields(style: Style, result: Variations) -> go.Figure:
             "b": (longest if turned else 18) + 48,
         },
     )
-    texts = [[_percent(v) for v in row] for row in z]
+    texts = [[signed_percent(v) for v in row] for row in relative]
     told = [
         _interval_text(100 * v, 100 * low, 100 * high_end)
         for effect in result.shifts
@@ -110,12 +111,6 @@ def _yields(style: Style, result: Variations) -> go.Figure:
     hover = "%{y}, category %{x}<br>%{customdata}<extra></extra>"
     fig.add_trace(squares(matrix, "Change of the yield [%]", customdata=told, hovertemplate=hover))
     return fig.update_layout(plot_bgcolor=GROUND)
-
-
-def _percent(value: float) -> str:
-    if not np.isfinite(value):
-        return "–"
-    return "0" if value == 0 else f"{value:+.2g}".replace("-", "−")
 
 
 def _interval_text(value: float, low: float, high: float) -> str:
@@ -150,7 +145,7 @@ def _density_page(
     variation = effects[0].variation
     nominal = [effects[0].densities[i] for i in shown]
     names = [style.name(d.category) for d in nominal]
-    unit = "Events" if result.yield_view == "physics" else "Simulated events"
+    unit = ("Events" if result.yield_view == "physics" else "Simulated events") + " / bin"
     tops: list[Settings] = []
     ratios: list[Settings] = []
     x: list[Settings] = []
@@ -165,7 +160,7 @@ def _density_page(
         ("All events" if ev.binary else "The events of each category")
         + f" by its probability, {ev.label(result.yield_view)}, nominal and with {variation} "
         "shifted, and the ratio. Bands: statistical uncertainty of the nominal sample; bars: that "
-        "of the ratio, in which what both have in common cancels.",
+        "of the ratio, in which what both have in common cancels. Bins have enough nominal events.",
     )
     entries = ["nominal", *(WORDS[effect.direction] for effect in effects)]
     grid = Grid(columns=len(shown))
@@ -232,8 +227,8 @@ def _ratio_range(of: Sequence[ShiftedDensity]) -> list[float]:
     for d in of:
         away = np.abs(d.ratio - 1)
         sure = np.isfinite(away) & (d.ratio_error < 0.3) & (d.nominal_error < 0.5 * d.nominal)
-        far += [float(v) for v in away[sure]]
-    half = min(1.25 * max(far), 1.0)
+        far += [float(v) for v in (away + d.ratio_error)[sure]]
+    half = min(1.1 * max(far), 1.0)
     return [1 - half, 1 + half]
 
 

@@ -7,7 +7,7 @@ import math
 from utils.results.estimates import Estimate
 from utils.results.evaluation import Evaluation
 from utils.results.metrics.variations import ShiftEffect, Variations
-from utils.results.plotting.labels import number
+from utils.results.plotting.labels import number, signed_percent
 from utils.results.plotting.style import Style
 from utils.results.report.numbers import class_name, escape, estimate, table
 
@@ -68,7 +68,7 @@ def _row(ev: Evaluation, effect: ShiftEffect) -> list[str]:
 def _percent(value: float, low: float, high: float) -> str:
     if not math.isfinite(value):
         return "–"
-    cell = f"{100 * value:+.2g} %" if value else "0"
+    cell = f"{signed_percent(value)} %"
     if math.isfinite(low):
-        cell += f"<small>[{100 * low:+.2g}, {100 * high:+.2g}]</small>"
-    return cell.replace("-", "−")
+        cell += f"<small>[{signed_percent(low)}, {signed_percent(high)}]</small>"
+    return cell

@@ -171,6 +171,7 @@ class FriendTree:
             yield self._outcome(proof, moved)
 
     def _metadata(self, scorer: Scorer) -> dict[str, Any]:
+        alternative = self.sample.alternative
         return friend_metadata(
             input_file=self.file.fingerprint,
             run_id=scorer.run_id,
@@ -183,6 +184,7 @@ class FriendTree:
             classes=[c.name for c in scorer.recipe.classes],
             sample=self.sample.name,
             **({"shifts": list(self.file.shifts)} if self.file.shifts else {}),
+            **({"alternative": dict(alternative)} if alternative else {}),
         )
 
     def _branches(self, scorer: Scorer, scored: Scored) -> Columns:

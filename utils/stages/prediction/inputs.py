@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from utils.columns.arrays import RowRange
 from utils.columns.folds import check_entry_rule
 from utils.columns.roles import Roles, physics_weight, roles_of
-from utils.columns.variations import shifts_of
+from utils.columns.variations import alternative_of, shifts_of
 from utils.formats import ntuples
 from utils.formats.friends import branch_names
 from utils.formats.skims import Skim, open_skim
@@ -35,6 +35,7 @@ from utils.schema import (
     location,
     nearest,
     project_path,
+    sample_name,
     skim_name,
 )
 from utils.stages.prediction.checks import (
@@ -67,12 +68,16 @@ class InputFile:
 
 @dataclass(frozen=True)
 class InputSample:
-    """A sample to be scored: its files, the misc columns they give, and the cut on them."""
+    """A sample to be scored: its files, the misc columns they give, and the cut on them.
+
+    `alternative` says which sample a variation puts it in the place of, if one does.
+    """
 
     name: str
     cut: str | None
     misc: tuple[str, ...]
     files: tuple[InputFile, ...]
+    alternative: Mapping[str, str] = field(default_factory=dict)
 
 
 def input_samples(config: PredictConfig, scorer: Scorer) -> list[InputSample]:
@@ -113,7 +118,8 @@ def input_samples(config: PredictConfig, scorer: Scorer) -> list[InputSample]:
                 sample.name,
                 sample.group,
             )
-        found.append(InputSample(sample.name, cut, roles.misc, files))
+        alternative = alternative_of(analysis, sample.name)
+        found.append(InputSample(sample.name, cut, roles.misc, files, alternative))
     return found
 
 
@@ -212,13 +218,7 @@ def _described(stored: Mapping[str, Any]) -> dict[str, Any]:
 def prediction_analysis(config: PredictConfig, scorer: Scorer) -> PreprocessConfig:
     """Return the run's analysis as the prediction path reads it, with the asked-for samples."""
     raw = dict(scorer.recipe.analysis)
-    known = {
-        name: item
-        for item in raw.get("prediction_samples") or []
-        for name in [
-            str(item.get("sample", next(iter(item)))) if isinstance(item, Mapping) else str(item)
-        ]
-    }
+    known = {sample_name(item): item for item in raw.get("prediction_samples") or []}
     names = list(config.sample_names) or list(known)
     if not names and config.input_path and not is_url(config.input_path):
         template = config.input_filename_template
@@ -229,7 +229,8 @@ def prediction_analysis(config: PredictConfig, scorer: Scorer) -> PreprocessConf
         raise RunError("the run's analysis names no prediction samples: give sample_names=[...]")
     raw["input_samples"] = [known.get(name, name) for name in names]
     described = raw.get("samples") or {}
-    raw["samples"] = {name: described[name] for name in names if name in described}
+    listed = {*names, *known, *map(sample_name, raw.get("training_samples") or [])}
+    raw["samples"] = {name: of for name, of in described.items() if name in listed}
     raw["for_training"], raw["common_cut"], raw["chunk_size"] = False, config.cut, config.chunk_size
     raw["input_branches"] = None  # those of training samples
     if config.source == "ntuples":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +17,20 @@ from utils.columns.pipeline import FeaturePipeline
 from utils.formats.runs import Run
 from utils.models import scoring
 from utils.models.scoring import FoldModels
-from utils.schema import ConfigError, PredictConfig, PreprocessConfig, Recipe, RunError, load
+from utils.schema import (
+    ConfigError,
+    PredictConfig,
+    PreprocessConfig,
+    Recipe,
+    RunError,
+    alternative_samples,
+    load,
+    sample_name,
+)
 from utils.stages.prediction.places import check_places
 from utils.stages.prediction.rows import InputRows, NtupleEntries, ShiftedFeatures
 from utils.stages.preprocessing import reading
+from utils.system.configuration_files import analysis_keys
 
 
 @dataclass(frozen=True)
@@ -141,7 +153,37 @@ def open_scorer(run: Run, config: PredictConfig) -> Scorer:
             f"the models of run {run.run_id} are not those its recipe names: train again"
         )
     trained = tuple(run.trained_identities(i) for i in range(len(recipe.models)))
+    if config.analysis_file is not None:
+        recipe = replace(recipe, analysis=with_variations(recipe.analysis, config.analysis_file))
     return Scorer(run.run_id, models, recipe, trained)
+
+
+def with_variations(analysis: Mapping[str, Any], named: str) -> dict[str, Any]:
+    """Return a run's analysis with the variations that another declares, nothing else changed.
+
+    Taken over are the tags of its samples too, and what it says of alternative samples.
+    """
+    kept = {key: analysis[key] for key in ("year", "data_root") if analysis.get(key)}
+    lists = ("training_samples", "prediction_samples", "input_samples")
+    found = analysis_keys(named, ("variations", "samples", *lists), kept)
+    variations, described = found.get("variations") or {}, dict(found.get("samples") or {})
+    for entry in (entry for key in lists for entry in found.get(key) or []):
+        if isinstance(entry, Mapping) and "sample" in entry and entry.get("tags"):
+            name = str(entry["sample"])
+            described[name] = {**(described.get(name) or {}), "tags": entry["tags"]}
+    known = {name for key in lists for name in map(sample_name, analysis.get(key) or [])}
+    samples = dict(analysis.get("samples") or {})
+    for name in known | samples.keys():
+        own = {k: v for k, v in (samples.get(name) or {}).items() if k != "tags"}
+        tags = (described.get(name) or {}).get("tags")
+        if tags:
+            samples[name] = {**own, "tags": tags}
+        elif name in samples:
+            samples[name] = own
+    for name in alternative_samples(variations):
+        if name in described:
+            samples[name] = described[name]
+    return {**analysis, "variations": variations, "samples": samples}
 
 
 def _check_features(run: Run, config: PredictConfig) -> None:

@@ -18,7 +18,7 @@ from utils.stages.preprocessing.labelled_skims import plan_labelled
 from utils.stages.preprocessing.prediction_skims import prediction_tasks
 from utils.stages.preprocessing.reading import Plan, Selected, Unit
 from utils.stages.preprocessing.skim_content import class_list
-from utils.stages.preprocessing.training_skims import plan_training
+from utils.stages.preprocessing.training_skims import nominal_and_marked, plan_training
 from utils.system.engine import cores_of
 from utils.system.places import check_space, check_writable, duration
 
@@ -99,7 +99,10 @@ def _sample(plan: Plan, n_entries: int | None = None) -> Sampled:
     """Read some entries of each file of a plan, whose files hold `n_entries` with all others'."""
     begin = time.process_time()
     share = min(1.0, SAMPLED / max(n_entries or plan.n_entries, 1))
-    parts = [(unit, reading.read(unit)) for unit in _units(plan, share)]
+    parts = []
+    for unit in _units(plan, share):
+        part = reading.read(unit)
+        parts.append((unit, replace(part, groups=nominal_and_marked(part.groups)[0])))
     return Sampled(plan, parts, time.process_time() - begin)
 
 

@@ -17,8 +17,10 @@ from utils.stages.preprocessing.reading import Plan, Selected
 from utils.stages.preprocessing.skim_content import finished, metadata
 from utils.stages.preprocessing.training_skims import (
     UNIT_ENTRIES,
+    nominal_and_marked,
     process_fractions,
     take,
+    with_marked,
     with_weights,
     write,
 )
@@ -44,10 +46,12 @@ def write_labelled_skim(
     config: PreprocessConfig, plan: Plan, selected: Selected, pipeline: FeaturePipeline
 ) -> None:
     """Write all events of the labelled samples, in input order, with the training's pipeline."""
-    groups = with_weights(config, selected.groups)
+    nominal, marked = nominal_and_marked(selected.groups)
+    groups = with_weights(config, nominal)
     events = take(config, groups, np.arange(len(groups["targets"][TARGET])))
     [shares] = process_fractions(plan.processes, [events])
     path = config.skim_file(LABELLED)
-    write(path, finished(config, events, pipeline),
+    rows = with_marked(config, events, marked)
+    write(path, finished(config, rows, pipeline, plan.shifts),
           metadata(config, plan, pipeline, LABELLED, 1.0, shares))  # fmt: skip
     log.info("Wrote %d events to %s", selected.n_rows, path)

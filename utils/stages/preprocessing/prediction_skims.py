@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from utils.columns.pipeline import FeaturePipeline
+from utils.columns.variations import alternative_of
 from utils.formats.pipelines import load_pipeline
 from utils.formats.skims import SkimWriter
 from utils.schema import (
@@ -100,6 +101,8 @@ def write_prediction_skim(task: PredictionTask) -> tuple[CutFlowRow, ...]:
     meta = metadata(task.config, task.plan, task.pipeline, sample.name, 1.0, whole)
     nothing = reading.empty(task.plan).groups
     types = _types(finished(task.config, nothing, task.pipeline, task.plan.shifts))
+    if sample.stands_for:
+        meta["alternative"] = alternative_of(task.config, sample.name)
     counts: list[tuple[int, Selected]] = []
     with SkimWriter(task.path, types, meta) as writer:
         for unit in task.plan.units:

@@ -111,7 +111,8 @@ class Selected:
 
     @property
     def n_rows(self) -> int:
-        return len(self.groups["targets"][TARGET])
+        """How many there are, without those that only a shift admits."""
+        return sum(self.n_selected)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from utils.columns.pipeline import FeaturePipeline
 from utils.columns.roles import physics_weight
 from utils.formats import ntuples
 from utils.formats.skims import row_keys
-from utils.schema import LABELLED, PreprocessConfig, Sample, portable, portable_location, short_name
+from utils.schema import PreprocessConfig, Sample, portable, portable_location, short_name
 from utils.stages.preprocessing.reading import Plan, Selected
 from utils.system.files import complete
 from utils.system.units import UnitOfWork, stamp
@@ -40,19 +40,22 @@ def prediction_unit(
     )
 
 
-def training_unit(config: PreprocessConfig, plans: Sequence[Plan]) -> UnitOfWork:
-    """Return the unit that makes the skims of all plans, with all that they say of themselves."""
-    train, test = (config.skim_file(name) for name in config.output_samples)
+def training_unit(
+    config: PreprocessConfig, plans: Sequence[Plan], paths: Sequence[Path]
+) -> UnitOfWork:
+    """Return the unit that makes the skims, at `paths`, of all plans.
+
+    It is done again when anything changes that they say of themselves.
+    """
     stated = config.model_dump(mode="json", by_alias=True)
     return UnitOfWork(
         name="training skims",
-        key=f"skim {portable(train)}",
+        key=f"skim {portable(paths[0])}",
         step=STEP,
         inputs=[_inputs(plan) for plan in plans],
         configuration={k: v for k, v in stated.items() if k not in _NOWHERE},
         files=[
-            *(train, test, config.pipe_file),
-            *([config.skim_file(LABELLED)] if len(plans) > 1 else []),
+            *(*paths, config.pipe_file),
             *(config.output_folder / n for n in ("config_training.json", "cut_flow_training.csv")),
         ],
     )
@@ -67,7 +70,7 @@ def rows_unit(config: PreprocessConfig, plan: Plan, code: int) -> UnitOfWork:
         key=f"rows {portable(path)}",
         step=STEP,
         inputs=_inputs(plan, code),
-        configuration=[_rows_of(config, [sample]), plan.processes, code],
+        configuration=[_rows_of(config, [sample]), plan.processes, code, list(plan.shifts)],
         files=[path],
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 from utils.columns.arrays import Array, Columns, Floats, Mask
 from utils.columns.expressions import Expression, Step, any_of, expand, parse
 from utils.columns.roles import Roles
+from utils.columns.values import holds_missing
 from utils.columns.variations import ComputedBranch, Shift
 from utils.formats import ntuples
 from utils.schema import InputError, Missing, nearest
@@ -332,8 +333,8 @@ def shifted_rows(
     """Return rows under their shifts, and raw columns for nominal features.
 
     The latter are what was read, except that cells which neither the nominal selection nor a shift
-    needs are 0: what a cut removes may hold anything. `columns` are all that `made` and `roles`
-    name, `weight` is the physics weight.
+    needs are 0 where no feature may hold what they do: it is to be cut away. `columns` are all that
+    `made` and `roles` name, `weight` is the physics weight.
     """
     nominal = columns[_NOMINAL] != 0 if _NOMINAL in columns else np.ones(n_rows, np.bool_)
     selected, raw, factor = {}, {}, {}
@@ -343,7 +344,7 @@ def shifted_rows(
         own = {c: columns[_key(c, shift)] for c in of.columns}
         needed = {c for f in of.features for c in _made_of(roles, f)}
         view = roles.with_fillers({c: own.get(c, columns[c]) for c in needed})
-        raw[name] = {f: _where(selected[name], view[f]) for f in of.features}
+        raw[name] = {f: _usable(selected[name], view[f], roles, f) for f in of.features}
         if _key(_FACTOR, shift) in columns:
             factor[name] = np.asarray(columns[_key(_FACTOR, shift)], np.float64)
         elif _key(_WEIGHT, shift) in columns and weight is not None:
@@ -352,12 +353,23 @@ def shifted_rows(
     if tree.cuts:
         for feature in roles.features:
             needs = [selected[s.suffix] for s in tree.shifts if feature not in s.features]
-            usable[feature] = _where(np.logical_or.reduce([nominal, *needs]), columns[feature])
+            usable[feature] = _usable(
+                np.logical_or.reduce([nominal, *needs]), columns[feature], roles, feature
+            )
     return ShiftedRows(nominal, selected, raw, factor), usable
 
 
-def _where(mask: Mask, column: Array) -> Array:
-    return column if mask.all() else np.where(mask, column, column.dtype.type(0))
+def _usable(needed: Mask, column: Array, roles: Roles, feature: str) -> Array:
+    """Return a column of a feature, 0 in cells that are not needed and that would be refused."""
+    if needed.all():
+        return column
+    with np.errstate(over="ignore"):
+        good = needed | np.isfinite(column.astype(np.float32))
+    missing = roles.missing.get(feature)
+    if missing is not None:
+        held = holds_missing(column, missing)
+        good = needed | (good & ~held) if missing.refuse else good | held
+    return np.where(good, column, column.dtype.type(0))
 
 
 def _ratio(shifted: Array, nominal: Array, shift: Shift) -> Floats:

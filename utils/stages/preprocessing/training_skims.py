@@ -6,6 +6,7 @@ import logging
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from utils.columns.audit import resolve_duplicates
 from utils.columns.identity import identity_of_rows
 from utils.columns.pipeline import FeaturePipeline, fit_pipeline
 from utils.columns.splitting import train_test_rows
+from utils.columns.variations import alternative_of
 from utils.formats import ntuples
 from utils.formats.pipelines import save_pipeline
-from utils.formats.skims import SkimWriter
+from utils.formats.skims import SHIFTED, SkimWriter
 from utils.models import kind
 from utils.schema import (
     DEFAULT_KIND,
     PHYSICS_WEIGHT,
     PROJECT,
+    SELECTED,
     TARGET,
     ConfigError,
     PreprocessConfig,
@@ -81,18 +84,18 @@ def _tell_of_names(config: PreprocessConfig) -> None:
         log.warning("Warning: train.py will refuse these features: %s", error)
 
 
-def are_done(config: PreprocessConfig, plans: Sequence[Plan]) -> bool:
-    """Tell whether the skims are there and nothing has changed that they follow from."""
+def are_done(config: PreprocessConfig, plans: Sequence[Plan], paths: Sequence[Path]) -> bool:
+    """Tell whether the skims, at `paths`, are there and nothing changed that they follow from."""
     discard_abandoned(config.output_folder, kept_folder(config))
-    done = units.recall(training_unit(config, plans), config.force) is not None
+    done = units.recall(training_unit(config, plans, paths), config.force) is not None
     if done:
         _drop_rows(config, plans)
     return done
 
 
-def record_done(config: PreprocessConfig, plans: Sequence[Plan]) -> None:
+def record_done(config: PreprocessConfig, plans: Sequence[Plan], paths: Sequence[Path]) -> None:
     """Remember that all skims are whole; the rows that were kept until then go."""
-    units.record(training_unit(config, plans), True)
+    units.record(training_unit(config, plans, paths), True)
     _drop_rows(config, plans)
 
 
@@ -127,6 +130,66 @@ def read_all(
     return cut_flow(plan, in_order), reading.join([part for _, part in in_order])
 
 
+def nominal_and_marked(groups: Groups) -> tuple[Groups, Groups]:
+    """Return the events that the nominal cut keeps, and those that only a shift admits.
+
+    All that follows is made of the former: the latter are there for shifted scores of a test.
+    """
+    nominal = groups.get(SHIFTED, {}).get(SELECTED)
+    if nominal is None:
+        return groups, _rows(groups, np.empty(0, np.int64))
+    return _rows(groups, np.flatnonzero(nominal)), _rows(groups, np.flatnonzero(~nominal))
+
+
+def _rows(groups: Groups, rows: Array) -> Groups:
+    return {g: {n: c[rows] for n, c in columns.items()} for g, columns in groups.items()}
+
+
+def _test_share(config: PreprocessConfig, marked: Groups) -> Groups:
+    """Return the share of marked events that is tested."""
+    target, process = marked["targets"][TARGET], marked["provenance"]["process"]
+    _, rows = train_test_rows(target, config.train_size, config.seed, process)
+    return _rows(marked, rows)
+
+
+def with_marked(config: PreprocessConfig, events: Groups, marked: Groups) -> Groups:
+    """Return events that are tested, and behind them marked ones, weighed as those of their class.
+
+    Without shifts that admit events there are none to put there.
+    """
+    if SHIFTED not in events:
+        return events
+    weights = dict(marked["weights"])
+    for name in events["weights"].keys() - weights.keys():
+        weights[name] = _as_in(events, marked, name, config.class_balance == "weight")
+    more = {**marked, "weights": weights}
+    return {
+        group: {n: np.concatenate([c, more[group][n]]) for n, c in columns.items()}
+        for group, columns in events.items()
+    }
+
+
+def _as_in(test: Groups, marked: Groups, name: str, by_weight: bool) -> Array:
+    """Return the weight `name` of marked events: that of their class in the test, by the factor.
+
+    Of a class without a test event it is 0.
+    """
+    bases = []
+    for groups in (test, marked):
+        weight = groups["weights"][PHYSICS_WEIGHT]
+        base = np.abs(weight) if name == "w_cp" else weight if by_weight else np.ones(len(weight))
+        bases.append(base)
+    result = np.zeros(len(bases[1]))
+    its_target, target = test["targets"][TARGET], marked["targets"][TARGET]
+    for class_id in np.unique(target):
+        usable = np.flatnonzero((its_target == class_id) & (bases[0] != 0))
+        if len(usable):
+            factor = test["weights"][name][usable[0]] / bases[0][usable[0]]
+            mine = target == class_id
+            result[mine] = factor * bases[1][mine]
+    return result
+
+
 def with_weights(config: PreprocessConfig, groups: Groups) -> Groups:
     """Return `groups` with `w_cp` among the weights where it is asked for (before any split)."""
     if not config.compute_w_CP:
@@ -139,8 +202,8 @@ def with_weights(config: PreprocessConfig, groups: Groups) -> Groups:
 def split_skims(config: PreprocessConfig, plan: Plan, groups: Groups) -> tuple[Groups, Groups]:
     """Return the events of the train and of the test skim, in a seeded order.
 
-    The same event on both sides would make the test no test: repeated events follow the policy
-    `duplicates`.
+    What shifts make of them is for the test alone: nobody trains on it. The same event on both
+    sides would make the test no test: repeated events follow the policy `duplicates`.
     """
     target, process = groups["targets"][TARGET], groups["provenance"]["process"]
     train, test = train_test_rows(target, config.train_size, config.seed, process)
@@ -159,12 +222,13 @@ def split_skims(config: PreprocessConfig, plan: Plan, groups: Groups) -> tuple[G
     order = np.concatenate([train, test])
     order = order[kept[order]]
     in_train = part[order] == 0
-    return take(config, groups, order[in_train]), take(config, groups, order[~in_train])
+    learnt = {g: columns for g, columns in groups.items() if g != SHIFTED}
+    return take(config, learnt, order[in_train]), take(config, groups, order[~in_train])
 
 
 def take(config: PreprocessConfig, groups: Groups, rows: Array) -> Groups:
     """Return the given rows, with the class weights of these rows as one output."""
-    taken = {g: {n: c[rows] for n, c in columns.items()} for g, columns in groups.items()}
+    taken = _rows(groups, rows)
     target = taken["targets"][TARGET]
     if config.class_balance == "weight":
         weight = taken["weights"][PHYSICS_WEIGHT]
@@ -184,18 +248,35 @@ def fit(config: PreprocessConfig, train: Groups) -> FeaturePipeline:
 
 
 def write_training_skims(
-    config: PreprocessConfig, plan: Plan, pieces: Sequence[Groups], pipeline: FeaturePipeline
+    config: PreprocessConfig,
+    plan: Plan,
+    pieces: Sequence[Groups],
+    marked: Groups,
+    pipeline: FeaturePipeline,
 ) -> None:
-    """Write the train and the test skim, the pipeline and the configuration beside them."""
+    """Write the train and the test skim, the pipeline and the configuration beside them.
+
+    `marked` events, which only a shift admits, are split by the same share: those to be tested are
+    the last of the test skim.
+    """
+    tested = _test_share(config, marked)
     n_all = sum(_n_rows(piece) for piece in pieces)
     shares = process_fractions(plan.processes, pieces)
     for name, dataset, piece, share in zip(
         config.output_samples, ("train", "test"), pieces, shares, strict=True
     ):
-        meta = metadata(config, plan, pipeline, dataset, _n_rows(piece) / n_all, share)
+        shifts = plan.shifts if SHIFTED in piece else ()
+        meta = metadata(
+            *(config, replace(plan, shifts=shifts), pipeline, dataset),
+            *(_n_rows(piece) / n_all, share),
+        )
         path = config.skim_file(name)
-        write(path, finished(config, piece, pipeline), meta)
+        rows = with_marked(config, piece, tested)
+        write(path, finished(config, rows, pipeline, shifts), meta)
         log.info("Wrote %d events to %s", _n_rows(piece), path)
+        if _n_rows(rows) > _n_rows(piece):
+            n_more = _n_rows(rows) - _n_rows(piece)
+            log.info("  and, marked, %d that only variations admit", n_more)
     save_pipeline(pipeline, config.pipe_file)
     save_configuration(config)
     log.info("Feature pipeline %s: %s", pipeline.fingerprint[:12], config.pipe_file)
@@ -226,6 +307,37 @@ def process_fractions(processes: Sequence[str], pieces: Sequence[Groups]) -> lis
     counted = np.where(sums.sum(axis=0) > 0, sums, n)
     shares = counted / np.maximum(counted.sum(axis=0), np.finfo(np.float64).tiny)
     return [dict(zip(processes, map(float, share), strict=True)) for share in shares]
+
+
+def plan_alternatives(config: PreprocessConfig) -> list[Plan]:
+    """Open and check the files of each sample that a variation puts in place of a training one."""
+    return [
+        reading.plan(config, [sample], unit_size=UNIT_ENTRIES)
+        for sample in config.alternative_samples
+    ]
+
+
+def write_alternative(
+    config: PreprocessConfig,
+    plan: Plan,
+    selected: Selected,
+    test: Groups,
+    pipeline: FeaturePipeline,
+) -> None:
+    """Write the skim of an alternative sample, all of which is tested.
+
+    Its events weigh as those of their class do in the test.
+    """
+    [sample] = plan.samples
+    path, groups = config.skim_file(sample.name), selected.groups
+    for name in test["weights"].keys() - groups["weights"].keys():
+        weight = _as_in(test, groups, name, config.class_balance == "weight")
+        groups = {**groups, "weights": {**groups["weights"], name: weight}}
+    whole = dict.fromkeys(plan.processes, 1.0)
+    meta = metadata(config, plan, pipeline, sample.name, 1.0, whole)
+    meta["alternative"] = alternative_of(config, sample.name)
+    write(path, finished(config, groups, pipeline), meta)
+    log.info("Wrote %d events to %s, which stands for %s", _n_rows(groups), path, sample.stands_for)
 
 
 def next_command(config: PreprocessConfig, analysis: str | None) -> str:

@@ -21,9 +21,10 @@ from utils.columns.weights import (
     summary_table,
     weight_summary,
 )
-from utils.formats.skims import Skim, open_skim
+from utils.formats.skims import SHIFTED, Skim, open_skim
 from utils.models import Split, kind, splits
 from utils.schema import (
+    SELECTED,
     TARGET,
     ClassInfo,
     ConfigError,
@@ -75,6 +76,11 @@ def open_training_skim(config: TrainConfig) -> Skim:
     skim = open_skim(config.skim_file)
     if skim.metadata.get("kind") != "training":
         raise InputError(f"{skim.path} is no training skim: preprocess with for_training=true")
+    if SELECTED in skim.groups.get(SHIFTED, {}):
+        raise InputError(
+            f"{skim.path} has rows that only variations admit, for tests of shifted scores: train "
+            "on the train skim of its preprocessing"
+        )
     check_preprocessing(config, skim)
     stored = [*skim.groups["cont_features"], *skim.groups["cat_features"]]
     features = features_of(config, skim)
