@@ -213,7 +213,7 @@ def training(analysis_file: Path, added: str) -> dict[str, Any]:
         *((runs.NewRun, name) for name in ("log_parameters", "log_models", "log_curves")),
     ):
         setattr(owner, name, counted(getattr(owner, name)))
-    sys.argv = ["train.py", f"analysis={analysis_file}", added]
+    sys.argv = ["train.py", f"analysis={analysis_file}", "force=true", added]
 
     def script() -> None:
         try:

@@ -194,7 +194,7 @@ def test_named_servers_are_asked_and_failures_are_one_line(made: Workspace, serv
         {"REMOTE_PATIENCE": "0"},
     )
     succeed([named, drafted])
-    assert f"input_path: {served.url}" in (made.folder / "data" / "drafted.yaml").read_text()
+    assert f"input_path: '{served.url}/'" in (made.folder / "data" / "drafted.yaml").read_text()
     assert len(served.requests) > asked
     said = [refusal(result) for result in failed]
     assert "a pattern can't be matched over http" in said[0]

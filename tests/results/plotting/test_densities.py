@@ -52,3 +52,12 @@ def test_unlabelled_events_are_points() -> None:
     shown = trace(drawn["performance/score"], "unlabelled")
     assert shown.mode == "markers"
     assert shown.error_y.array is not None
+
+
+def test_the_signal_is_stacked_on_top_whatever_its_size() -> None:
+    evaluation = make_evaluation(("signal", "background", "other"))
+    drawn = figures(evaluation, Style(evaluation.classes, stacked=True))
+    for category in ("signal", "background", "other"):
+        stack = drawn[f"performance/score_{category}_stacked"]
+        names = [t.name for t in stack.data if t.name in {"signal", "background", "other"}]
+        assert names[-1] == "signal"

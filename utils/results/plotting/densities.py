@@ -115,7 +115,11 @@ def _stack(ev: Evaluation, style: Style, d: ScoreDensities, log: bool) -> go.Fig
     )
     lowest = floor if log else -np.inf
     base = np.zeros_like(total)
-    for i in sorted(known, key=lambda i: float(d.yields[i].sum())):
+    signals = {ev.signal} if ev.binary else set()
+    signals |= set(ev.significance.signal_classes) if ev.significance else set()
+    # The signal on top, whatever its size.
+    height = {i: (d.true_classes[i] in signals, float(d.yields[i].sum())) for i in known}
+    for i in sorted(known, key=lambda i: height[i]):
         class_id, top = d.true_classes[i], base + d.yields[i]
         edge = {"width": 0.8, "color": style.rgba(class_id)}
         told: Settings = {"name": style.name(class_id), "showlegend": True, "line": edge}

@@ -108,7 +108,7 @@ def _shap_bars(style: Style, result: ShapSummary) -> go.Figure:
         Text(
             "What moves the scores (SHAP)",
             "Mean absolute SHAP value of each feature, stacked over the classes' raw scores, from "
-            f"{result.values.shape[2]:,} sampled events.",
+            f"{result.values.shape[2]:,} sampled events.{_left_out(result, order)}",
         ),
         [result.features[i] for i in order],
         axis("Mean |SHAP value| (raw score)", rangemode="tozero"),
@@ -128,6 +128,12 @@ def _shap_bars(style: Style, result: ShapSummary) -> go.Figure:
     return fig
 
 
+def _left_out(result: ShapSummary, shown: NDArray[np.intp]) -> str:
+    """Return the sentence on how many features have no row."""
+    n = len(result.features) - len(shown)
+    return f" The {n} features that move it least are left out." if n else ""
+
+
 def _beeswarm(ev: Evaluation, style: Style, result: ShapSummary, place: int) -> go.Figure:
     class_id, order = result.score_classes[place], _highest(result.mean_abs[place], SHAP_FEATURES)
     n = result.values.shape[2]
@@ -139,7 +145,8 @@ def _beeswarm(ev: Evaluation, style: Style, result: ShapSummary, place: int) -> 
         Text(
             f"What moves the {ev.name(class_id)} score (SHAP)",
             "SHAP values (the models' own contributions to the raw score) of "
-            f"{len(chosen)} sampled events; the colour is the rank of the feature's value.",
+            f"{len(chosen)} sampled events; the colour is the rank of the feature's value."
+            + _left_out(result, order),
         ),
         [result.features[i] for i in order],
         axis(f"SHAP value for {style.name(class_id)} (raw score)"),

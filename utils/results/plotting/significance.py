@@ -116,7 +116,7 @@ def _scan(ev: Evaluation, style: Style, s: SignificanceScan, result: Significanc
     fig.add_trace(traces.error_band(s.threshold, s.z, s.z_error, faint("#94a4a2", 0.35), **top))
     for name, z, color, dash in (
         ("background known", s.z, "#717581", "dash"),
-        (f"background ± {_known_to(result)}", s.z_uncertain, "#3f90da", "solid"),
+        (f"background ± {_known_to(result)}", s.z_uncertain, style.rgba(s.category), "solid"),
     ):
         told: Settings = {"name": name, "legendgroup": name, "showlegend": True}
         told["hovertemplate"] = "Z %{y:.3f} at %{x:.3f}<extra></extra>"
