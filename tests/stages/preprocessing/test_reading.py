@@ -162,3 +162,22 @@ def test_an_event_number_is_no_float_in_one_file_and_an_integer_in_another(folde
     )
     with pytest.raises(InputError, match="'evt' is float32 in one input and uint64 in another"):
         read(both)
+
+
+def test_units_fit_into_a_worker_and_keep_the_order_of_rows(tmp_path: Path) -> None:
+    ntuple(tmp_path / "A.root")
+    two = {"sample": "A", "processes": {"p": {"class": 0}, "q": {"class": 1, "cut": "x > 0"}}}
+    config = config_of(tmp_path, two, chunk_size=1)
+    [whole] = reading.plan(config, config.read_samples).units
+    assert reading.within([whole], None) == reading.within([whole], 10**9) == [whole]
+    n_columns = len(whole.roles.columns())
+    two_chunks = 400_000_000 + 2 * 4 * 8 * (n_columns + 8)
+    for memory, spans in ((two_chunks, [(0, 2), (2, 4)]), (1, [(0, 1), (1, 2), (2, 3), (3, 4)])):
+        cut = reading.within([whole], memory)
+        assert [tuple(unit.entries) for unit in cut] == spans
+        joined = reading.join([reading.read(unit) for unit in cut])
+        expected = reading.read(whole)
+        assert joined.n_selected == expected.n_selected
+        for group, columns in expected.groups.items():
+            for name, column in columns.items():
+                np.testing.assert_array_equal(joined.groups[group][name], column, strict=True)

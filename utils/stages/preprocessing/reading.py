@@ -263,6 +263,32 @@ def _check_branches(names: Sequence[str], info: ntuples.TreeInfo) -> None:
             raise InputError(f"input_branches: {info.why_not(name)}")
 
 
+_IMPORTED = 400_000_000
+"""Bytes that Python and libraries take in a worker before it reads anything, rounded up."""
+
+_COPIES = 4
+"""How often selected rows are in memory at once, at most: as chunks, joined, and on their way."""
+
+
+def within(units: Sequence[Unit], memory: int | None) -> list[Unit]:
+    """Return units cut so that all rows of one, if all are selected, fit into `memory` bytes.
+
+    They are cut between chunks, so that rows stay in their order; None: as they are.
+    """
+    if memory is None:
+        return list(units)
+    cut: list[Unit] = []
+    for unit in units:
+        row = 8 * (len(unit.roles.columns()) + 8)  # provenance, weights and target beside columns
+        n_chunks = (memory - _IMPORTED) // (_COPIES * row * unit.chunk_size)
+        size = max(1, n_chunks) * unit.chunk_size
+        if unit.entries.size <= size:
+            cut.append(unit)
+        else:
+            cut += [replace(unit, entries=part) for part in unit.entries.chunks(size)]
+    return cut
+
+
 def read(unit: Unit) -> Selected:
     """Read a whole unit and return its selected events, process by process."""
     return join([_no_events(unit), *stream(unit)])

@@ -113,6 +113,7 @@ def read_all(
         if units.recall(sample, config.force) is not None:
             parts[code] = [kept_rows(sample.files[0])]
     left = [unit for unit in plan.units if unit.sample_code not in parts]
+    left = reading.within(left, workers.memory)
     with progress(plan.n_entries, "events", "reading") as bar:
         # Threads: decompression and numpy release the interpreter lock, and worker processes would
         # spend more on starting and on passing events than they gain.
