@@ -260,7 +260,11 @@ def test_an_evaluation_says_what_each_shift_does(ran: dict[str, Any]) -> None:
     found = [metrics[f"test/variations/btagUp/yield_{name}"] for name in ("sig", "bkg")]
     np.testing.assert_allclose(found, after / before - 1, atol=1e-9)
     assert metrics["test/variations/btagUp/roc_auc_macro"] == 0
-    assert re.search(r"tauES moves the classifier most: .*; driven by pt\.", ran["said"][-1])
+    # The alternative sample is generated anew with another factor, which may outweigh any shift.
+    verdict = (
+        r"(tauES moves the classifier most: .*; driven by pt\.|tune moves the classifier most)"
+    )
+    assert re.search(verdict, ran["said"][-1]), ran["said"][-1]
 
 
 def test_an_alternative_sample_is_one_of_its_own(ran: dict[str, Any]) -> None:

@@ -162,14 +162,11 @@ def _undamaged(path: Path) -> Iterator[None]:
 
 def describe(path: Path) -> dict[str, Any]:
     """Return what a Parquet table says about itself. Raises RunError where it is damaged."""
-    import pyarrow as pa
     import pyarrow.parquet
 
-    try:
+    with _undamaged(path):
         metadata = pyarrow.parquet.read_schema(path).metadata or {}
         described: dict[str, Any] = json.loads(metadata.get(METADATA, b"{}"))
-    except (pa.ArrowException, ValueError) as error:
-        raise _damaged(path, error) from None
     return described
 
 

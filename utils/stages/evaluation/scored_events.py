@@ -60,10 +60,18 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
     Rows that only a shift admits are left out. Raises RunError where it is no table of this run's
     classes.
     """
-    table, description = tables.read(path)
+    table, description = tables.read(path, lambda name: _is_read(name, recipe))
     if description.get("shifts") and SELECTED in table.column_names:
         table = table.filter(table[SELECTED])  # the others are there for shifted scores alone
     return table_of(table, description, path, recipe, dataset)
+
+
+def _is_read(name: str, recipe: Recipe) -> bool:
+    """Return whether an evaluation looks at a column, but for what shifts make of it."""
+    scores = [f"{i}_proba" for i in range(len(recipe.classes))]
+    own = {TARGET, "fold", "process", WEIGHT_PREFIX + PHYSICS_WEIGHT, TRAINING_WEIGHT, SELECTED}
+    own |= {f"{prefix}{score}" for prefix in ("pred_class_", INFOLD_PREFIX) for score in scores}
+    return name in own or bool(has_features([name]))
 
 
 def table_of(
@@ -75,10 +83,6 @@ def table_of(
     names = [f"pred_class_{i}_proba" for i in range(len(recipe.classes))]
     infold_names = [f"{INFOLD_PREFIX}{i}_proba" for i in range(len(names))]
     weight = WEIGHT_PREFIX + PHYSICS_WEIGHT
-    needed = {*names, *infold_names, TARGET, "fold", "process", weight, TRAINING_WEIGHT}
-    table, description = tables.read(
-        path, lambda name: name in needed or bool(has_features([name]))
-    )
     for name in [*names, TARGET]:
         if name not in table.column_names:
             raise RunError(

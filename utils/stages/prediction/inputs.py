@@ -29,6 +29,7 @@ from utils.schema import (
     RunError,
     Sample,
     Url,
+    alternative_samples,
     is_url,
     joined,
     load,
@@ -230,6 +231,7 @@ def prediction_analysis(config: PredictConfig, scorer: Scorer) -> PreprocessConf
     raw["input_samples"] = [known.get(name, name) for name in names]
     described = raw.get("samples") or {}
     listed = {*names, *known, *map(sample_name, raw.get("training_samples") or [])}
+    listed |= alternative_samples(raw.get("variations") or {})
     raw["samples"] = {name: of for name, of in described.items() if name in listed}
     raw["for_training"], raw["common_cut"], raw["chunk_size"] = False, config.cut, config.chunk_size
     raw["input_branches"] = None  # those of training samples
