@@ -28,7 +28,7 @@ def test_every_result_has_its_figures(drawn: dict[str, go.Figure]) -> None:
         *("over_training/overlay_signal", "over_training/gaps_roc_auc"),
         *("over_training/gaps_log_loss", "over_training/learning_curves"),
         *("model/importance_gain", "model/shap", "model/shap_signal", "model/correlations"),
-        *("model/correlations_signal", "model/distributions_1", "failures/profile_1"),
+        *("model/correlations_by_class_signal", "model/distributions_1", "failures/profile_1"),
         *("failures/by_true_balanced", "failures/by_predicted_physics", "failures/yields"),
     }
     assert expected <= set(drawn)

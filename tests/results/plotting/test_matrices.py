@@ -28,7 +28,7 @@ def test_correlations_are_painted_in_their_colours(
     result = evaluation.correlations
     assert result is not None
     shown = {"correlations": result.matrix}
-    shown |= {f"correlations_{evaluation.name(c)}": m for c, m in result.per_class.items()}
+    shown |= {f"correlations_by_class_{evaluation.name(c)}": m for c, m in result.per_class.items()}
     assert len(shown) == 4
     for key, matrix in shown.items():
         figure = drawn[f"model/{key}"]

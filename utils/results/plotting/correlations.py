@@ -41,7 +41,10 @@ def correlations(ev: Evaluation, style: Style, slugs: Sequence[str]) -> Named:
             f"{told}events of true class {name} alone; grey where a feature is constant.",
         )
         title = style.name(class_id)
-        yield f"correlations_{slugs[class_id]}", _figure(style, text, names, coefficients, title)
+        yield (
+            f"correlations_by_class_{slugs[class_id]}",
+            _figure(style, text, names, coefficients, title),
+        )
 
 
 def _figure(
