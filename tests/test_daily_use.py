@@ -326,6 +326,8 @@ def test_checks_tell_what_would_be_done_and_write_nothing(checked) -> None:
     assert "Would train 2 models of up to 8 trees from 4 features" in results[2][1]
     assert "Of 1200 entries that were read" in results[3][1]
     assert "Class top:" in results[5][1]
+    assert re.search(r"Time: about \d+ s for the numbers", results[5][1])
+    assert "Disk: about 15.0 MB of" in results[5][1] or "Disk: about 15 MB of" in results[5][1]
 
 
 def test_checks_refuse_what_the_commands_refuse_and_make_no_store(trained, tmp_path: Path) -> None:
