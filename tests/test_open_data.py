@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import uproot
 from one_process import run_commands, run_id, succeed
 from real_data import DATA
+from recomputed import roc_auc
 from workspaces import Workspace
 
 from utils import new_analysis
@@ -39,35 +41,91 @@ SELECTED = {
 """Events after the cuts; the entries of the histograms published with these files agree."""
 
 
+SHIFTS = {"tauESUp": 1.03, "tauESDown": 0.97}
+COPIES = ("Run2012B_TauPlusX", "Run2012C_TauPlusX")
+"""Whose names hand-made shifted copies have: those of samples that are never trained on."""
+
+SCORES = ("pred_class", "pred_class_proba", *(f"pred_class_{i}_proba" for i in range(6)))
+
+
 @pytest.fixture(scope="module")
 def cms(shared_workspace: Workspace) -> list[tuple[int, str]]:
-    """All four stages of cms_htt, a prediction of a re-made input file, and hzz4mu."""
+    """All four stages of cms_htt with a variation, predictions of re-made input files, and hzz4mu.
+
+    Declaring a variation changes nothing nominal.
+    """
     remade = shared_workspace.folder / "remade"
     remade.mkdir()
     name = "GluGluToHToTauTauSkim.root"
     with uproot.open(CMS / name) as file, uproot.recreate(remade / name) as copy:
         columns = file["Events"].arrays(library="np")
         copy.mktree("Events", {k: v.dtype for k, v in columns.items()}).extend(columns)
-    here = ("analysis=cms_htt", f"input_path={CMS}", "engine=serial")
+    for (_, scale), sample in zip(SHIFTS.items(), COPIES, strict=True):
+        write_shifted_copy(remade / f"{sample}Skim.root", scale)
+    here = ("analysis=cms_htt_tauES", f"input_path={CMS}", "engine=serial")
     friends = ("predict.py", "--config-name", "for_datacards.yaml", "run_id=RUN", "engine=serial")
     tables = ("predict.py", "--config-name", "for_evaluation.yaml", "run_id=RUN", "engine=serial")
     again = (f"input_path={remade}", "sample_names=[GluGluToHToTauTau]", "source=ntuples")
+    copies = (f"input_path={remade}", f"sample_names=[{','.join(COPIES)}]", "source=ntuples")
     split = (f"analysis={hzz4mu(shared_workspace.folder.parent)}", "engine=serial")
     return run_commands(
         shared_workspace.folder,
         [
             ("preprocess.py", *here),
             ("preprocess.py", *PREDICTION, *here),
-            ("train.py", "analysis=cms_htt", "engine=serial", "model_param.num_iterations=20"),
+            (
+                "train.py",
+                "analysis=cms_htt_tauES",
+                "engine=serial",
+                "model_param.num_iterations=20",
+            ),
             friends,
             tables,
             ("evaluate.py", "run_id=RUN", "n_bootstrap=5"),
             (*friends, *again),
+            (*friends, *copies, f"output_path={remade}"),
+            *(proof_of(name) for name in ("DYJetsToLL", "Run2012B_TauPlusX")),
             ("preprocess.py", *split, f"input_path={HZZ}"),
             ("train.py", *split, "model_param.num_iterations=5"),
             (*friends, "source=ntuples", f"input_path={HZZ}"),
         ],
     )
+
+
+def proof_of(sample: str) -> tuple[str, ...]:
+    friend = f"data/friends/RUN/{sample}_pred.root"
+    return ("utils.proof", f"{CMS}/{sample}Skim.root", friend, "--scores", "RUN")
+
+
+def write_shifted_copy(path: Path, scale: float) -> None:
+    """Write DYJetsToLL as a user makes it by hand: the tau's energy is `scale` times as large.
+
+    So are the components of its four-momentum, where a generated tau is matched.
+    """
+    with uproot.open(CMS / "DYJetsToLLSkim.root") as file:
+        columns = file["Events"].arrays(library="np")
+    k = np.where(columns["gen_match"], scale, 1.0)
+    old = {n: columns[n].astype(np.float64) for n in ("pt_1", "m_1", "pt_2", "m_2", "mt_2")}
+    vis = {n: columns[n].astype(np.float64) for n in ("m_vis", "pt_vis")}
+    made = {
+        "pt_2": k * old["pt_2"],
+        "m_2": k * old["m_2"],
+        "mt_2": np.sqrt(k) * old["mt_2"],
+        # |p1 + k p2|^2 of |p1 + p2|^2, by the product of p1 and p2 that is in the latter.
+        "m_vis": np.sqrt(
+            old["m_1"] ** 2
+            + (k * old["m_2"]) ** 2
+            + k * (vis["m_vis"] ** 2 - old["m_1"] ** 2 - old["m_2"] ** 2)
+        ),
+        "pt_vis": np.sqrt(
+            old["pt_1"] ** 2
+            + (k * old["pt_2"]) ** 2
+            + k * (vis["pt_vis"] ** 2 - old["pt_1"] ** 2 - old["pt_2"] ** 2)
+        ),
+    }
+    columns |= {name: values.astype(columns[name].dtype) for name, values in made.items()}
+    with uproot.recreate(path) as copy:
+        copy.mktree("Events", {k: v.dtype for k, v in columns.items()}).extend(columns)
 
 
 def hzz4mu(folder: Path) -> Path:
@@ -151,6 +209,93 @@ def test_a_remade_file_is_refused(cms: list[tuple[int, str]]) -> None:
     assert "never_trained: true" in line
 
 
+def branches_of(path: Path, tree: str) -> dict[str, np.ndarray]:
+    with uproot.open(path) as file:
+        found: dict[str, np.ndarray] = file[tree].arrays(library="np")
+    return found
+
+
+@pytest.mark.parametrize(("shift", "sample"), [*zip(SHIFTS, COPIES, strict=True)])
+def test_shifted_scores_are_those_of_a_shifted_copy(
+    cms: list[tuple[int, str]], shared_workspace: Workspace, shift: str, sample: str
+) -> None:
+    """Bit for bit, and those of entries without a generated tau are the nominal ones."""
+    succeed(cms[7:8])
+    friend = branches_of(friends_of(shared_workspace, cms[2][1]) / "DYJetsToLL_pred.root", "pred")
+    copy = branches_of(shared_workspace.folder / "remade" / f"{sample}_pred.root", "pred")
+    is_tau = branches_of(CMS / "DYJetsToLLSkim.root", "Events")["gen_match"]
+    np.testing.assert_array_equal(friend["fold"], copy["fold"])
+    for name in SCORES:
+        shifted = friend[f"{name}__{shift}"]
+        np.testing.assert_array_equal(shifted, copy[name], strict=True)
+        np.testing.assert_array_equal(shifted[~is_tau], friend[name][~is_tau], strict=True)
+    moved = friend[f"pred_class_proba__{shift}"] != friend["pred_class_proba"]
+    assert moved[is_tau].mean() > 0.5
+
+
+def four_momentum(c: dict[str, np.ndarray], leg: int) -> np.ndarray:
+    pt, eta, phi, m = (c[f"{name}_{leg}"] for name in ("pt", "eta", "phi", "m"))
+    energy = np.hypot(pt * np.cosh(eta), m)
+    return np.array([energy, pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)])
+
+
+@pytest.mark.parametrize("sample", COPIES)
+def test_a_shifted_copy_has_the_masses_of_its_four_momenta(
+    cms: list[tuple[int, str]], shared_workspace: Workspace, sample: str
+) -> None:
+    """What derives from the tau's energy is what the scaled four-momentum gives."""
+    columns = branches_of(shared_workspace.folder / "remade" / f"{sample}Skim.root", "Events")
+    c = {name: values.astype(np.float64) for name, values in columns.items()}
+    energy, px, py, pz = four_momentum(c, 1) + four_momentum(c, 2)
+    np.testing.assert_allclose(c["m_vis"], np.sqrt(energy**2 - px**2 - py**2 - pz**2), rtol=1e-5)
+    np.testing.assert_allclose(c["pt_vis"], np.hypot(px, py), rtol=2e-5)
+    angle = c["phi_2"] - c["phi_met"]
+    expected = np.sqrt(2 * c["pt_2"] * c["pt_met"] * (1 - np.cos(angle)))
+    np.testing.assert_allclose(c["mt_2"], expected, rtol=1e-5, atol=1e-3)
+
+
+def test_collision_data_have_no_shifted_scores(
+    cms: list[tuple[int, str]], shared_workspace: Workspace
+) -> None:
+    succeed(cms[:4])
+    for path in sorted(friends_of(shared_workspace, cms[2][1]).glob("*_pred.root")):
+        shifted = {name for name in branches_of(path, "pred") if "__" in name}
+        simulated = {f"{name}__{shift}" for name in SCORES for shift in SHIFTS}
+        assert shifted == (set() if path.name.startswith("Run2012") else simulated), path
+
+
+def test_proofs_recompute_shifts_of_simulation(cms: list[tuple[int, str]]) -> None:
+    succeed(cms[8:10])
+    assert "and under tauESUp, tauESDown; scores those of run" in cms[8][1]
+    assert "scores those of run" in cms[9][1]
+    assert "tauES" not in cms[9][1]
+
+
+def test_the_evaluation_says_what_the_tau_energy_does(
+    cms: list[tuple[int, str]], shared_workspace: Workspace
+) -> None:
+    """Areas recomputed from the table; each side of a curve weighs the same whatever it holds."""
+    (run,) = shared_workspace.folder.glob(f"mlruns/*/{run_id(cms[2][1])}/artifacts")
+    table = pd.read_parquet(run / "pred/test.parquet")
+    metrics = json.loads((run / "plots/test/manifest.json").read_text())["metrics"]
+    one = np.ones(len(table))
+
+    def macro(ending: str) -> float:
+        scores = [table[f"pred_class_{i}_proba{ending}"].to_numpy() for i in range(6)]
+        return float(np.mean([roc_auc(s, table["target"] == i, one) for i, s in enumerate(scores)]))
+
+    for shift, scale in SHIFTS.items():
+        ratio = (table[f"feature/pt_2__{shift}"] / table["feature/pt_2"]).to_numpy()
+        matched = np.isclose(ratio, scale, rtol=1e-6)
+        assert (matched | (ratio == 1)).all()
+        assert matched[table["process"] == "ZTT"].all()
+        assert not matched[table["process"] == "ZLL"].any()
+        found = metrics[f"test/variations/{shift}/roc_auc_macro"]
+        assert found == pytest.approx(macro(f"__{shift}") - macro(""), abs=1e-9)
+        assert found != 0
+    assert re.search(r"tauES moves the classifier most: .*; driven by \w+\.", cms[5][1])
+
+
 def test_friends_are_not_one_for_all(
     cms: list[tuple[int, str]], shared_workspace: Workspace
 ) -> None:
@@ -186,12 +331,12 @@ def test_hzz4mu_has_real_identities_and_hash_folds(
     cms: list[tuple[int, str]], shared_workspace: Workspace
 ) -> None:
     """Two classes split by the mass of the lighter Z; of two cycles the highest is read."""
-    succeed(cms[7:])
+    succeed(cms[10:])
     proof = prove_alignment(
-        HZZ / "ntuple_4mu_gg.root", friends_of(shared_workspace, cms[8][1]) / "gg_pred.root"
+        HZZ / "ntuple_4mu_gg.root", friends_of(shared_workspace, cms[11][1]) / "gg_pred.root"
     )
     assert proof.n_entries == 22_344
-    with uproot.open(friends_of(shared_workspace, cms[8][1]) / "gg_pred.root") as tree:
+    with uproot.open(friends_of(shared_workspace, cms[11][1]) / "gg_pred.root") as tree:
         friend = tree["pred"].arrays(library="np")
     with uproot.open(HZZ / "ntuple_4mu_gg.root") as tree:
         names = ["f_run", "f_lumi", "f_event"]

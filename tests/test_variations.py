@@ -16,14 +16,12 @@ import pytest
 import uproot
 import yaml
 from one_process import refusal, run_commands, run_id, succeed
-from real_data import DATA
 from workspaces import Workspace
 
 from utils.formats.tables import METADATA
 from utils.schema import Recipe
 from utils.stages.evaluation.scored_events import read_table
 
-CMS = DATA / "cms_htt_skim"
 PREDICTION = ("--config-path", "configs/preprocess/prediction_data")
 SCORES = ("pred_class", "pred_class_proba", "pred_class_0_proba", "pred_class_1_proba")
 N = 3_000

@@ -181,3 +181,16 @@ def test_units_fit_into_a_worker_and_keep_the_order_of_rows(tmp_path: Path) -> N
         for group, columns in expected.groups.items():
             for name, column in columns.items():
                 np.testing.assert_array_equal(joined.groups[group][name], column, strict=True)
+
+
+@pytest.mark.parametrize("order", [("A", "B"), ("B", "A")])
+def test_events_of_samples_with_one_and_two_processes_are_all_counted(
+    tmp_path: Path, order: tuple[str, str]
+) -> None:
+    for name, first in (("A", 0), ("B", 10)):
+        columns = {"run": np.ones(4, "i4"), "evt": np.arange(4) + first, "x": np.arange(4.0)}
+        write(tmp_path / f"{name}.root", columns)
+    two = {"p": {"class": 0, "cut": "x > 0"}, "q": {"class": 1, "cut": "x <= 0"}}
+    samples = {"A": sample("A", 1), "B": {"sample": "B", "processes": two}}
+    joined = read(config_of(tmp_path, *(samples[name] for name in order)))
+    assert joined.n_rows == len(joined.groups["targets"]["target"]) == 8

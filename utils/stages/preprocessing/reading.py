@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -425,12 +426,15 @@ def _shifted_group(unit: Unit, features: Columns, rows: ShiftedRows) -> dict[str
 
 
 def join(parts: Sequence[Selected]) -> Selected:
-    """Return the events of several parts, one or more, as one."""
+    """Return the events of several parts, one or more, as one.
+
+    Samples may have different numbers of processes.
+    """
     names = {name for part in parts for name in part.n_missing}
     return Selected(
         n_read=sum(p.n_read for p in parts),
         n_common=sum(p.n_common for p in parts),
-        n_selected=tuple(map(sum, zip(*(p.n_selected for p in parts), strict=False))),
+        n_selected=tuple(map(sum, zip_longest(*(p.n_selected for p in parts), fillvalue=0))),
         n_missing={n: sum(p.n_missing.get(n, 0) for p in parts) for n in sorted(names)},
         groups=_concatenated([p.groups for p in parts]),
     )
