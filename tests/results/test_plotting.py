@@ -11,6 +11,7 @@ from evaluations import make_evaluation
 from shown import texts
 
 from utils.results.evaluation import Evaluation
+from utils.results.metrics.correlations import Correlations
 from utils.results.metrics.importance import Importance
 from utils.results.plotting import QUESTIONS, Style, figures
 
@@ -27,7 +28,7 @@ def test_every_result_has_its_figures(drawn: dict[str, go.Figure]) -> None:
         *("over_training/overlay_signal", "over_training/gaps_roc_auc"),
         *("over_training/gaps_log_loss", "over_training/learning_curves"),
         *("model/importance_gain", "model/shap", "model/shap_signal", "model/correlations"),
-        *("model/correlations_by_class_1", "model/distributions_1", "failures/profile_1"),
+        *("model/correlations_by_class_signal", "model/distributions_1", "failures/profile_1"),
         *("failures/by_true_balanced", "failures/by_predicted_physics", "failures/yields"),
     }
     assert expected <= set(drawn)
@@ -77,6 +78,24 @@ def test_odd_names_are_shown_as_they_are() -> None:
         seen = texts(figure.update_layout(meta=None))
         for forbidden in ("<b>x</b>", "$m_{T}$", "%{x}:", '"%{x}"', "a & b"):
             assert forbidden not in seen, key
+
+
+@pytest.mark.parametrize("n_features", [3, 16, 25])
+def test_a_figure_as_large_as_a_slide_can_be_read(evaluation: Evaluation, n_features: int) -> None:
+    """Texts have 9 points or nearly on a slide of 960 x 540, be there few features or many."""
+    names = tuple(f"a feature {i}" for i in range(n_features))
+    matrix = np.eye(n_features)
+    many = replace(evaluation, correlations=Correlations(names, matrix, {0: matrix, 1: matrix}))
+    for key, figure in figures(many, Style(many.classes)).items():
+        layout = figure.layout
+        scale = min(960 / layout.width, 540 / layout.height)
+        axes = [axis for kind in (figure.select_xaxes(), figure.select_yaxes()) for axis in kind]
+        sizes = [axis.tickfont.size for axis in axes if axis.tickfont.size]
+        sizes += [a.font.size for a in layout.annotations if a.font.size]
+        sizes += [
+            np.min(t.textfont.size) for t in figure.data if t.type == "scatter" and "text" in t.mode
+        ]
+        assert min(sizes) * scale >= 8.5, key
 
 
 def test_nothing_to_draw_gives_no_figure(evaluation: Evaluation) -> None:

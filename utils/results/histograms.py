@@ -21,6 +21,11 @@ Series = tuple[NDArray[np.integer] | int, int]
 ALL: Series = (0, 1)
 
 
+def bins_for(sizes: NDArray[np.integer], most: int) -> int:
+    """Return 2 n^(1/3) (Rice), 10 to `most`, for the median n of the classes' `sizes`."""
+    return int(np.clip(2 * np.cbrt(np.median(sizes)), min(10, most), most))
+
+
 @dataclass(frozen=True, eq=False)
 class Histogram:
     """Sums of weights and of squared weights, arrays of one shape; weights of either sign."""

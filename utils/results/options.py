@@ -27,7 +27,8 @@ class EvaluationOptions:
     n_bootstrap, n_permutations: size of the resampling. max_permuted_rows: of each class.
     n_calibration_bins: most bins of a reliability diagram, equally populated by 100 events or more
         (but 5 bins at least).
-    density_bin: default width of score bins; a class's `bin_size` comes first.
+    density_bin: default width of score bins, wider where events are few; a class's `bin_size`
+    comes first.
     sections: what to make, of `SECTIONS`; curves come with the numbers ('scores') of their areas.
     n_threads: threads to work with; no number depends on it.
     """

@@ -115,7 +115,7 @@ def types_in(annotation: Any) -> tuple[Any, ...]:
 
 
 class ClassInfo(Closed):
-    """A class: its name and how it is drawn. `bin_size` sets the width of its density's bins."""
+    """A class: its name and how it is drawn. `bin_size`: the least width of its density's bins."""
 
     name: Text
     """The class's name."""
@@ -124,7 +124,7 @@ class ClassInfo(Closed):
     alpha: float = Field(0.4, ge=0, le=1)
     """How opaque its densities are filled."""
     bin_size: float | None = Field(None, gt=0)
-    """The width of the bins of its score density."""
+    """The width of the bins of its score density; several in one where events are few."""
     label: str | None = None
     """What figures call it; none: its name."""
 

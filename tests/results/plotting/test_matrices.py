@@ -27,22 +27,20 @@ def test_correlations_are_painted_in_their_colours(
 ) -> None:
     result = evaluation.correlations
     assert result is not None
-    by_class = [(f"x{i + 1}" if i else "x", m) for i, m in enumerate(result.per_class.values())]
-    for key, panels in (
-        ("correlations", [("x", result.matrix)]),
-        ("correlations_by_class_1", by_class),
-    ):
+    shown = {"correlations": result.matrix}
+    shown |= {f"correlations_by_class_{evaluation.name(c)}": m for c, m in result.per_class.items()}
+    assert len(shown) == 4
+    for key, matrix in shown.items():
         figure = drawn[f"model/{key}"]
-        for place, matrix in panels:
-            seen: dict[tuple[int, int], str] = {}
-            for shape in (s for s in figure.layout.shapes if s.xref == place):
-                for left, top, right in re.findall(r"M([-.\d]+),([-.\d]+)H([-.\d]+)", shape.path):
-                    x, y = (float(left) + float(right)) / 2, float(top) + 0.5
-                    seen[round(y), round(x)] = shape.fillcolor
-            assert len(seen) == np.isfinite(matrix).sum()
-            for (row, column), color in seen.items():
-                expected = between(BLUE_WHITE_RED, (1 + matrix[row, column]) / 2)
-                # Half a step of the levels at most.
-                np.testing.assert_allclose(parse_color(color, ""), expected, atol=3)
-            (told,) = (t for t in figure.data if (t.xaxis or "x") == place and len(t.x) > 1)
-            np.testing.assert_allclose(told.customdata, 100 * matrix.ravel(), rtol=1e-5)
+        seen: dict[tuple[int, int], str] = {}
+        for shape in figure.layout.shapes:
+            for left, top, right in re.findall(r"M([-.\d]+),([-.\d]+)H([-.\d]+)", shape.path):
+                x, y = (float(left) + float(right)) / 2, float(top) + 0.5
+                seen[round(y), round(x)] = shape.fillcolor
+        assert len(seen) == np.isfinite(matrix).sum()
+        for (row, column), color in seen.items():
+            expected = between(BLUE_WHITE_RED, (1 + matrix[row, column]) / 2)
+            # Half a step of the levels at most.
+            np.testing.assert_allclose(parse_color(color, ""), expected, atol=3)
+        (told,) = (t for t in figure.data if len(t.x) > 1)
+        np.testing.assert_allclose(told.customdata, 100 * matrix.ravel(), rtol=1e-5)

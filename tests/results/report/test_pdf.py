@@ -9,6 +9,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 import pytest
+from pypdf import PdfReader
 
 from utils.results.report import PdfWriter, pdf
 from utils.schema import PipelineError
@@ -29,6 +30,19 @@ def test_pdfs_are_vector_graphics(drawn: dict[str, go.Figure], tmp_path: Path) -
                 ["pdftotext", str(path), "-"], capture_output=True, text=True, check=True
             ).stdout
             assert "$x_{1}$" in text
+
+
+def test_a_figure_of_any_size_is_one_page(drawn: dict[str, go.Figure], tmp_path: Path) -> None:
+    figure = go.Figure(drawn["certainty/roc_areas"])
+    sizes = [(809, 508), (810, 508), (576, 403), (903, 331), (901, 407)]
+    with PdfWriter() as writer:
+        for width, height in sizes:
+            at = tmp_path / f"{width}_{height}.pdf"
+            writer.write(go.Figure(figure).update_layout(width=width, height=height), at)
+    for width, height in sizes:
+        [page] = PdfReader(tmp_path / f"{width}_{height}.pdf").pages
+        assert 0 <= float(page.mediabox.width) - 0.75 * width < 3.2
+        assert 0 <= float(page.mediabox.height) - 0.75 * height < 3.2
 
 
 def test_silent_kaleido_is_given_up_with_one_line(

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from utils.columns.arrays import Array, Floats
 from utils.results.events import UNLABELLED, EvaluationTable, View, classes_present, places
-from utils.results.histograms import Histogram, fill
+from utils.results.histograms import Histogram, bins_for, fill
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +35,23 @@ class ScoreDensities:
     n: Array
 
 
-def score_edges(table: EvaluationTable, category: int, default_bin: float) -> Floats:
+def score_edges(
+    table: EvaluationTable,
+    category: int,
+    default_bin: float,
+    sizes: NDArray[np.integer] | None = None,
+) -> Floats:
     """Return bin edges of a category's probability, from the lowest possible to 1.
 
-    That is about 1/K in its category; the one score of two classes begins at 0.
+    That is about 1/K in its category; the one score of two classes begins at 0. sizes: how many
+    events each histogram has, of which empty ones do not count. Where they are few, so are the bins
+    (`bins_for`); the class's bin size is the finest.
     """
     width = table.classes[category].bin_size or default_bin
     lowest = 0.0 if table.binary else 1.0 / len(table.classes)
     m = max(int(np.ceil((1 - lowest) / width - 1e-9)), 1)
+    if sizes is not None and np.any(sizes > 0) and (few := bins_for(sizes[sizes > 0], m)) < m:
+        return np.linspace(lowest, 1.0, few + 1)
     edges = np.maximum(1 - width * np.arange(m, -1, -1), 0.0)
     # Widths that do not divide 1 must not leave an empty first bin below 0.
     return np.unique(edges)
@@ -60,8 +70,8 @@ def make_densities(
     )[:, None]
     made: dict[View, list[ScoreDensities]] = {view: [] for view in views}
     for c in table.score_classes:
-        edges = score_edges(table, c, default_bin)
         mine = np.flatnonzero(table.selected(c))
+        edges = score_edges(table, c, default_bin, np.bincount(series[mine]))
         score, rows = table.proba[mine, c], (series[mine], len(present))
         counts = fill(score, edges, None, rows)
         for view in views:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from utils.columns.arrays import Array, Floats
 from utils.results.estimates import MIN_EVENTS, ratio
 from utils.results.events import EvaluationTable, View, classes_present, places, view_weights
-from utils.results.histograms import fill, fill_means
+from utils.results.histograms import bins_for, fill, fill_means
 from utils.schema import nearest
 from utils.system.threads import each
 
@@ -92,11 +91,6 @@ def make_feature_distributions(
         return FeatureDistribution(name, view, edges, present, *density, missing, integer)
 
     return tuple(each(one, table.features, n_threads))
-
-
-def bins_for(sizes: NDArray[np.integer], most: int) -> int:
-    """Return 2 n^(1/3) (Rice), 10 to `most`, for the median n of the classes' `sizes`."""
-    return int(np.clip(2 * np.cbrt(np.median(sizes)), 10, most))
 
 
 def feature_edges(values: Floats, n_bins: int = N_FEATURE_BINS) -> tuple[Floats, bool]:

@@ -202,16 +202,21 @@ def _gaps(a: _Set, b: _Set, table: EvaluationTable, view: View) -> Iterator[Gap]
 def _density(
     sets: list[_Set], table: EvaluationTable, category: int, default_bin: float
 ) -> OverTrainingDensity:
-    edges = score_edges(table, category, default_bin)
-    of_class: dict[str, Density] = {}
-    of_rest: dict[str, Density] = {}
+    chosen = []
     for s in sets:
         inside = replace(table, proba=s.proba).selected(category)
-        own, rest = inside & (s.target == category), inside & (s.target != category)
+        chosen.append((inside & (s.target == category), inside & (s.target != category)))
+    sizes = np.array([np.count_nonzero(rows) for both in chosen for rows in both])
+    # The smallest decides: all are compared with each other.
+    smallest = np.sort(sizes[sizes > 0])[:1]
+    edges = score_edges(table, category, default_bin, smallest)
+    of_class: dict[str, Density] = {}
+    of_rest: dict[str, Density] = {}
+    for s, (own, rest) in zip(sets, chosen, strict=True):
         of_class[s.name] = fill(s.proba[own, category], edges).density(edges)
         # Every class of the rest counts alike, so that samples of other mixture compare.
-        sizes = np.maximum(np.bincount(s.target, minlength=s.proba.shape[1]), 1)
-        weight = 1.0 / sizes[s.target[rest]]
+        of_each = np.maximum(np.bincount(s.target, minlength=s.proba.shape[1]), 1)
+        weight = 1.0 / of_each[s.target[rest]]
         of_rest[s.name] = fill(s.proba[rest, category], edges, weight).density(edges)
     return OverTrainingDensity(category, edges, of_class, of_rest)
 

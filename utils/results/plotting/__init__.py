@@ -99,7 +99,7 @@ def draw(evaluation: Evaluation, style: Style) -> Iterator[tuple[str, go.Figure]
         "model": [
             importance.importances(*both),
             importance.shap(*both, ends),
-            correlations.correlations(*both),
+            correlations.correlations(*both, names),
             features.features(*both),
         ],
         "failures": [confusion.confusion(*both), features.profiles(*both)],

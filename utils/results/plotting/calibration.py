@@ -42,7 +42,7 @@ def _page(ev: Evaluation, style: Style, group: Sequence[Calibration]) -> go.Figu
         x=[axis("Predicted probability", range=r) for r in ranges],
         y=[axis("Observed share", range=r) for r in ranges],
         legend=Legend(),
-        grid=Grid(area=(290, 290)),
+        grid=Grid(area=(260, 260)),
     )
     hover = "predicted %{x:.3f}, observed %{y:.3f}, %{customdata:,} events<extra></extra>"
     for i, c in enumerate(group):

@@ -328,7 +328,7 @@ def panels(
             other = names["yaxis" if name == "xaxis" else "xaxis"]
             title = settings.get("title", {}) | {"font": {"size": 14}, "standoff": 6}
             own = {"domain": domain, "anchor": other, "title": title}
-            layout[name + names[name][1:]] = {"tickfont": {"size": 12}} | settings | own
+            layout[name + names[name][1:]] = {"tickfont": {"size": 13}} | settings | own
         annotations.append(
             {"text": titles[i], "x": x0, "y": y1, "xref": "paper", "yref": "paper"}
             | {"xanchor": "left", "yanchor": "bottom", "showarrow": False, "yshift": 2}

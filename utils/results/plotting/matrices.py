@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,9 +89,7 @@ LEVELS = 100
 """Colours of a matrix that is painted level by level: steps that no eye tells apart."""
 
 
-def painted(
-    matrix: Matrix, axes: Mapping[str, str] | None = None, **more: Any
-) -> tuple[list[dict[str, Any]], go.Scatter]:
+def painted(matrix: Matrix, **more: Any) -> tuple[list[dict[str, Any]], go.Scatter]:
     """Return a large matrix as one path per colour, and the trace of its texts and values.
 
     For hundreds of cells: the engine that draws a PDF takes each of `squares` for itself.
@@ -100,7 +97,6 @@ def painted(
     row, column = np.indices(np.shape(matrix.z)).reshape(2, -1)
     known, share = matrix.shares()
     level = np.where(known, np.rint(LEVELS * share), -1).astype(int)
-    axes = axes or {"xaxis": "x", "yaxis": "y"}
     half = 0.5 * (matrix.side - 1) / matrix.side
     shapes = []
     for step in np.unique(level[known]):
@@ -114,13 +110,13 @@ def painted(
             {
                 "type": "path",
                 "path": path,
-                "xref": axes["xaxis"],
-                "yref": axes["yaxis"],
+                "xref": "x",
+                "yref": "y",
                 "layer": "below",
             }
             | {"fillcolor": rgba(between(matrix.scale, step / LEVELS)), "line": {"width": 0}}
         )
-    return shapes, matrix.trace("", customdata=thin(np.ravel(matrix.z)), **axes, **more)
+    return shapes, matrix.trace("", customdata=thin(np.ravel(matrix.z)), **more)
 
 
 def color_bar(matrix: Matrix, text: str) -> go.Scatter:

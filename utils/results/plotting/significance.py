@@ -12,7 +12,7 @@ from utils.results.metrics.significance import Significance, SignificanceScan
 from utils.results.plotting import frames, traces
 from utils.results.plotting.frames import Legend, Named, Text, axis
 from utils.results.plotting.labels import number
-from utils.results.plotting.style import INK, Settings, Style, faint
+from utils.results.plotting.style import INK, MUTED, Settings, Style, faint, parse_color, rgba
 from utils.results.plotting.traces import thin
 
 
@@ -38,10 +38,10 @@ def _known_to(result: Significance) -> str:
 def _categories(style: Style, result: Significance) -> go.Figure:
     names = [style.name(s.category) for s in result.scans] + ["<b>combined</b>"]
     series = {
-        "background known": ([*result.z, result.combined], "#94a4a2"),
+        "background known": ([*result.z, result.combined], 0.4),
         f"background ± {_known_to(result)}": (
             [*result.z_uncertain, result.combined_uncertain],
-            "#3f90da",
+            1.0,
         ),
     }
     known = [float(v) for values, _ in series.values() for v in values if np.isfinite(v)]
@@ -62,18 +62,23 @@ def _categories(style: Style, result: Significance) -> go.Figure:
         area=(400, 150),
         margin={"l": frames.text_width(names, 14) + 24},
     )
-    for name, (values, color) in series.items():
+    for name, (values, alpha) in series.items():
+        colors = [style.rgba(s.category, alpha) for s in result.scans] + [faint(INK, alpha)]
+        told: Settings = {"name": name, "legendgroup": name, "orientation": "h"}
+        # The legend tells pale from full, in the colour of no class.
+        fig.add_bar(x=[None], y=[None], marker={"color": faint(MUTED, alpha)}, **told)
         fig.add_bar(
             y=list(range(len(names))),
             x=thin(values),
-            orientation="h",
-            name=name,
-            marker={"color": color},
+            marker={"color": colors},
+            showlegend=False,
+            offsetgroup=name,
             text=[number(v) for v in values],
             textposition="outside",
             textfont={"size": 12},
             cliponaxis=False,
             hovertemplate=f"{name}: %{{x:.3f}}<extra></extra>",
+            **told,
         )
     fig.update_layout(barmode="group", bargap=0.25, yaxis={"range": [len(names) - 0.5, -0.9]})
     return fig
@@ -113,14 +118,16 @@ def _scan(ev: Evaluation, style: Style, s: SignificanceScan, result: Significanc
     )
     top: Settings = {"xaxis": "x2", "yaxis": "y"}
     below: Settings = {"xaxis": "x", "yaxis": "y2"}
-    fig.add_trace(traces.error_band(s.threshold, s.z, s.z_error, faint("#94a4a2", 0.35), **top))
-    for name, z, color, dash in (
-        ("background known", s.z, "#717581", "dash"),
-        (f"background ± {_known_to(result)}", s.z_uncertain, style.rgba(s.category), "solid"),
+    own = style.rgba(s.category)
+    shade = style.rgba(s.category, 0.2)
+    fig.add_trace(traces.error_band(s.threshold, s.z, s.z_error, shade, **top))
+    for name, z, dash in (
+        ("background known", s.z, "dash"),
+        (f"background ± {_known_to(result)}", s.z_uncertain, "solid"),
     ):
         told: Settings = {"name": name, "legendgroup": name, "showlegend": True}
         told["hovertemplate"] = "Z %{y:.3f} at %{x:.3f}<extra></extra>"
-        fig.add_trace(traces.line(s.threshold, z, color, dash=dash, **told, **top))
+        fig.add_trace(traces.line(s.threshold, z, own, dash=dash, **told, **top))
     if s.best is None:
         nothing = f"no cut leaves {result.min_background:g} effective events of background"
         frames.note(fig, nothing, xref="x2 domain", yref="y domain")
@@ -128,15 +135,16 @@ def _scan(ev: Evaluation, style: Style, s: SignificanceScan, result: Significanc
         cut, best = float(s.threshold[s.best]), float(s.z_uncertain[s.best])
         told = {"name": f"best: {number(best)} at {number(cut)}", "hoverinfo": "name"}
         fig.add_trace(traces.star(cut, best, INK).update(**told, **top))
+    signal = style.color(result.signal_classes[0])
     for name, value, error, color in (
-        ("signal", s.signal, s.signal_error, "#bd1f01"),
-        ("background", s.background, s.background_error, "#832db6"),
+        ("signal", s.signal, s.signal_error, signal),
+        ("background", s.background, s.background_error, parse_color(MUTED, "")),
     ):
         shown = np.where(value > 0, value, np.nan)
         low = np.where(value - error > 0, value - error, shown * 1e-3)
         told = {"name": name, "legendgroup": name, "showlegend": True}
         told |= {"hovertemplate": f"{name} %{{y:.4g}} at %{{x:.3f}}<extra></extra>"}
         upper = (s.threshold, shown + error)
-        fig.add_trace(traces.band(s.threshold, low, *upper, faint(color), **below))
-        fig.add_trace(traces.line(s.threshold, shown, color, **told, **below))
+        fig.add_trace(traces.band(s.threshold, low, *upper, rgba(color, 0.25), **below))
+        fig.add_trace(traces.line(s.threshold, shown, rgba(color), **told, **below))
     return fig

@@ -35,6 +35,12 @@ is only slow would lose what it has done."""
 
 ATTEMPTS = 4
 
+STEP = 4
+"""Sizes of PDFs are whole multiples of so many pixels.
+
+The engine's sheets come in steps of 4/3 pixels or so, and what overhangs one begins a second page.
+"""
+
 CHILD = "from utils.results.report.pdf import serve; serve()"
 """What the child process runs."""
 
@@ -200,7 +206,9 @@ def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            data = plotly.io.to_image(request["figure"], format="pdf", validate=False)
+            figure = request["figure"]
+            size = {side: STEP * -(-figure["layout"][side] // STEP) for side in ("width", "height")}
+            data = plotly.io.to_image(figure, format="pdf", validate=False, **size)
             with complete(Path(request["path"])) as partial:
                 partial.write_bytes(data)
             answer = {}
