@@ -28,10 +28,11 @@ def evaluate(config: EvaluateConfig) -> list[str]:
     run.mend()
     made = evaluation.report_of(run, config)
     if made is None:
+        made_from = evaluation.unit_of(run, config).made_from
         with evaluation.papers(config) as writer:  # starts while the numbers are made
             evaluated = evaluation.evaluate_dataset(run, config)
             evaluation.log_summary(evaluated)
-            made = evaluation.publish(run, config, evaluated, writer)
+            made = evaluation.publish(run, config, evaluated, writer, made_from)
     description.keep_current(run)
     log.info("Browse and compare: %smlflow ui", runs.uri_prefix())
     return [made]

@@ -75,7 +75,7 @@ def test_commands_compose(command: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert name is not None
     with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
         composed = compose(name.removesuffix(".yaml"), overrides)
-    assert isinstance(program.typed(composed, model), model)
+    assert isinstance(program.typed(program.resumed(composed), model), model)
 
 
 def test_all_scripts_are_shown() -> None:

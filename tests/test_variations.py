@@ -19,6 +19,8 @@ from one_process import refusal, run_commands, run_id, succeed
 from workspaces import Workspace
 
 from utils.formats.tables import METADATA
+from utils.schema import Recipe
+from utils.stages.evaluation.scored_events import read_table
 
 PREDICTION = ("--config-path", "configs/preprocess/prediction_data")
 SCORES = ("pred_class", "pred_class_proba", "pred_class_0_proba", "pred_class_1_proba")
@@ -112,6 +114,7 @@ def ran(shared_workspace: Workspace) -> dict[str, Any]:
             f"output_path={folder / 'given'}",
         ),
         ("evaluate.py", "run_id=RUN", "n_bootstrap=20", "sections=[roc,variations]"),
+        ("predict.py", "--config-name", "for_evaluation", f"run_id={plain_run}"),
     )
     this_run = run_id(said[2])
     friends = folder / "friends" / this_run
@@ -124,7 +127,7 @@ def ran(shared_workspace: Workspace) -> dict[str, Any]:
     [tables] = shared_workspace.folder.glob(f"mlruns/*/{this_run}/artifacts/pred")
     return {
         **{"folder": folder, "kept": kept, "skims": skims, "tables": tables, "friends": friends},
-        **{"said": said, "proofs": proofs, "runs": (plain_run, this_run)},
+        **{"evaluated": said[-2], "proofs": proofs, "runs": (plain_run, this_run)},
         "workspace": shared_workspace,
     }
 
@@ -232,7 +235,21 @@ def test_proofs_recompute_every_shift(ran: dict[str, Any]) -> None:
 
 def test_an_evaluation_counts_nominal_events_only(ran: dict[str, Any]) -> None:
     csv = pd.read_csv(ran["tables"] / "test.csv")
-    assert f"test: {len(csv)} events\n" in ran["said"][-1]
+    assert f"test: {len(csv)} events\n" in ran["evaluated"]
+
+
+def test_a_run_without_variations_keeps_marked_rows_out(ran: dict[str, Any]) -> None:
+    """Its skims were made again with some since: rows that these admit are no rows of a test."""
+    plain_run, _ = ran["runs"]
+    [path] = ran["tables"].parents[2].glob(f"{plain_run}/artifacts/pred/test.parquet")
+    recipe = Recipe.from_json((path.parents[1] / "recipe/recipe.json").read_text())
+    its, _ = read_table(path, recipe, "test")
+    mine, _ = read_table(ran["tables"] / "test.parquet", recipe, "test")
+    assert not [n for n in pyarrow.parquet.read_schema(path).names if "__" in n]
+    assert np.isfinite(its.proba).all()
+    np.testing.assert_array_equal(its.proba, mine.proba)
+    for name, values in mine.features.items():
+        np.testing.assert_array_equal(its.features[name], values)
 
 
 def test_an_evaluation_says_what_each_shift_does(ran: dict[str, Any]) -> None:
@@ -262,7 +279,7 @@ def test_an_evaluation_says_what_each_shift_does(ran: dict[str, Any]) -> None:
     verdict = (
         r"(tauES moves the classifier most: .*; driven by pt\.|tune moves the classifier most)"
     )
-    assert re.search(verdict, ran["said"][-1]), ran["said"][-1]
+    assert re.search(verdict, ran["evaluated"]), ran["evaluated"]
 
 
 def test_an_alternative_sample_is_one_of_its_own(ran: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from small_analysis import preprocess_config
 
+from utils.formats.skims import row_keys
 from utils.schema import (
     PROJECT,
     ConfigError,
@@ -50,3 +51,47 @@ def test_a_sample_has_one_group(key: str) -> None:
         _ = preprocess_config(**samples).read_samples
     described = {"samples": {"S": {"group": "G"}}, key: ["S"], other[key]: ["S"]}
     assert preprocess_config(**described).read_samples[0].group == "G"
+
+
+@pytest.mark.parametrize("how", ["samples", "long form"])
+def test_a_cross_section_normalises_to_the_reference_luminosity(how: str) -> None:
+    said = {"cross_section": "50 * 0.02", "generated": 2e6, "factor": 1.5}
+    entry: dict[str, Any] = {"sample": "S", "processes": {"p": {"class": 0}}}
+    config = preprocess_config(
+        reference_luminosity=40.0,
+        input_samples=[entry if how == "samples" else entry | said],
+        samples={"S": said} if how == "samples" else {},
+    )
+    [sample] = config.read_samples
+    # 1 pb and 40/fb are 40,000 events, of which each generated one is a 50th.
+    assert sample.factor == pytest.approx(1.5 * 40_000 / 2e6)
+
+
+@pytest.mark.parametrize(
+    ("said", "luminosity", "message"),
+    [
+        ({"cross_section": 1.0}, 40.0, "S.generated is missing: cross_section and generated go"),
+        ({"generated": 10}, 40.0, "S.cross_section is missing"),
+        ({"cross_section": 1, "generated": 10}, None, "no reference_luminosity says"),
+        ({"cross_section": 1, "generated": 0}, 40.0, "S.generated is 0: give a positive"),
+        ({"cross_section": "-2", "generated": 9}, 40.0, "S.cross_section is -2: give a positive"),
+        ({"cross_section": "x", "generated": 9}, 40.0, "S.cross_section: 'x' is not a product"),
+    ],
+)
+def test_a_cross_section_that_normalises_nothing_is_refused(
+    said: dict[str, Any], luminosity: float | None, message: str
+) -> None:
+    entry = {"sample": "S", "processes": {"p": {"class": 0}}, **said}
+    config = preprocess_config(reference_luminosity=luminosity, input_samples=[entry])
+    with pytest.raises(ConfigError, match=message):
+        _ = config.read_samples
+
+
+def test_the_luminosity_is_in_the_rows_of_a_skim_where_a_cross_section_is_given() -> None:
+    def keys(luminosity: float, **said: Any) -> dict[str, Any]:
+        config = preprocess_config(reference_luminosity=luminosity, samples={"S": said})
+        return row_keys(config.model_dump(mode="json"))
+
+    given = {"cross_section": 1.0, "generated": 10}
+    assert keys(40.0, **given) != keys(50.0, **given)
+    assert keys(40.0, factor=2) == keys(50.0, factor=2)

@@ -15,7 +15,8 @@ a shift makes is called, in the same row as the nominal value:
 * **Alternative samples** (kind `samples`) are tables and friend trees of their own sample's name.
 * Metadata of tables and friend trees have `shifts`, a list of what `Shift.described` gives, and
   those of an alternative sample `alternative`: `{"variation", "direction", "nuisance", "of"}`, `of`
-  being the nominal sample.
+  being the nominal sample. Those of tables have `marked` where their skim marks rows that are there
+  for shifts only: `selected` is there then, also where none of these shifts is asked for.
 
 Where a shift's own selection fails its columns hold fillers: -1 in `pred_class`, NaN elsewhere.
 """

@@ -369,6 +369,8 @@ def row_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     Of classes that is the name, of `feature_info` the missing values.
     """
     made = {k: v for k, v in config.items() if k not in _NOT_IN_ROWS}
+    if any("cross_section" in str(config.get(key)) for key in _DESCRIBING):
+        made["reference_luminosity"] = config.get("reference_luminosity")
     made["class_to_info"] = {i: c["name"] for i, c in made["class_to_info"].items()}
     declared = {n: f["missing"] for n, f in made["feature_info"].items()}
     made["feature_info"] = {n: missing for n, missing in declared.items() if missing is not None}
@@ -401,6 +403,9 @@ def _only_tagged(described: Mapping[str, Any]) -> bool:
     """Return whether nothing is said of a sample but its tags, by which variations go."""
     return "tags" in described and _without_tags(described) == SampleInfo().model_dump(mode="json")
 
+
+_DESCRIBING = ("samples", "training_samples", "input_samples")
+"""Keys under which a sample may have a cross-section: then the luminosity is in its weights."""
 
 _NOT_OF_FILES = ("path", "types", "group")
 """What a skim says of a file beyond its fingerprint."""

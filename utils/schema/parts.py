@@ -176,7 +176,9 @@ class SampleInfo(Closed):
 
     `files` are relative to `input_path`: a path, a glob, a `.txt` list of paths, or several.
     `factor` (a number, or a product such as `11467 * 19.6 / 3e7`: cross-section, luminosity and
-    generated events) multiplies the physics weight; `weight` replaces its expression. Samples with
+    generated events) multiplies the physics weight; `weight` replaces its expression. So does,
+    given `cross_section` and `generated`, cross_section x 1000 x reference_luminosity / generated:
+    the weights then add up to the events expected in that luminosity. Samples with
     the same `group` share events. `never_trained` declares a sample that no model may train on.
     `tags` are names of one's own for what several samples are (`simulation`). `role: test` makes an
     entry of the training samples one of the labelled set: with processes and classes, to be
@@ -189,6 +191,10 @@ class SampleInfo(Closed):
     """Its tree, where that is another."""
     factor: float | str = 1.0
     """A factor on its physics weight: a number or a product."""
+    cross_section: float | str | None = Field(None, exclude_if=lambda value: value is None)
+    """Its cross-section in pb, a number or a product; needs `generated`, `reference_luminosity`."""
+    generated: float | str | None = Field(None, exclude_if=lambda value: value is None)
+    """The sum of generator weights (or number) of all its events before any selection."""
     weight: str | None = None
     """Its physics weight, instead of the analysis's."""
     group: str | None = None

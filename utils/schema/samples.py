@@ -20,6 +20,8 @@ from utils.schema.loading import load_part
 from utils.schema.locations import is_url, joined
 from utils.schema.parts import ProcessConfig, SampleEntry
 
+_PB_IN_FB = 1000.0
+
 
 def samples_to_read(
     config: AnalysisConfig, listed: Sequence[Any], for_training: bool
@@ -79,7 +81,7 @@ def _alternatives(config: AnalysisConfig) -> dict[str, str]:
 
 def _alternative(config: AnalysisConfig, nominal: Sample, name: str) -> Sample:
     entry = _entry_of(config, name)
-    if "factor" not in entry.model_fields_set and nominal.factor != 1:
+    if not {"factor", "cross_section"} & entry.model_fields_set and nominal.factor != 1:
         raise ConfigError(
             f"samples.{name} has no factor, and '{nominal.name}', which it stands for, has "
             f"{nominal.factor:g}: give its own, since it was generated with its own number of "
@@ -208,7 +210,7 @@ def _sample_of(config: AnalysisConfig, item: Any, for_training: bool) -> Sample:
         files=tuple(str(joined(config.input_path, f)) for f in files),
         tree=entry.tree or config.tree_name,
         processes=tuple(processes) or (Process(entry.sample, None, FILLER_CLASS),),
-        factor=_number(entry.factor, f"{where}.factor"),
+        factor=_factor(config, entry, where),
         weight=entry.weight or config.weight,
         group=entry.group or entry.sample,
         never_trained=entry.never_trained,
@@ -237,6 +239,28 @@ def _entry_of(config: AnalysisConfig, item: Any) -> SampleEntry:
     if described is not None:
         raw = {**described.model_dump(exclude_unset=True), **raw}
     return load_part(SampleEntry, raw, f"input_samples.{raw['sample']}")
+
+
+def _factor(config: AnalysisConfig, entry: SampleEntry, where: str) -> float:
+    """Return what multiplies the sample's physics weight: its factor and its normalisation."""
+    factor = _number(entry.factor, f"{where}.factor")
+    given = (entry.cross_section, entry.generated)
+    if given == (None, None):
+        return factor
+    if entry.cross_section is None or entry.generated is None:
+        missing = "cross_section" if entry.cross_section is None else "generated"
+        raise ConfigError(f"{where}.{missing} is missing: cross_section and generated go together")
+    if config.reference_luminosity is None:
+        raise ConfigError(
+            f"{where} has a cross_section, but no reference_luminosity says to which luminosity "
+            "(fb^-1) the weights are normalised"
+        )
+    section = _number(entry.cross_section, f"{where}.cross_section")
+    generated = _number(entry.generated, f"{where}.generated")
+    for key, value in (("cross_section", section), ("generated", generated)):
+        if not 0 < value < float("inf"):
+            raise ConfigError(f"{where}.{key} is {value:g}: give a positive number")
+    return factor * section * _PB_IN_FB * config.reference_luminosity / generated
 
 
 def _number(value: float | str, where: str) -> float:

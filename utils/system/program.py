@@ -226,7 +226,7 @@ def _own_temporary_files() -> Iterator[None]:
 def _made_by(stage: Callable[[C], Sequence[str]], cfg: DictConfig, model: type[C]) -> Sequence[str]:
     """Return what a stage made, or the job script where `engine.dry_run` asks for it instead."""
     _refuse_secrets(cfg)
-    config = typed(_resumed(cfg), model)
+    config = typed(resumed(cfg), model)
     engine = getattr(config, "engine", None)
     if engine is None or not engine.dry_run:
         return stage(config)
@@ -235,7 +235,7 @@ def _made_by(stage: Callable[[C], Sequence[str]], cfg: DictConfig, model: type[C
     return clusters.job_script(engine).splitlines()
 
 
-def _resumed(cfg: DictConfig) -> DictConfig:
+def resumed(cfg: DictConfig) -> DictConfig:
     """Return the keys that count where a run is resumed, which all others come from; else all."""
     if OmegaConf.is_missing(cfg, "resume") or not cfg.get("resume"):
         return cfg

@@ -89,26 +89,26 @@ def there(run: LocalRun) -> set[str]:
 
 def test_figures_of_an_earlier_evaluation_go_and_others_stay(run: LocalRun) -> None:
     config = EvaluateConfig(run_id="run")
-    publish(run, config, evaluated(compared=True), Papers())
+    publish(run, config, evaluated(compared=True), Papers(), {})
     first = listed(run)
     assert any("comparison_" in name for name in first)
     other = run.artifact("plots/test/report.html", "report").parent / "mine.pdf"
     other.write_text("what someone put there")
-    publish(run, config, evaluated(compared=False), Papers())
+    publish(run, config, evaluated(compared=False), Papers(), {})
     second = listed(run)
     assert second == {name for name in first if "comparison_" not in name}
     assert there(run) == second | {"plots/test/manifest.json", "plots/test/mine.pdf"}
 
 
 def test_metrics_follow_the_manifest(run: LocalRun) -> None:
-    publish(run, EvaluateConfig(run_id="run"), evaluated(compared=False), Papers())
+    publish(run, EvaluateConfig(run_id="run"), evaluated(compared=False), Papers(), {})
     [seen] = run.seen
     assert "plots/test/manifest.json" in seen
 
 
 def test_an_interrupted_evaluation_keeps_the_earlier_figures(run: LocalRun) -> None:
     config = EvaluateConfig(run_id="run")
-    publish(run, config, evaluated(compared=True), Papers())
+    publish(run, config, evaluated(compared=True), Papers(), {})
     first = listed(run)
 
     class Broken(Papers):
@@ -116,23 +116,23 @@ def test_an_interrupted_evaluation_keeps_the_earlier_figures(run: LocalRun) -> N
             raise RunError("no PDFs")
 
     with pytest.raises(RunError, match="no PDFs"):
-        publish(run, config, evaluated(compared=False), Broken())
+        publish(run, config, evaluated(compared=False), Broken(), {})
     assert there(run) == first | {"plots/test/manifest.json"}
 
 
 def test_a_manifest_that_cannot_be_read_is_told(run: LocalRun) -> None:
     config = EvaluateConfig(run_id="run")
-    publish(run, config, evaluated(compared=False), Papers())
+    publish(run, config, evaluated(compared=False), Papers(), {})
     run.artifact("plots/test/manifest.json", "manifest").write_text("[]")
     with pytest.raises(RunError, match=r"manifest\.json of run run can't be read"):
-        publish(run, config, evaluated(compared=False), Papers())
+        publish(run, config, evaluated(compared=False), Papers(), {})
 
 
 def test_a_pdf_is_drawn_again_only_where_its_figure_changed(run: LocalRun) -> None:
     def drawn(compared: bool = False, **changes: Any) -> list[str]:
         papers, found = Papers(), evaluated(compared)
         analysis = found.analysis.model_copy(update=changes)
-        publish(run, EvaluateConfig(run_id="run"), replace(found, analysis=analysis), papers)
+        publish(run, EvaluateConfig(run_id="run"), replace(found, analysis=analysis), papers, {})
         assert {Path(p).name for p in listed(run)} >= {*papers.drawn}
         for name in listed(run):
             if name.endswith(".pdf"):

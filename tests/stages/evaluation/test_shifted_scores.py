@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from utils.results.metrics.variations import Variations
 from utils.results.options import EvaluationOptions
 from utils.schema import EvaluateConfig, Recipe, RunError
 from utils.stages.evaluation.numbers import evaluate_dataset
+from utils.stages.evaluation.repeating import unit_of
 from utils.stages.evaluation.scored_events import read_table
 from utils.stages.evaluation.shifted_scores import read_varied
 
@@ -178,6 +180,16 @@ def test_declaring_variations_changes_no_nominal_number(
         np.testing.assert_array_equal(a.yields, b.yields)
 
 
+def test_marked_rows_stay_out_where_no_shift_of_them_is_asked_for(
+    tmp_path: Path, columns: dict[str, Any]
+) -> None:
+    path, groups = tmp_path / "test.parquet", selected(np.random.default_rng(1))
+    own = {name: columns[name] for name in ("feature/m_sv", "selected")}
+    write_scored(path, {**groups, "features": own}, fraction=1.0, marked=True)
+    table, _ = read_table(path, weighted_recipe(), "test")
+    assert len(table.target) == len(table.features["m_sv"]) == columns["selected"].sum()
+
+
 def test_no_variations_are_a_reason(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     result = evaluated(tmp_path, {"feature/m_sv": rng.gamma(4, 25, N)}, [], "variations")
@@ -198,22 +210,28 @@ def with_samples(**processes: tuple[str, ...]) -> Recipe:
     return replace(weighted_recipe(), samples=tuple(samples))
 
 
-def evaluated_with_alternative(folder: Path, recipe: Recipe) -> Evaluation:
-    """Evaluate a test table beside one of a sample that stands for TT (process `signed`)."""
+def write_alternative(path: Path) -> None:
+    other = selected(np.random.default_rng(2))
+    other = rows_of(other, other["provenance"]["process"] == 2)
+    shares = dict.fromkeys(PROCESSES, 1.0)
+    write_scored(path, other, process_fractions=shares, alternative=ALTERNATIVE)
+
+
+def of_variations(dataset: str) -> EvaluateConfig:
+    return EvaluateConfig(run_id="run", dataset=dataset, sections=["variations"], n_bootstrap=20)
+
+
+def evaluated_with_alternative(
+    folder: Path, recipe: Recipe, dataset: str = "test", names: Sequence[str] = ("TT_tuneUp",)
+) -> Evaluation:
+    """Evaluate a table beside one or more of samples that stand for TT (process `signed`)."""
     (folder / "pred").mkdir(parents=True)
     shares = dict.fromkeys(PROCESSES, 0.5)
     groups = selected(np.random.default_rng(1))
-    write_scored(folder / "pred/test.parquet", groups, process_fractions=shares)
-    other = selected(np.random.default_rng(2))
-    other = rows_of(other, other["provenance"]["process"] == 2)
-    write_scored(
-        folder / "pred/TT_tuneUp.parquet",
-        other,
-        process_fractions=dict.fromkeys(PROCESSES, 1.0),
-        alternative=ALTERNATIVE,
-    )
-    config = EvaluateConfig(run_id="run", dataset="test", sections=["variations"], n_bootstrap=20)
-    return evaluate_dataset(run_of(folder, recipe), config).evaluation
+    write_scored(folder / f"pred/{dataset}.parquet", groups, process_fractions=shares)
+    for name in names:
+        write_alternative(folder / f"pred/{name}.parquet")
+    return evaluate_dataset(run_of(folder, recipe), of_variations(dataset)).evaluation
 
 
 def test_an_alternative_sample_takes_the_place_of_its_twin(tmp_path: Path) -> None:
@@ -248,3 +266,44 @@ def test_a_sample_that_is_not_in_the_table_replaces_nothing(tmp_path: Path) -> N
     result = evaluated_with_alternative(tmp_path, recipe)
     assert result.variations is None
     assert "declares no variations" in result.gaps["variations"]
+
+
+def test_two_tables_in_the_place_of_one_sample_are_no_variation(tmp_path: Path) -> None:
+    """Such as a run has where a variation was declared anew with another sample."""
+    recipe = with_samples(TT=("signed",), DY=("common", "rare"))
+    result = evaluated_with_alternative(tmp_path, recipe, names=("TT_new", "TT_tuneUp"))
+    assert result.variations is None
+    assert "TT_new and TT_tuneUp both stand for TT" in result.gaps["variations/tuneUp"]
+
+
+@pytest.mark.parametrize("dataset", ["labelled", "TT_other"])
+def test_an_alternative_sample_stands_for_events_of_the_test_alone(
+    tmp_path: Path, dataset: str
+) -> None:
+    """A labelled sample may have processes of the same name, as an alternative one does."""
+    recipe = with_samples(TT=("signed",), DY=("common", "rare"))
+    if dataset == "labelled":
+        assert evaluated_with_alternative(tmp_path, recipe, dataset).variations is None
+        return
+    (tmp_path / "pred").mkdir()
+    for name in ("TT_other", "TT_tuneUp"):
+        write_alternative(tmp_path / f"pred/{name}.parquet")
+    found = evaluate_dataset(run_of(tmp_path, recipe), of_variations(dataset)).evaluation
+    assert found.variations is None
+
+
+def test_an_evaluation_follows_from_tables_of_alternative_samples(tmp_path: Path) -> None:
+    recipe = with_samples(TT=("signed",), DY=("common", "rare"))
+    evaluated_with_alternative(tmp_path, recipe, names=())
+    config = of_variations("test")
+    other = config.model_copy(update={"sections": ["roc"]})
+
+    def made_from() -> list[str]:
+        run = run_of(tmp_path, recipe)
+        return [unit_of(run, of).made_from["inputs"] for of in (config, other)]
+
+    before = made_from()
+    write_alternative(tmp_path / "pred/TT_tuneUp.parquet")
+    after = made_from()
+    assert before[0] != after[0]
+    assert before[1] == after[1]

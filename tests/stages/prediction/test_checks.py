@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightgbm
@@ -12,6 +13,7 @@ import pytest
 from predictions import CLASSES, MODULO, PIPELINE, friend_of, friend_task, make_skim, scorer_of
 
 from utils.columns.pipeline import FeaturePipeline
+from utils.columns.variations import Shift, Variation
 from utils.formats import ntuples
 from utils.schema import (
     FoldRule,
@@ -19,6 +21,7 @@ from utils.schema import (
     PreprocessConfig,
     load,
 )
+from utils.stages.prediction.checks import check_concerned
 from utils.stages.prediction.outputs import write
 from utils.stages.prediction.scorer import Scorer
 from utils.stages.preprocessing import reading
@@ -150,3 +153,15 @@ def test_an_audit_that_compares_nothing_does_not_pass(
     _, audit = write(friend_task(tmp_path, known, {"source": "ntuples"}))
     assert "prediction passed; model 0" in audit.summary
     assert [row["passed"] for row in audit.to_rows()] == [True, True]
+
+
+def test_a_shift_that_a_skim_has_for_other_samples_is_refused() -> None:
+    """Its columns would be nominal for one that it is declared for now, or not for one it is."""
+    shift = Shift(Variation("met", "expressions", {"met": "met * 2"}, None, "met", True), "Up")
+    stated = [{"suffix": "metUp", "replaced": {"A": {"met": "met * 2"}}}]
+    skim: Any = SimpleNamespace(path="test.h5", metadata={"shifts": stated})
+    check_concerned(skim, {"A": [shift], "B": []})
+    check_concerned(skim, {"A": [], "B": []})  # not asked for at all
+    for wanted in ({"A": [shift], "B": [shift]}, {"A": [], "B": [shift]}):
+        with pytest.raises(InputError, match=r"declared for the samples .*B, and test\.h5 has it"):
+            check_concerned(skim, wanted)

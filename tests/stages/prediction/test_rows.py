@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightgbm
 import numpy as np
 import pytest
 import uproot
+from input_servers import http
 from predictions import MODULO, friend_paths, friend_task, make_skim, scorer_of, write_tree
 
+from utils.columns.arrays import RowRange
 from utils.formats.friends import open_friend
 from utils.proof import prove_scores, run_scores
-from utils.schema import EngineConfig, InputError, ProofError
+from utils.schema import EngineConfig, InputError, ProofError, location
 from utils.stages.prediction.outputs import write
-from utils.stages.prediction.rows import _places
+from utils.stages.prediction.rows import SkimEntries, _places
 from utils.system import engine
 
 N = 57
@@ -195,3 +198,23 @@ def test_a_sample_without_entries_gives_an_empty_friend(
     [empty] = friend_paths(friend_task(tmp_path, scorer, {"source": source}))
     assert open_friend(empty).n_entries == 0
     assert open_friend(empty).branches == types
+
+
+def test_another_file_on_a_server_is_another_input(tmp_path: Path, columns: dict[str, Any]) -> None:
+    """Its name and the skim stay: that it is skipped must not follow from these alone."""
+    skim: Any = SimpleNamespace(
+        path=tmp_path / "S.h5", stamp=(1, 2), metadata={"files": [{"tree": "events"}]}
+    )
+    roles: Any = SimpleNamespace(misc=())
+    with http(tmp_path) as served:
+
+        def inputs() -> Any:
+            write_tree(tmp_path, columns, 10)
+            source = SkimEntries(
+                *(RowRange(0, N), ("x",), skim, 10),
+                **{"code": 0, "path": location(f"{served.url}/S.root"), "roles": roles},
+            )
+            assert source.inputs == source.inputs
+            return source.inputs
+
+        assert inputs() != inputs()

@@ -3,7 +3,7 @@
 from utils.stages.evaluation.checking import check
 from utils.stages.evaluation.numbers import evaluate_dataset
 from utils.stages.evaluation.publishing import log_summary, papers, publish, style_of
-from utils.stages.evaluation.repeating import report_of
+from utils.stages.evaluation.repeating import report_of, unit_of
 
 __all__ = [
     "check",
@@ -13,4 +13,5 @@ __all__ = [
     "publish",
     "report_of",
     "style_of",
+    "unit_of",
 ]

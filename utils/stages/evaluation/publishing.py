@@ -21,7 +21,6 @@ from utils.results.plotting import Style, draw, opened_singly
 from utils.results.report import PdfWriter
 from utils.schema import EvaluateConfig, Recipe, RunError, slug
 from utils.stages.evaluation.numbers import Evaluated
-from utils.stages.evaluation.repeating import unit_of
 from utils.system.engine import cores_of
 from utils.system.files import scratch
 
@@ -76,7 +75,13 @@ def style_of(evaluated: Evaluated, config: EvaluateConfig) -> Style:
     )
 
 
-def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfWriter) -> str:
+def publish(
+    run: Run,
+    config: EvaluateConfig,
+    evaluated: Evaluated,
+    writer: PdfWriter,
+    made_from: Mapping[str, str],
+) -> str:
     """Draw every figure into the report and as PDF, and log all of it and the metrics.
 
     Figures that people open singly have pages of their own too (`plotting.opened_singly`). Returns
@@ -84,7 +89,8 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
 
     They take the place of an earlier evaluation's together: figures that this one does not make are
     removed (in a local store). A PDF is drawn only where its figure is not that of the earlier one.
-    `writer` (see `papers`) has finished then.
+    `writer` (see `papers`) has finished then. `made_from` is what the unit followed from before its
+    tables were read: one that is published meanwhile is no part of this evaluation.
     """
     result, style = evaluated.evaluation, style_of(evaluated, config)
     top = f"plots/{slug(result.dataset)}"
@@ -121,7 +127,7 @@ def publish(run: Run, config: EvaluateConfig, evaluated: Evaluated, writer: PdfW
         metrics = {**short_metrics(result), **flat_metrics(result)}
         about = {
             "dataset": result.dataset,
-            "made_from": unit_of(run, config).made_from,
+            "made_from": dict(made_from),
             "headline": headline(result),
             "metrics": metrics,
             "papers": papers,

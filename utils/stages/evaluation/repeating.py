@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from utils.formats.manifests import manifest_of
@@ -25,7 +26,10 @@ def unit_of(run: Run, config: EvaluateConfig) -> UnitOfWork:
         name=f"evaluation of {_name(config)}",
         key=f"evaluation {run.run_id} {_name(config)}",
         step="utils.stages.evaluation",
-        inputs=[_published(of, _name(config)) for of in (run, *others)],
+        inputs=[
+            _published(run, [*_tables(_name(config)), *_alternatives(run, config)]),
+            *(_published(of, _tables(_name(config))) for of in others),
+        ],
         configuration={k: v for k, v in stated.items() if k not in _OF_NO_RESULT},
     )
 
@@ -34,9 +38,9 @@ def _name(config: EvaluateConfig) -> str:
     return config.dataset.removesuffix(".csv").removesuffix(".parquet")
 
 
-def _published(run: Run, dataset: str) -> Any:
+def _published(run: Run, tables: Sequence[str]) -> Any:
     """Return the checksums of a run's training and of the tables that an evaluation looks at."""
-    places = [manifest_of(p) for p in (RECIPE, *_tables(dataset))]
+    places = [manifest_of(p) for p in (RECIPE, *tables)]
     manifests = [run.manifest(place) for place in places]
     return [
         {path: listed.sha256 for path, listed in manifest.files.items()} if manifest else None
@@ -46,6 +50,15 @@ def _published(run: Run, dataset: str) -> Any:
 
 def _tables(dataset: str) -> list[str]:
     return [f"pred/{name}.parquet" for name in dict.fromkeys([dataset, "train", "test"])]
+
+
+def _alternatives(run: Run, config: EvaluateConfig) -> list[str]:
+    """Return the tables that may be those of alternative samples, which variations look at."""
+    if config.sections is not None and "variations" not in config.sections:
+        return []
+    known = _tables(_name(config))
+    there = [path for path in run.artifacts("pred") if path.endswith(".parquet")]
+    return [path for path in there if path not in known]
 
 
 def report_of(run: Run, config: EvaluateConfig) -> str | None:

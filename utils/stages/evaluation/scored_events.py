@@ -61,7 +61,7 @@ def read_table(path: Path, recipe: Recipe, dataset: str) -> tuple[EvaluationTabl
     classes.
     """
     table, description = tables.read(path, lambda name: _is_read(name, recipe))
-    if description.get("shifts") and SELECTED in table.column_names:
+    if (description.get("marked") or description.get("shifts")) and SELECTED in table.column_names:
         table = table.filter(table[SELECTED])  # the others are there for shifted scores alone
     return table_of(table, description, path, recipe, dataset)
 

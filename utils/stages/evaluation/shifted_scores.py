@@ -20,7 +20,7 @@ from utils.results.metrics.drivers import ScoreFeatures
 from utils.results.metrics.shifted_events import AlternativeScores, ShiftedScores, VariedTable
 from utils.results.metrics.variations import Variations, vary
 from utils.results.options import EvaluationOptions
-from utils.schema import SELECTED, WEIGHT_FACTOR, AnalysisConfig, Recipe, RunError
+from utils.schema import LABELLED, SELECTED, WEIGHT_FACTOR, AnalysisConfig, Recipe, RunError
 from utils.stages.evaluation.scored_events import read_table, table_of
 from utils.stages.evaluation.settings import normalised
 
@@ -101,7 +101,9 @@ def variations_of_table(
         return None, {"variations": "CSV has nominal scores alone"}
     path = run.artifact(f"pred/{name}.parquet", f"table {name}")
     varied = read_varied(path, recipe, name)
-    others = [] if name == "train" else _alternative_tables(run, name)
+    own = tables.describe(path).get("alternative")
+    # Those of the training's samples are tested: nothing else holds events they stand for.
+    others = [] if own or name in ("train", LABELLED) else _alternative_tables(run, name)
     if varied is None and not others:
         return None, {}
     if varied is None:
@@ -153,7 +155,15 @@ def _alternatives(
         grouped.setdefault((stated["variation"], direction), []).append((path, stated["of"]))
     alternatives, gaps = [], {}
     for (variation, direction), of_tables in grouped.items():
-        rows = [_rows_of(table, recipe, of) for _, of in of_tables]
+        twins = [of for _, of in of_tables]
+        if twice := next((of for of in twins if twins.count(of) > 1), ""):
+            names = " and ".join(path.stem for path, of in of_tables if of == twice)
+            gaps[f"variations/{variation}{direction}"] = (
+                f"{names} both stand for {twice}, so its events would count twice: the run has "
+                "tables of more than one declaration; give the variation another name"
+            )
+            continue
+        rows = [_rows_of(table, recipe, of) for of in twins]
         if reason := next((found for found in rows if isinstance(found, str)), ""):
             gaps[f"variations/{variation}{direction}"] = reason
             continue

@@ -128,6 +128,19 @@ def check_variations(skim: Skim, wanted: Sequence[Shift]) -> None:
         )
 
 
+def check_concerned(skim: Skim, wanted: Mapping[str, Sequence[Shift]]) -> None:
+    """Raise InputError where a skim has a shift for other samples than those it is `wanted` for."""
+    for stated in skim.metadata.get("shifts", []):
+        suffix, found = stated["suffix"], {*stated["replaced"]}
+        its = {sample for sample, of in wanted.items() if suffix in {s.suffix for s in of}}
+        if its and its != found:
+            raise InputError(
+                f"{suffix} is declared for the samples {', '.join(sorted(its))}, and {skim.path} "
+                f"has it for {', '.join(sorted(found))}: preprocess it again, or let analysis=FILE "
+                "name the file that it was made with"
+            )
+
+
 def check_same_file(path: Location, stated: Mapping[str, Any], skim: Skim) -> None:
     """Raise InputError where a skim's entry numbers mean other events in the file of today."""
     now = ntuples.fingerprint(ntuples.open_tree(path, stated["tree"]))

@@ -43,7 +43,12 @@ from utils.schema import (
     project_path,
     skim_name,
 )
-from utils.stages.prediction.checks import check_origin, check_skim, check_variations
+from utils.stages.prediction.checks import (
+    check_concerned,
+    check_origin,
+    check_skim,
+    check_variations,
+)
 from utils.stages.prediction.inputs import prediction_analysis, skim_folder
 from utils.stages.prediction.outputs import Moved, Outcome, Scored, Task
 from utils.stages.prediction.rows import InputRows, SkimRows
@@ -106,8 +111,10 @@ class Tables:
         else:
             one = self._config.model_copy(update={"sample_names": [name]})
             samples = prediction_analysis(one, self._scorer).read_samples
-        declared = [s for sample in samples for s in shifts_of(self._scorer.analysis, sample)]
+        of = {sample.name: shifts_of(self._scorer.analysis, sample) for sample in samples}
+        declared = [shift for shifts in of.values() for shift in shifts]
         check_variations(skim, declared)
+        check_concerned(skim, of)
         wanted = {shift.suffix for shift in declared}
         return tuple(s for s in skim.metadata.get("shifts", []) if s["suffix"] in wanted)
 
@@ -241,7 +248,13 @@ class Table:
             "features_left_out": "" if scorer.pipeline.components is None else mixed,
             **({"alternative": meta["alternative"]} if "alternative" in meta else {}),
             **({"shifts": [_told(shift) for shift in self.shifts]} if self.shifts else {}),
+            **({"marked": True} if self._is_marked else {}),
         }
+
+    @property
+    def _is_marked(self) -> bool:
+        """Whether some rows may be there for shifts only, even for such as are not asked for."""
+        return SELECTED in self.source.skim.groups.get(SHIFTED, {})
 
     def _public(self, scorer: Scorer, rows: InputRows, scores: Floats) -> Columns:
         """Return the columns of rows that go into the CSV as well."""
@@ -282,7 +295,7 @@ class Table:
     def _shifted(self, scorer: Scorer, scored: Scored) -> Columns:
         """Return the columns of rows that shifts make."""
         rows, names = scored.rows, branch_names(scorer.models.n_classes)
-        stored = rows.groups.get(SHIFTED, {}) if self.shifts else {}
+        stored = rows.groups.get(SHIFTED, {})
         marks = [SELECTED, *(shifted_name(SELECTED, s["suffix"]) for s in self.shifts)]
         factors = [shifted_name(WEIGHT_FACTOR, s["suffix"]) for s in self.shifts]
         columns = {name: stored[name] for name in (*marks, *factors) if name in stored}

@@ -233,8 +233,14 @@ class SkimEntries(SkimRows):
 
     @property
     def inputs(self) -> Any:
-        place = portable_location(self.path)
-        return [super().inputs, self.code, place, stamp(self.path), self.roles.misc]
+        place, known = portable_location(self.path), stamp(self.path)
+        told = self._remote if known is None else known
+        return [super().inputs, self.code, place, told, self.roles.misc]
+
+    @cached_property
+    def _remote(self) -> Any:
+        """What tells a file on a server from another one of that name."""
+        return ntuples.fingerprint(ntuples.open_tree(self.path, self._file["tree"]))
 
     def parts(self) -> Iterator[Part]:
         names = {

@@ -70,7 +70,10 @@ def rows_unit(config: PreprocessConfig, plan: Plan, code: int) -> UnitOfWork:
         key=f"rows {portable(path)}",
         step=STEP,
         inputs=_inputs(plan, code),
-        configuration=[_rows_of(config, [sample]), plan.processes, code, list(plan.shifts)],
+        configuration=[
+            _rows_of(config, [sample]),
+            *(plan.processes, code, _codes(plan, code), list(plan.shifts)),
+        ],
         files=[path],
     )
 
@@ -95,13 +98,19 @@ def _rows_of(config: PreprocessConfig, samples: Sequence[Sample]) -> Any:
 
 def _inputs(plan: Plan, sample_code: int | None = None) -> Any:
     """Return what tells the files of a plan, or of one of its samples, from others."""
-    codes = {
-        unit.file_code
-        for unit in plan.units
-        if sample_code is None or unit.sample_code == sample_code
-    }
-    trees = [plan.trees[code] for code in sorted(codes)]
+    trees = [plan.trees[code] for code in _codes(plan, sample_code)]
     return [[ntuples.fingerprint(t), portable_location(t.path), stamp(t.path)] for t in trees]
+
+
+def _codes(plan: Plan, sample_code: int | None) -> list[int]:
+    """Return the codes, which rows hold, of the files of a plan or of one of its samples."""
+    return sorted(
+        {
+            unit.file_code
+            for unit in plan.units
+            if sample_code is None or unit.sample_code == sample_code
+        }
+    )
 
 
 # --- rows that are kept until their skims are whole ----------------------------------------------
