@@ -20,7 +20,8 @@ MAX_CODES = 20
 
 _LABELS = ("class", "classid", "label", "labels", "target", "truth", "issignal", "issig", "isbkg")
 _OUTPUTS = (
-    *("bdt", "bdtg", "gbdt", "dnn", "bnn", "xgb", "xgboost", "lgbm", "classifier"),
+    *("bdt", "bdtg", "gbdt", "dnn", "bnn", "nn", "mlp", "mva", "xgb", "xgboost", "lgbm"),
+    *("classifier", "disc", "discriminant"),
     *("score", "scores", "pred", "prediction", "proba"),
 )
 

@@ -170,8 +170,9 @@ def client() -> MlflowClient:
 def check_store() -> None:
     """Raise RunError where the store does not answer or can't be written. No store is made."""
     path = _sqlite_file()
-    if path is None:
-        client()  # a server, which is there or not
+    if path is None:  # a server, which answers soon or not at all
+        with _impatient(), _answering("be read"):
+            client().search_experiments(max_results=1)
         return
     check_writable(path, "the MLflow store")
     if path.is_file():
@@ -180,6 +181,22 @@ def check_store() -> None:
         address = f"{path.as_uri()}?mode=ro"
         with _answering("be read"), contextlib.closing(sqlite3.connect(address, uri=True)) as store:
             store.execute("SELECT COUNT(*) FROM runs").fetchone()
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """Let MLflow ask a server but once, for five seconds."""
+    few = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+    before = {name: os.environ.get(name) for name in few}
+    os.environ |= few
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
 
 
 def artifact_folder() -> Path | None:

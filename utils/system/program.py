@@ -91,6 +91,16 @@ def typed_in(key: str) -> str | None:
     return values[-1] if values else None
 
 
+def primary() -> list[str]:
+    """Return the options by which the user's command names a primary file, as typed."""
+    words, found = list(_TYPED.get()), []
+    for i, word in enumerate(words):
+        option, _, value = word.partition("=")
+        if option in ("--config-path", "-cp", "--config-name", "-cn"):
+            found += [option, value or "".join(words[i + 1 : i + 2])]
+    return found
+
+
 _SWEEP: ContextVar[_Sweep | None] = ContextVar("sweep", default=None)
 
 

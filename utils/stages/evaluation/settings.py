@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from utils.results.events import EvaluationTable
+from utils.results.plotting.style import parse_color
 from utils.schema import (
     AnalysisConfig,
     ClassInfo,
@@ -26,7 +27,7 @@ _CHANGED = (
 def with_class_style(recipe: Recipe, config: EvaluateConfig) -> Recipe:
     """Return the recipe with the names, labels and colours that the command gives its classes.
 
-    Raises ConfigError where it names a class that the run does not have.
+    Raises ConfigError where it names a class that the run does not have, or no colour.
     """
     classes = list(recipe.classes)
     for class_id, given in (config.class_to_info or {}).items():
@@ -35,6 +36,8 @@ def with_class_style(recipe: Recipe, config: EvaluateConfig) -> Recipe:
             raise ConfigError(f"{where}: the classes of the run are 0 to {len(classes) - 1}")
         known = classes[class_id].model_dump()
         classes[class_id] = load_part(ClassInfo, {**known, **given}, where)
+        if classes[class_id].color:
+            parse_color(classes[class_id].color, classes[class_id].name)
     return replace(recipe, classes=tuple(classes))
 
 

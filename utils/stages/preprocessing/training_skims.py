@@ -341,14 +341,22 @@ def write_alternative(
     log.info("Wrote %d events to %s, which stands for %s", _n_rows(groups), path, sample.stands_for)
 
 
-def next_command(config: PreprocessConfig, analysis: str | None) -> str:
-    """Return the training command for the skims of `config`; `analysis` is as the user gave it."""
+def tell_next(config: PreprocessConfig, analysis: str | None, primary: Sequence[str]) -> None:
+    """Log the training command for the skims of `config` (see `next_command`)."""
+    log.info("Next: %s", next_command(config, analysis, primary))
+
+
+def next_command(config: PreprocessConfig, analysis: str | None, primary: Sequence[str]) -> str:
+    """Return the training command for the skims of `config`.
+
+    `analysis` and `primary`, the options that name a file of the user's, are as the user gave them.
+    """
     skim = config.skim_file(config.output_samples[0])
-    if not config.skim_path or skim != project_path(config.skim_path) / "training" / "train.h5":
-        return f"python train.py train_file={skim}, with the features and classes of this file"
     known = (PROJECT / "configs" / "analysis" / f"{config.analysis_name}.yaml").is_file()
-    if analysis is None and not known:
-        return f"python train.py train_file={skim}, with the features and classes of this file"
+    usual = config.skim_path and skim == project_path(config.skim_path) / "training" / "train.h5"
+    if not usual or (analysis is None and not known):
+        named = [f"analysis={analysis}"] if analysis else primary
+        return shlex.join(["python", "train.py", *named, f"train_file={skim}"])
     chosen = shlex.quote(analysis or config.analysis_name)
     return f"python train.py analysis={chosen}" + (f" year={config.year}" if config.year else "")
 

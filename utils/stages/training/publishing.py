@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -169,7 +170,7 @@ def _skims(config: TrainConfig, skim: Skim) -> list[SkimEntry]:
         SkimEntry(
             name=used.path.stem,
             context=use,
-            digest=origin(used.metadata),
+            digest=_digest(used, use),
             place=portable(used.path),
             n_rows=used.n_rows,
             n_columns=sum(len(used.groups[group]) for group in FEATURE_GROUPS),
@@ -184,6 +185,12 @@ def _labelled_skim(skim: Skim) -> dict[str, str]:
     if all(sample.role == "training" for sample in made.read_samples):
         return {}
     return {LABELLED: portable(skim.path.with_name(made.skim_file(LABELLED).name))}
+
+
+def _digest(skim: Skim, use: str) -> str:
+    """Return what tells this skim's rows from those of others of the same origin, and of others."""
+    said = json.dumps([origin(skim.metadata), use, skim.n_rows])
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
 
 
 def _test_skim(config: TrainConfig, skim: Skim) -> Path:
