@@ -32,7 +32,9 @@ def test_pdfs_are_vector_graphics(drawn: dict[str, go.Figure], tmp_path: Path) -
             assert "$x_{1}$" in text
 
 
-def test_a_figure_of_any_size_is_one_page(drawn: dict[str, go.Figure], tmp_path: Path) -> None:
+def test_sizes_that_overhung_a_sheet_are_one_page(
+    drawn: dict[str, go.Figure], tmp_path: Path
+) -> None:
     figure = go.Figure(drawn["certainty/roc_areas"])
     sizes = [(809, 508), (810, 508), (576, 403), (903, 331), (901, 407)]
     with PdfWriter() as writer:

@@ -39,6 +39,7 @@ STEP = 4
 """Sizes of PDFs are whole multiples of so many pixels.
 
 The engine's sheets come in steps of 4/3 pixels or so, and what overhangs one begins a second page.
+A few sizes overhang for all that.
 """
 
 CHILD = "from utils.results.report.pdf import serve; serve()"
