@@ -348,7 +348,12 @@ def test_the_same_from_another_folder(chain: Workspace, tmp_path: Path) -> None:
     before = pd.read_hdf(skims / "test.h5", "cont_features")
     modified = (skims / "test.h5").stat().st_mtime_ns
     script = str(chain.folder / "preprocess.py")
-    chain.run(sys.executable, script, "--config-name", "bbH_tt.yaml", "year=2018", cwd=tmp_path)
+    command = (sys.executable, script, "--config-name", "bbH_tt.yaml", "year=2018")
+    chain.run(*command, cwd=tmp_path)
+    assert (
+        skims / "test.h5"
+    ).stat().st_mtime_ns == modified  # nothing changed that it follows from
+    chain.run(*command, "force=true", cwd=tmp_path)
     assert (skims / "test.h5").stat().st_mtime_ns != modified
     pd.testing.assert_frame_equal(pd.read_hdf(skims / "test.h5", "cont_features"), before)
     assert list(tmp_path.iterdir()) == []

@@ -27,7 +27,7 @@ def test_names(name: str, kind: str | None) -> None:
 def test_no_feature_of_the_shipped_analyses_is_suspicious_by_its_name() -> None:
     for path in (PROJECT / "configs" / "analysis").glob("*.yaml"):
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-        for name in [*content["cont_features"], *content.get("cat_features", [])]:
+        for name in [*content.get("cont_features", []), *content.get("cat_features", [])]:
             assert suspicion.by_name(name) is None, name
 
 

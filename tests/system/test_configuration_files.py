@@ -91,7 +91,7 @@ def test_what_describes_is_read(tmp_path: Path) -> None:
     )
     assert read_analysis(path, ["bbH_tt"])["year"] == 2018
     for own in (PROJECT / "configs" / "analysis").glob("*.yaml"):
-        assert read_analysis(own, [])
+        assert read_analysis(own, ["bbH_tt", "cms_htt"])
 
 
 # --- bombs ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ MAX_CODES = 20
 
 _LABELS = ("class", "classid", "label", "labels", "target", "truth", "issignal", "issig", "isbkg")
 _OUTPUTS = (
-    *("bdt", "bdtg", "gbdt", "dnn", "bnn", "nn", "mlp", "mva", "xgb", "xgboost", "lgbm"),
+    *("bdt", "bdtg", "gbdt", "dnn", "bnn", "nn", "mva", "xgb", "xgboost", "lgbm"),
     *("classifier", "disc", "discriminant"),
     *("score", "scores", "pred", "prediction", "proba"),
 )
