@@ -352,7 +352,7 @@ def test_the_same_from_another_folder(chain: Workspace, tmp_path: Path) -> None:
     chain.run(*command, cwd=tmp_path)
     assert (
         skims / "test.h5"
-    ).stat().st_mtime_ns == modified  # nothing changed that it follows from
+    ).stat().st_mtime_ns == modified  # nothing has changed
     chain.run(*command, "force=true", cwd=tmp_path)
     assert (skims / "test.h5").stat().st_mtime_ns != modified
     pd.testing.assert_frame_equal(pd.read_hdf(skims / "test.h5", "cont_features"), before)

@@ -836,17 +836,10 @@ class Run:
 
     def _logged_metrics(self) -> dict[str, float]:
         """Return the newest values of the run's metrics in the store."""
-        import sqlite3
-
-        path = _sqlite_file()
-        if path is not None and path.is_file():
-            query = "SELECT key, value, is_nan FROM latest_metrics WHERE run_uuid = ?"
-            with (
-                contextlib.suppress(sqlite3.Error),
-                contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as store,
-            ):
-                rows = store.execute(query, (self.run_id,)).fetchall()
-                return {str(k): float("nan") if nan else float(v) for k, v, nan in rows}
+        query = "SELECT key, value, is_nan FROM latest_metrics WHERE run_uuid = ?"
+        rows = _in_own_store(query, (self.run_id,))
+        if rows is not None:
+            return {str(k): float("nan") if nan else float(v) for k, v, nan in rows}
         with _answering("give the metrics"):
             return dict(self.client.get_run(self.run_id).data.metrics)
 
