@@ -350,9 +350,7 @@ def test_the_same_from_another_folder(chain: Workspace, tmp_path: Path) -> None:
     script = str(chain.folder / "preprocess.py")
     command = (sys.executable, script, "--config-name", "bbH_tt.yaml", "year=2018")
     chain.run(*command, cwd=tmp_path)
-    assert (
-        skims / "test.h5"
-    ).stat().st_mtime_ns == modified  # nothing has changed
+    assert (skims / "test.h5").stat().st_mtime_ns == modified  # nothing has changed
     chain.run(*command, "force=true", cwd=tmp_path)
     assert (skims / "test.h5").stat().st_mtime_ns != modified
     pd.testing.assert_frame_equal(pd.read_hdf(skims / "test.h5", "cont_features"), before)
