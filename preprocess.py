@@ -47,10 +47,7 @@ def make_training_skims(config: PreprocessConfig) -> list[Path]:
     names += [of.samples[0].name for of in alternatives]
     paths = [config.skim_file(name) for name in names]
     if preprocessing.are_done(config, plans, paths):
-        log.info(
-            "Next: %s",
-            preprocessing.next_command(config, program.typed_in("analysis"), program.primary()),
-        )
+        preprocessing.tell_next(config, program.typed_in("analysis"), program.primary())
         return paths
     with engine.start(config.engine) as workers:
         flow, selected = preprocessing.read_all(workers, config, plan)
@@ -73,10 +70,7 @@ def make_training_skims(config: PreprocessConfig) -> list[Path]:
     if labelled:
         preprocessing.write_labelled_skim(config, labelled, own, pipeline)
     preprocessing.record_done(config, plans, paths)
-    log.info(
-        "Next: %s",
-        preprocessing.next_command(config, program.typed_in("analysis"), program.primary()),
-    )
+    preprocessing.tell_next(config, program.typed_in("analysis"), program.primary())
     return paths
 
 
