@@ -82,6 +82,11 @@ class EvaluationTable:
         return len(self.classes) == 2
 
     @property
+    def area_name(self) -> str:
+        """What sentences call the mean of the areas of all scores, which may be one."""
+        return "AUC" if self.binary else "macro AUC"
+
+    @property
     def score_classes(self) -> tuple[int, ...]:
         """The classes whose probabilities are scores: all, but of two the signal alone."""
         return score_classes(len(self.classes), self.signal)

@@ -114,7 +114,7 @@ def compare(
         )
         metrics.extend(_compared(a, view, mine, theirs, names))
     headline = metrics[0]
-    verdict = f"{headline.verdict} (macro AUC, class-balanced, {len(a.target):,} events)."
+    verdict = f"{headline.verdict} ({a.area_name}, class-balanced, {len(a.target):,} events)."
     return Comparison(*names, a.dataset, len(a.target), tuple(metrics), verdict)
 
 

@@ -115,7 +115,7 @@ def make_over_training(
             gaps.extend(_gaps(a, b, table, view))
         tests.extend(ks_tests(a, b, table.score_classes, options))
     densities = tuple(_density(sets, table, c, options.density_bin) for c in table.score_classes)
-    memorised, biased, verdict = _verdict(gaps)
+    memorised, biased, verdict = _verdict(gaps, table.area_name)
     return OverTraining(densities, tuple(gaps), tuple(tests), memorised, biased, verdict)
 
 
@@ -233,17 +233,17 @@ class _Judgement:
     text: str
 
 
-def _verdict(gaps: list[Gap]) -> tuple[bool | None, bool | None, str]:
-    """Return memorised, biased and the sentence, from the gaps of macro AUC and log-loss."""
-    if direct := _judged(gaps, "in-fold", "test"):
+def _verdict(gaps: list[Gap], area: str) -> tuple[bool | None, bool | None, str]:
+    """Return memorised, biased and the sentence, from the gaps of AUC (`area`) and log-loss."""
+    if direct := _judged(gaps, "in-fold", "test", area):
         memorised = None if direct.differs is None else direct.better
         return memorised, None, _of_one_fold(direct)
     sentences = []
     memorised = biased = None
-    if memory := _judged(gaps, "in-fold", "out-of-fold"):
+    if memory := _judged(gaps, "in-fold", "out-of-fold", area):
         memorised = None if memory.differs is None else memory.better
         sentences.append(_of_memory(memory))
-    if bias := _judged(gaps, "out-of-fold", "test"):
+    if bias := _judged(gaps, "out-of-fold", "test", area):
         biased = bias.differs
         sentences.append(_of_bias(bias))
     if not sentences:
@@ -291,7 +291,7 @@ def _of_bias(found: _Judgement) -> str:
     )
 
 
-def _judged(gaps: list[Gap], first: ScoreSet, second: ScoreSet) -> _Judgement | None:
+def _judged(gaps: list[Gap], first: ScoreSet, second: ScoreSet, area: str) -> _Judgement | None:
     """Return how `first` does against `second`, None where they were not compared."""
     found = {
         g.metric: g.difference
@@ -303,7 +303,7 @@ def _judged(gaps: list[Gap], first: ScoreSet, second: ScoreSet) -> _Judgement | 
     auc, loss = found["roc_auc_macro"], found["log_loss"]
     if not (np.isfinite(auc.low) and np.isfinite(loss.low)):
         return _Judgement(False, None, auc.note or loss.note or "the metrics are undefined")
-    text = f"macro AUC {_interval(auc)}, log-loss {_interval(loss)}"
+    text = f"{area} {_interval(auc)}, log-loss {_interval(loss)}"
     better = auc.low > 0 or loss.high < 0
     return _Judgement(better, better or auc.high < 0 or loss.low > 0, text)
 

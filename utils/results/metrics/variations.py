@@ -202,7 +202,7 @@ def vary(
             _effect(alternative.variation, alternative.direction, "samples", nominal, shifted)
         )
     view: View = "unweighted" if table.weight is None else "physics"
-    verdict = _verdict(effects, nominal.table.names)
+    verdict = _verdict(effects, nominal.table.names, nominal.table.area_name)
     return Variations(table.dataset, len(nominal.rows), view, tuple(effects), verdict)
 
 
@@ -317,8 +317,8 @@ def _with_moves(effect: ShiftEffect, nominal: Side, shifted: Side, n: int) -> Sh
 # --- the sentence ---------------------------------------------------------------------------------
 
 
-def _verdict(effects: Sequence[ShiftEffect], names: Sequence[str]) -> str:
-    """Return which variation moves the classifier most: beyond its interval, by the macro AUC."""
+def _verdict(effects: Sequence[ShiftEffect], names: Sequence[str], area: str) -> str:
+    """Return which variation moves the classifier most, by the AUC (`area`) and its interval."""
     if not effects:
         return "No verdict: the table has no shift."
     scored = [e for e in effects if e.kind != "weight" and e.moved != 0]
@@ -332,11 +332,10 @@ def _verdict(effects: Sequence[ShiftEffect], names: Sequence[str]) -> str:
     else:
         most = max(scored, key=lambda e: (e.moved or 0.0, abs(e.macro.value))).variation
         start = (
-            "No variation moves the macro AUC beyond its 95 % interval; "
-            f"{most} moves the scores most"
+            f"No variation moves the {area} beyond its 95 % interval; {most} moves the scores most"
         )
     mine = [e for e in effects if e.variation == most]
-    parts = [f"macro AUC {', '.join(f'{_words(e.macro)} {e.direction.lower()}' for e in mine)}"]
+    parts = [f"{area} {', '.join(f'{_words(e.macro)} {e.direction.lower()}' for e in mine)}"]
     switched = [f"{100 * e.switched:.2g} % {e.direction.lower()}" for e in mine if e.switched]
     if switched:
         parts.append(f"events that change category {', '.join(switched)}")

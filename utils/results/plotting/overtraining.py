@@ -95,7 +95,8 @@ def gaps(ev: Evaluation, style: Style) -> Named:
         for gap in ev.over_training.gaps if ev.over_training else ():
             if gap.metric not in wanted:
                 continue
-            of = "<b>macro mean</b>" if gap.metric == "roc_auc_macro" else "all classes"
+            mean = style.name(ev.signal) if ev.binary else "<b>macro mean</b>"
+            of = mean if gap.metric == "roc_auc_macro" else "all classes"
             of = style.name(gap.class_id) if gap.class_id is not None else of
             kind = f"{gap.first} − {gap.second}"
             kind += "" if gap.view == "balanced" else f", {ev.label(gap.view)}"

@@ -148,7 +148,8 @@ def significance_table(ev: Evaluation, style: Style, s: Significance) -> str:
 
 
 def gaps_table(ev: Evaluation, style: Style, o: OverTraining) -> str:
-    words = {"roc_auc": "ROC area", "roc_auc_macro": "ROC area, macro mean", "log_loss": "Log-loss"}
+    mean = "ROC area" if ev.binary else "ROC area, macro mean"
+    words = {"roc_auc": "ROC area", "roc_auc_macro": mean, "log_loss": "Log-loss"}
     rows = [
         [
             f"{words.get(g.metric, escape(g.metric))}",
