@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from utils.schema import (
     SELECTED,
     TARGET,
     ConfigError,
+    PipelineError,
     PreprocessConfig,
     project_path,
 )
@@ -97,6 +99,19 @@ def record_done(config: PreprocessConfig, plans: Sequence[Plan], paths: Sequence
     """Remember that all skims are whole; the rows that were kept until then go."""
     units.record(training_unit(config, plans, paths), True)
     _drop_rows(config, plans)
+
+
+@contextmanager
+def refusals_leave_nothing(config: PreprocessConfig, plans: Sequence[Plan]) -> Iterator[None]:
+    """Remove the rows that are kept for a repeated command where the work is refused.
+
+    What was interrupted, or met a full disk, can be taken up.
+    """
+    try:
+        yield
+    except PipelineError:
+        _drop_rows(config, plans)
+        raise
 
 
 def read_all(
