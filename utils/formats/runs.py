@@ -837,7 +837,7 @@ class Run:
     def _logged_metrics(self) -> dict[str, float]:
         """Return the newest values of the run's metrics in the store."""
         query = "SELECT key, value, is_nan FROM latest_metrics WHERE run_uuid = ?"
-        rows = _in_own_store(query, (self.run_id,))
+        rows = _in_sqlite(query, (self.run_id,))
         if rows is not None:
             return {str(k): float("nan") if nan else float(v) for k, v, nan in rows}
         with _answering("give the metrics"):
@@ -846,7 +846,7 @@ class Run:
     def note(self) -> str:
         """Return the run's description, which the UI shows first; '' where there is none."""
         query = "SELECT value FROM tags WHERE run_uuid = ? AND key = ?"
-        found = _in_own_store(query, (self.run_id, _NOTE))
+        found = _in_sqlite(query, (self.run_id, _NOTE))
         if found is not None:
             return str(found[0][0]) if found else ""
         with _answering("give the run's description"):
@@ -855,7 +855,7 @@ class Run:
     def write_note(self, text: str) -> None:
         """Write the run's description (Markdown); one too long for MLflow is cut."""
         write = "INSERT OR REPLACE INTO tags (run_uuid, key, value) VALUES (?, ?, ?)"
-        if _in_own_store(write, (self.run_id, _NOTE, text[:_LONGEST_NOTE])) is not None:
+        if _in_sqlite(write, (self.run_id, _NOTE, text[:_LONGEST_NOTE])) is not None:
             return
         with _answering("take the run's description"):
             self.client.set_tag(self.run_id, _NOTE, text[:_LONGEST_NOTE])
@@ -994,22 +994,13 @@ def _run_in_sqlite(run_id: str) -> Run | None:
 
     None where the store is no such file or has no such run: MLflow itself then has the word.
     """
-    import sqlite3
-
-    path = _sqlite_file()
-    if path is None or not path.is_file():
-        return None
     query = (
         "SELECT run_uuid, experiment_id, artifact_uri FROM runs JOIN experiments "
         "USING (experiment_id) WHERE run_uuid = ? AND artifact_uri IS NOT NULL "
         "AND runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'"
     )
-    try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as store:
-            found = store.execute(query, (run_id,)).fetchone()
-    except sqlite3.Error:
-        return None
-    return Run(*map(str, found)) if found else None
+    found = _in_sqlite(query, (run_id,))
+    return Run(*map(str, found[0])) if found else None
 
 
 def _run_of_client(run_id: str) -> Run:
@@ -1039,7 +1030,7 @@ def _run_of_client(run_id: str) -> Run:
     return Run(info.run_id, info.experiment_id, info.artifact_uri)
 
 
-def _in_own_store(statement: str, values: Sequence[str]) -> list[tuple[Any, ...]] | None:
+def _in_sqlite(statement: str, values: Sequence[str]) -> list[tuple[Any, ...]] | None:
     """Return the rows of a statement on a sqlite store, without MLflow, whose import takes seconds.
 
     None where the store is another, or has not the tables that are expected.
