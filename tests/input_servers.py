@@ -129,11 +129,12 @@ def http(folder: Path) -> Iterator[Served]:
             if served.fails(number):
                 stop = start + (stop - start) // 2
                 self.close_connection = True
+            # Counted before it is sent: who has the bytes may look at once.
+            with lock:
+                served.sent[name] = served.sent.get(name, 0) + stop - start
             with path.open("rb") as file, contextlib.suppress(ConnectionError):
                 file.seek(start)
                 self.wfile.write(file.read(stop - start))
-            with lock:
-                served.sent[name] = served.sent.get(name, 0) + stop - start
 
     lock = threading.Lock()
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
