@@ -20,6 +20,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from utils.columns.arrays import Array, Columns, Floats, RowRange
+from utils.columns.variations import rows_at_once, shift_of
 from utils.formats.friend_proof import CHUNK_ENTRIES, differing, prove_alignment
 from utils.formats.friends import (
     BranchNames,
@@ -75,7 +76,8 @@ def prove_scores(
     of_scores = [n for of in names.values() for n in (of.pred_class, *of.probabilities)]
     largest = 0.0
     compared = [*of_scores, *recompute.derived]
-    for span, found in iterate(friend.path, friend.tree, compared, chunk_entries):
+    n_rows = rows_at_once(chunk_entries, len(recompute.shifts))
+    for span, found in iterate(friend.path, friend.tree, compared, n_rows):
         expected = recompute.of(span)
         for name, values in expected.derived.items():
             first, text = differing(name, values, found[name], "as recomputed")
@@ -166,7 +168,6 @@ def run_scores(
     """
     # What scoring needs is slow to import, and most proofs do without.
     from utils.columns.roles import roles_of
-    from utils.columns.variations import shift_of
     from utils.formats import ntuples, runs
     from utils.stages.prediction.scorer import Scorer, models_of
     from utils.stages.preprocessing import reading
@@ -188,7 +189,8 @@ def run_scores(
     roles, cut = roles_of(scorer.analysis, misc), friend.metadata["cut"]
     shifts = [(shift_of(of), of["replaced"]) for of in friend.metadata.get("shifts", [])]
     tree = restated_tree(info, shifts, roles, cut, scorer.analysis.missing_values)
-    entries = reading.Entries(info, roles, cut, scorer.analysis.chunk_size, tree)
+    n_rows = rows_at_once(scorer.analysis.chunk_size, len(shifts))
+    entries = reading.Entries(info, roles, cut, n_rows, tree)
     source = scorer.ntuple_entries(entries, friend.path.stem)
     suffixes = tuple(shift.suffix for shift, _ in shifts)
 

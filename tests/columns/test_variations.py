@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from small_analysis import preprocess_config
 
-from utils.columns.variations import shifts_of, variations_of
+from utils.columns.variations import LEAST_ROWS, rows_at_once, shifts_of, variations_of
 
 
 def test_names_and_samples_follow_from_the_declaration() -> None:
@@ -43,3 +43,10 @@ def test_names_and_samples_follow_from_the_declaration() -> None:
     assert [s.suffix for s in shifts_of(config, simulated)] == ["tauESUp", "tauESDown", "btagUp"]
     assert by_name["tune"].concerns(data)
     assert not by_name["tune"].concerns(replace(data, name="other"))
+
+
+def test_shifts_share_the_room_of_the_nominal_rows() -> None:
+    assert rows_at_once(24_576, 0) == 24_576
+    assert rows_at_once(24_576, 2) == 8192
+    assert rows_at_once(24_576, 20) == LEAST_ROWS
+    assert rows_at_once(100, 20) == 100

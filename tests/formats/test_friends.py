@@ -97,8 +97,15 @@ def test_a_friend_is_a_ttree_even_in_a_folder_of_the_file(tmp_path: Path) -> Non
     assert friends.open_friend(path).n_entries == 3
 
 
-def test_small_chunks_share_baskets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(friends, "BASKET_ENTRIES", 40)
+@pytest.mark.parametrize("limited", ["entries", "bytes"])
+def test_small_chunks_share_baskets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limited: str
+) -> None:
+    if limited == "entries":
+        monkeypatch.setattr(friends, "BASKET_ENTRIES", 40)
+    else:
+        of_row = sum(np.dtype(dtype).itemsize for dtype in BRANCHES.values())
+        monkeypatch.setattr(friends, "BASKET_BYTES", 40 * of_row + 1)
     path = write(tmp_path / "f.root", *[rows(i, i + 10) for i in range(0, 90, 10)])
     with uproot.open(path) as file:
         assert file["TauCheck"]["evt"].num_baskets == 3

@@ -176,6 +176,18 @@ def shift_of(stated: Mapping[str, Any]) -> Shift:
     return Shift(Variation(name, kind, None, None, name), direction)
 
 
+LEAST_ROWS = 4096
+"""Rows of a chunk under any number of shifts: with fewer, what each chunk costs would count."""
+
+
+def rows_at_once(chunk_rows: int, n_shifts: int) -> int:
+    """Return the rows of a chunk, which is `chunk_rows` without shifts.
+
+    Each shift has columns and scores of its own in memory: they share the room of the nominal rows.
+    """
+    return min(chunk_rows, max(LEAST_ROWS, chunk_rows // (1 + n_shifts)))
+
+
 def _frozen(replacement: Replacement) -> Replacement:
     return dict(replacement) if isinstance(replacement, Mapping) else replacement
 

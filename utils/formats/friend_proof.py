@@ -13,6 +13,7 @@ import numpy as np
 
 from utils.columns.arrays import Array
 from utils.columns.folds import fold_of
+from utils.columns.variations import rows_at_once
 from utils.formats import ntuples
 from utils.formats.friends import (
     BranchNames,
@@ -136,11 +137,12 @@ def _prove(
     distinct = _Neighbours()
     n_scored = 0
     wanted = list(dict.fromkeys([*compared, *rule.columns]))
-    theirs = iterate_tree(source, wanted, chunk_entries)
+    n_rows = rows_at_once(chunk_entries, len(shifts))
+    theirs = iterate_tree(source, wanted, n_rows)
     of_choice = [n.pred_class_proba for n in (names, *of_shifts)]
     stored = [*compared, names.fold, *own, *(name for name in of_choice if name in friend.branches)]
     all_scored = not (friend.metadata["cut"] or "").strip()
-    ours = iterate(friend.path, friend.tree, stored, chunk_entries)
+    ours = iterate(friend.path, friend.tree, stored, n_rows)
     pairs = zip(ahead(theirs), ahead(ours), strict="length" in checks)
     for (rows, expected), (_, found) in pairs:
         wrong: list[tuple[int, str]] = []
@@ -230,19 +232,19 @@ def _inconsistent(
 
     With `all_scored`, where no cut is stated, a filler is a contradiction too.
     """
-    scores = np.stack([found[name] for name in names.probabilities], axis=1).astype(np.float64)
+    scores = np.stack([found[name] for name in names.probabilities]).astype(np.float64)  # by class
     chosen = found[names.pred_class]
     scored = chosen >= 0
     # Rounding to float32 keeps the order, so the largest score before it is still the largest.
-    place = np.clip(chosen, 0, len(names.probabilities) - 1)[:, None]
-    largest = np.take_along_axis(scores, place, axis=1)[:, 0]
+    place = np.clip(chosen, 0, len(names.probabilities) - 1)[None]
+    of_chosen, largest = np.take_along_axis(scores, place, axis=0)[0], scores.max(axis=0)
     with np.errstate(invalid="ignore"):
-        good = (np.abs(scores.sum(axis=1) - 1) < 1e-5) & (scores.min(axis=1) >= 0)
-        good &= (largest == scores.max(axis=1)) & (chosen < len(names.probabilities))
-    good = np.where(scored, good, np.isnan(scores).all(axis=1) & (chosen == -1))
+        good = (np.abs(scores.sum(axis=0) - 1) < 1e-5) & (scores.min(axis=0) >= 0)
+        good &= (of_chosen == largest) & (chosen < len(names.probabilities))
+    good = np.where(scored, good, np.isnan(scores).all(axis=0) & (chosen == -1))
     if names.pred_class_proba in found:
         best = found[names.pred_class_proba]
-        good &= np.where(scored, best == scores.max(axis=1), np.isnan(best))
+        good &= np.where(scored, best == largest, np.isnan(best))
     if good.all() and all_scored and not scored.all():
         row = int(np.argmin(scored))
         which = f"it holds no scores in {names.pred_class}"

@@ -16,7 +16,7 @@ import numpy as np
 from utils.columns.arrays import Columns, Floats, RowRange
 from utils.columns.folds import check_entry_rule
 from utils.columns.pipeline import FeaturePipeline, stack_columns
-from utils.columns.variations import shifted_name, shifts_of
+from utils.columns.variations import rows_at_once, shifted_name, shifts_of
 from utils.columns.weights import TrainingWeight
 from utils.formats import tables
 from utils.formats.friends import branch_names, score_columns
@@ -93,7 +93,8 @@ class Tables:
         features = tuple(dict.fromkeys([*scorer.models.features, *others]))
         shifts = self._shifts(name, skim)
         suffixes = tuple(shift["suffix"] for shift in shifts if shift["features"] or shift["cut"])
-        source = SkimRows(RowRange(0, skim.n_rows), features, skim, CHUNK_ROWS, suffixes)
+        n_rows = rows_at_once(CHUNK_ROWS, len(suffixes))
+        source = SkimRows(RowRange(0, skim.n_rows), features, skim, n_rows, suffixes)
         return Table(
             name, source, misc_of(misc, skim), folder, *_weight_after_policy(skim, scorer), shifts
         )

@@ -15,7 +15,7 @@ from typing import Any
 from utils.columns.arrays import RowRange
 from utils.columns.folds import check_entry_rule
 from utils.columns.roles import Roles, physics_weight, roles_of
-from utils.columns.variations import alternative_of, shifts_of
+from utils.columns.variations import alternative_of, rows_at_once, shifts_of
 from utils.formats import ntuples
 from utils.formats.friends import branch_names
 from utils.formats.skims import Skim, open_skim
@@ -166,7 +166,8 @@ def _of_skim(
             check_same_file(path, stated, skim)
         span, features = RowRange(0, int(stated["n_entries"])), scorer.models.features
         source = SkimEntries(
-            *(span, features, skim, config.chunk_size, tuple(s["suffix"] for s in shifts)),
+            *(span, features, skim, rows_at_once(config.chunk_size, len(shifts))),
+            shifts=tuple(s["suffix"] for s in shifts),
             code=code,
             path=path,
             roles=roles,
@@ -200,7 +201,8 @@ def _ntuples(
             *(info, shifts, roles, config.cut, weight, analysis.missing_values, sample.name),
             reads_weight=False,
         )
-        entries = reading.Entries(info, roles, config.cut, config.chunk_size, tree)
+        n_rows = rows_at_once(config.chunk_size, len(tree.shifts))
+        entries = reading.Entries(info, roles, config.cut, n_rows, tree)
         source = scorer.ntuple_entries(entries, sample.group)
         stated = tuple(
             {**shift.shift.described, "replaced": dict(shift.replaced)}

@@ -50,8 +50,8 @@ class Moved:
 
     def add(self, scored: Scored) -> None:
         for suffix, scores in scored.shifted.items():
-            same = (scores == scored.scores) | (np.isnan(scores) & np.isnan(scored.scores))
-            moved = int(np.count_nonzero(~same.all(axis=1)))
+            differ = (scores != scored.scores) & ~(np.isnan(scores) & np.isnan(scored.scores))
+            moved = int(np.count_nonzero(differ.T.copy().any(axis=0)))  # quicker by class
             self._n_rows[suffix] = self._n_rows.get(suffix, 0) + moved
 
     @property

@@ -31,6 +31,7 @@ from utils.stages.prediction.places import check_places
 from utils.stages.prediction.rows import InputRows, NtupleEntries, ShiftedFeatures
 from utils.stages.preprocessing import reading
 from utils.system.configuration_files import analysis_keys
+from utils.system.threads import each
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,13 @@ class Scorer:
         A row whose features a shift leaves alone keeps its `nominal` scores, bit for bit, and is
         not scored again.
         """
-        return {suffix: self._shifted(rows, nominal, of) for suffix, of in rows.shifted.items()}
+        # A shift a thread: the rows of one chunk are too few to be shared out within a shift.
+        scores = each(
+            lambda shifted: self._shifted(rows, nominal, shifted),
+            rows.shifted.values(),
+            self.n_threads,
+        )
+        return dict(zip(rows.shifted, scores, strict=True))
 
     def _shifted(self, rows: InputRows, nominal: Floats, shifted: ShiftedFeatures) -> Floats:
         features, place = self._features(rows), rows.place
@@ -91,7 +98,7 @@ class Scorer:
         for j, values in columns.items():
             matrix[:, j] = values[anew]
         again = place[anew]
-        scores[again] = scoring.score(self.models, matrix, rows.fold[again], self.n_threads)
+        scores[again] = scoring.score(self.models, matrix, rows.fold[again])
         return scores
 
     def scores_in_fold(self, rows: InputRows) -> Floats:
@@ -121,8 +128,8 @@ class Scorer:
 
 
 def _differ(one: NDArray[np.float32], other: NDArray[np.float32]) -> Mask:
-    """Return where two columns differ; a missing value is like another."""
-    differ: Mask = (one != other) & ~(np.isnan(one) & np.isnan(other))
+    """Return where two columns differ in a bit: where they do not, scores are the same."""
+    differ: Mask = one.view(np.uint32) != other.view(np.uint32)
     return differ
 
 

@@ -21,7 +21,7 @@ from utils.columns.values import (
     count_not_finite,
     refuse_not_finite,
 )
-from utils.columns.variations import shifted_name, shifts_of
+from utils.columns.variations import rows_at_once, shifted_name, shifts_of
 from utils.formats import ntuples
 from utils.formats.skims import SHIFTED
 from utils.schema import (
@@ -165,7 +165,9 @@ def plan(config: PreprocessConfig, samples: Sequence[Sample], unit_size: int | N
                 chunk_size=config.chunk_size,
             )
             ntuples.check(info, **_wanted(whole))
-            whole = replace(whole, tree=_shifted(config, whole))
+            tree = _shifted(config, whole)
+            n_rows = rows_at_once(config.chunk_size, len(tree.shifts))
+            whole = replace(whole, tree=tree, chunk_size=n_rows)
             ntuples.check(whole.info, **_wanted(whole))
             size = unit_size or max(info.n_entries, 1)
             units += [replace(whole, entries=part) for part in whole.entries.chunks(size)]
