@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 from dataclasses import dataclass, replace
@@ -111,8 +112,7 @@ def test_code_is_what_a_step_imports_wherever_it_does(
             path = tmp_path / "utils" / f"{name}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        for cached in (units._imported, units.sources_of, units.code_of):
-            cached.cache_clear()
+        forget_sources()
         return code_of("utils.step")
 
     monkeypatch.setattr(units, "PROJECT", tmp_path)
@@ -125,8 +125,33 @@ def test_code_is_what_a_step_imports_wherever_it_does(
         patch.setattr(units.versions, "version", lambda name: f"{name} 0")
         units.code_of.cache_clear()
         assert code_of("utils.step") != before
-    for cached in (units._imported, units.sources_of, units.code_of):
+    forget_sources()
+
+
+def forget_sources() -> None:
+    for cached in (units._modules, units._source, units.sources_of, units.code_of):
         cached.cache_clear()
+
+
+def parsed(source: bytes) -> set[str]:
+    """Return what `units.imported` does, by Python's own parser."""
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            named |= {f"{node.module}.{alias.name}" for alias in node.names}
+    own = [name.split(".") for name in named if name.split(".")[0] == "utils"]
+    return {".".join(parts[:n]) for parts in own for n in range(1, len(parts) + 1)}
+
+
+def test_imports_are_those_that_the_parser_finds() -> None:
+    sources = {path: path.read_bytes() for path in PROJECT.joinpath("utils").rglob("*.py")}
+    assert len(sources) > 100
+    for path, source in sources.items():
+        assert units.imported(source) == parsed(source), path
+    text = b"import os, utils.a as x\nfrom utils import (  # some\n    b as c,\n    d,\n)\n"
+    assert units.imported(text) == {"utils", "utils.a", "utils.b", "utils.d"}
 
 
 def test_the_code_of_a_stage_is_not_that_of_a_later_one() -> None:

@@ -8,10 +8,10 @@ intact files: skipped.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
@@ -167,9 +167,9 @@ def code_of(module: str) -> str:
 
     Imports are followed wherever they stand, in functions too.
     """
-    sources = {p: p.read_bytes() for p in sorted(sources_of(module))}
     digest = hashlib.sha256()
-    for path, source in sources.items():
+    for path in sorted(sources_of(module)):
+        source = _source(path)
         digest.update(f"{path.relative_to(PROJECT).as_posix()} {len(source)}\n".encode() + source)
     digest.update(json.dumps(versions.counted()).encode())
     return digest.hexdigest()[:32]
@@ -178,32 +178,53 @@ def code_of(module: str) -> str:
 @cache
 def sources_of(module: str) -> frozenset[Path]:
     """Return the files of `utils` that a module consists of, and those that these import."""
-    found: set[Path] = set()
+    found: set[str] = set()
     left = [module]
     while left:
-        for path in _files(left.pop()):
-            if path not in found:
-                found.add(path)
-                left += _imported(path)
-    return frozenset(found)
-
-
-def _files(module: str) -> list[Path]:
-    """Return the file of a module, or all of a package's folder; none of other names."""
-    place = PROJECT.joinpath(*module.split("."))
-    if (place / "__init__.py").is_file():
-        return [place / "__init__.py"]
-    return [place.with_suffix(".py")] if place.with_suffix(".py").is_file() else []
+        name = left.pop()
+        if name in _modules() and name not in found:
+            found.add(name)
+            left += imported(_source(_modules()[name]))
+    return frozenset(_modules()[name] for name in found)
 
 
 @cache
-def _imported(path: Path) -> list[str]:
-    """Return the modules of `utils` that a file imports, with the packages around them."""
+def _modules() -> dict[str, Path]:
+    """Return the files of `utils` by the names of their modules."""
+    found = {}
+    for path in PROJECT.joinpath("utils").rglob("*.py"):
+        name = ".".join(path.relative_to(PROJECT).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found
+
+
+@cache
+def _source(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+_IMPORT = re.compile(
+    rb"^[ \t]*(?:from[ \t]+(utils[\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n]*)|import[ \t]+([^\n]*))",
+    re.MULTILINE,
+)
+"""An import of modules of `utils`. Parsing a hundred files takes 0.3 s, finding their imports so a
+hundredth of it; what only looks like an import, in a text, is one more file that counts."""
+
+
+def imported(source: bytes) -> set[str]:
+    """Return the names that a source imports which may be modules of `utils`, and their packages.
+
+    Tests compare with what Python's parser finds.
+    """
     named: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            named |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    for package, names, modules in _IMPORT.findall(source):
+        listed = [words.split()[0].decode() for words in _listed(names or modules)]
+        named |= {f"{package.decode()}.{name}" for name in listed} if package else {*listed}
     own = [name.split(".") for name in named if name.split(".")[0] == "utils"]
-    return sorted({".".join(parts[:n]) for parts in own for n in range(1, len(parts) + 1)})
+    return {".".join(parts[:n]) for parts in own for n in range(1, len(parts) + 1)}
+
+
+def _listed(names: bytes) -> list[bytes]:
+    """Return what stands between the commas of an import, without comments."""
+    without = re.sub(rb"#[^\n]*", b"", names).strip(b"() \t")
+    return [words for words in without.split(b",") if words.strip()]
