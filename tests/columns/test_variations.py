@@ -47,6 +47,6 @@ def test_names_and_samples_follow_from_the_declaration() -> None:
 
 def test_shifts_share_the_room_of_the_nominal_rows() -> None:
     assert rows_at_once(24_576, 0) == 24_576
-    assert rows_at_once(24_576, 2) == 8192
+    assert rows_at_once(24_576, 1) == 12_288
     assert rows_at_once(24_576, 20) == LEAST_ROWS
     assert rows_at_once(100, 20) == 100

@@ -176,7 +176,7 @@ def shift_of(stated: Mapping[str, Any]) -> Shift:
     return Shift(Variation(name, kind, None, None, name), direction)
 
 
-LEAST_ROWS = 4096
+LEAST_ROWS = 8192
 """Rows of a chunk under any number of shifts: with fewer, what each chunk costs would count."""
 
 

@@ -33,7 +33,7 @@ from utils.system.threads import each
 
 __all__ = ["Forest", "compile_forest"]
 
-TASK_EVENTS = 32_768
+TASK_EVENTS = 8192
 """Events in one unit of work of a thread."""
 
 _SIGMOID_OBJECTIVES = ("binary", "cross_entropy")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.columns.arrays import Floats, Mask, RowRange, UInt64
+from utils.columns.arrays import Floats, Integers, Mask, RowRange, UInt64
 from utils.columns.audit import LeakAudit, audit_prediction, trained_on
 from utils.columns.identity import group_codes
 from utils.columns.pipeline import FeaturePipeline
@@ -31,7 +31,6 @@ from utils.stages.prediction.places import check_places
 from utils.stages.prediction.rows import InputRows, NtupleEntries, ShiftedFeatures
 from utils.stages.preprocessing import reading
 from utils.system.configuration_files import analysis_keys
-from utils.system.threads import each
 
 
 @dataclass(frozen=True)
@@ -73,16 +72,28 @@ class Scorer:
         A row whose features a shift leaves alone keeps its `nominal` scores, bit for bit, and is
         not scored again.
         """
-        # A shift a thread: the rows of one chunk are too few to be shared out within a shift.
-        scores = each(
-            lambda shifted: self._shifted(rows, nominal, shifted),
-            rows.shifted.values(),
-            self.n_threads,
-        )
-        return dict(zip(rows.shifted, scores, strict=True))
+        if not rows.shifted:
+            return {}
+        moved = [self._moved(rows, shifted) for shifted in rows.shifted.values()]
+        matrix, places = (np.concatenate(parts) for parts in zip(*moved, strict=True))
+        # All shifts at once: the rows of one are too few to fill blocks and to be shared out.
+        scored = scoring.score(self.models, matrix, rows.fold[places], self.n_threads)
+        ends = np.cumsum([len(place) for _, place in moved])
+        found = {}
+        for (suffix, of), (_, place), its in zip(
+            rows.shifted.items(), moved, np.split(scored, ends[:-1]), strict=True
+        ):
+            found[suffix] = np.full(nominal.shape, np.nan)
+            selected = rows.place[of.selected]
+            found[suffix][selected] = nominal[selected]
+            found[suffix][place] = its
+        return found
 
-    def _shifted(self, rows: InputRows, nominal: Floats, shifted: ShiftedFeatures) -> Floats:
-        features, place = self._features(rows), rows.place
+    def _moved(
+        self, rows: InputRows, shifted: ShiftedFeatures
+    ) -> tuple[NDArray[np.float32], Integers]:
+        """Return the features of the rows that a shift changes or admits, and their places."""
+        features = self._features(rows)
         columns = {
             j: shifted.features[name]
             for j, name in enumerate(self.models.features)
@@ -91,15 +102,10 @@ class Scorer:
         anew = shifted.selected & ~rows.nominal
         for j, values in columns.items():
             anew |= shifted.selected & _differ(features[:, j], values)
-        scores = np.full(nominal.shape, np.nan)
-        same = place[shifted.selected & ~anew]
-        scores[same] = nominal[same]
         matrix = features[anew]
         for j, values in columns.items():
             matrix[:, j] = values[anew]
-        again = place[anew]
-        scores[again] = scoring.score(self.models, matrix, rows.fold[again])
-        return scores
+        return matrix, rows.place[anew]
 
     def scores_in_fold(self, rows: InputRows) -> Floats:
         """Return mean probabilities by the models that trained on each row, NaN where none did."""
