@@ -33,11 +33,17 @@ test: $(TEST_STAMP)
 	mypy
 	pytest -n 2 --dist loadfile
 
-# Every stage killed at fifty moments, and the tests of kills and interrupts twenty times: an hour.
+# What is about losing nothing: kills, interrupts, repeated commands, workers and servers that go.
+LOSSES := tests/test_kills.py tests/system/test_files.py tests/system/test_interrupts.py \
+	tests/system/test_units.py tests/system/test_places.py tests/system/test_remote.py \
+	tests/system/clusters tests/formats/test_manifests.py tests/formats/test_runs.py \
+	tests/stages/preprocessing/test_repeating.py tests/test_engines.py tests/test_slurm.py \
+	tests/test_remote_inputs.py
+
+# Every stage killed at fifty moments, and all tests of losses twenty times: some hours.
 soak: $(TEST_STAMP)
 	pytest --soak tests/test_kills.py
-	for i in $$(seq 20); do pytest -q tests/test_kills.py tests/system/test_files.py \
-		tests/system/test_interrupts.py tests/system/test_units.py || exit 1; done
+	for i in $$(seq 20); do pytest -q -n 2 --dist loadfile $(LOSSES) || exit 1; done
 
 bench: $(TEST_STAMP)
 	python -m benchmarks

@@ -77,6 +77,7 @@ def make_training_skims(config: PreprocessConfig) -> list[Path]:
 
 def make_prediction_skims(config: PreprocessConfig) -> list[Path]:
     """Stream each sample into a skim of its own, in input order, with the training's pipeline."""
+    from utils.formats import runs
     from utils.stages import preprocessing
     from utils.system import engine
 
@@ -88,7 +89,9 @@ def make_prediction_skims(config: PreprocessConfig) -> list[Path]:
     log.info("%d skims are in %s", len(tasks), config.output_folder)
     if config.common_cut:
         log.info("What common_cut removed gets fillers in friend trees: %s", config.common_cut)
-    log.info("Next: python predict.py --config-name for_datacards.yaml run_id=last")
+    run_id = runs.newest_of(config.analysis_name) or "RUN_ID (of a training with this pipeline)"
+    command = f"{runs.uri_prefix()}python predict.py --config-name for_datacards.yaml"
+    log.info("Next: %s run_id=%s", command, run_id)
     return [task.path for task in tasks]
 
 

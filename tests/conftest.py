@@ -36,13 +36,6 @@ def kills(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def in_soak(request: pytest.FixtureRequest) -> None:
-    """Skip a test that takes minutes unless `make soak` runs it."""
-    if not request.config.getoption("--soak"):
-        pytest.skip("takes minutes: make soak runs it")
-
-
-@pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """A fresh copy of the project, for tests that write."""
     return copy_project(tmp_path / "project")

@@ -143,8 +143,13 @@ def test_last_is_refused_where_there_is_none_or_it_is_elsewhere(
     monkeypatch.setattr(runs, "LAST_RUN", tmp_path / "none.json")
     with pytest.raises(runs.RunError, match="no training has finished"):
         runs.open_run("last")
+    assert runs.newest_of("small") is None
     monkeypatch.setattr(runs, "LAST_RUN", workspace.folder / "outputs" / "last_run.json")
+    said = json.loads(runs.LAST_RUN.read_text())
+    assert runs.newest_of(said["analysis_name"]) == said["run_id"]
+    assert runs.newest_of("another") is None
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    assert runs.newest_of(said["analysis_name"]) is None
     with pytest.raises(runs.RunError, match="is in the store of the project, not in sqlite"):
         runs.open_run("last")
     assert not (tmp_path / "other.db").exists()

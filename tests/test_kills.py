@@ -181,7 +181,6 @@ def test_a_killed_preprocessing_is_taken_up(project: Workspace, path: str, kills
     check(killed(project.folder, command, kills, imports=imports))
 
 
-@pytest.mark.usefixtures("in_soak")
 def test_a_killed_training_is_resumed(project: Workspace, kills: int) -> None:
     project.run("python", "preprocess.py", *TINY)
     command = ["train.py", *TINY, "n_splits=3", "model_param.num_iterations=20"]
@@ -193,7 +192,6 @@ def test_a_killed_training_is_resumed(project: Workspace, kills: int) -> None:
         assert len(outcome["kept_trainings"]) <= 1
 
 
-@pytest.mark.usefixtures("in_soak")
 @pytest.mark.parametrize("kind", ["for_evaluation", "for_datacards"])
 def test_a_killed_prediction_is_taken_up(project: Workspace, kind: str, kills: int) -> None:
     project.run("python", "preprocess.py", *TINY)
@@ -206,7 +204,6 @@ def test_a_killed_prediction_is_taken_up(project: Workspace, kind: str, kills: i
     check(killed(project.folder, command, kills, imports=imports))
 
 
-@pytest.mark.usefixtures("in_soak")
 def test_a_killed_evaluation_is_taken_up(project: Workspace, kills: int) -> None:
     project.run("python", "preprocess.py", *TINY)
     project.run("python", "train.py", *TINY, "n_splits=2")

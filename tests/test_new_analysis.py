@@ -432,7 +432,9 @@ def test_trees_of_several_files_are_samples_of_both(tmp_path: Path) -> None:
     [
         *[(n, True) for n in ("GluGluHToTauTau_M125", "VBF_HToTauTauSkim", "ggH", "signal_1")],
         *[(n, True) for n in ("SUSYGluGluToBBHToTauTau_powheg_M125", "ZHToTauTau", "ttH", "sig")],
+        *[(n, True) for n in ("TreeS", "events_S", "TreeSig")],
         *[(n, False) for n in ("DYJetsToLL_M-50", "TTTo2L2Nu", "WZTo3LNu", "W1JetsToLNuSkim")],
+        *[(n, False) for n in ("TreeB", "Trees", "events_B", "trees")],
         *[(n, False) for n in ("ST_t-channel_top", "Tau_Run2018A", "signet", "TTbarSkim", "WW")],
     ],
 )

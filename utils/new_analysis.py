@@ -67,6 +67,7 @@ _DATA = re.compile(r"(^|[_-])data([_-]|\d|$)|Run20\d\d", re.IGNORECASE)
 _SIGNAL = re.compile(
     r"(?i:signal|higgs|(?<![a-z])sig(?![a-z]))|(?<![A-Za-z])(gg|vbf|qq|bb|tt|[VWZ])?[hH](?=125|$|_)"
     r"|[Hh](?=To[A-Z])|[Hh]125|(?<![A-Za-z])(ggH|qqH|VBFH|VH|WH|ZH|ttH|bbH|HH)"
+    r"|([Tt]ree|_)S(ig)?$"
 )
 """Names of samples of a Higgs boson, or that say that they are signal."""
 

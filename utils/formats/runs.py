@@ -471,8 +471,10 @@ def _other_projects(store: Path) -> set[str]:
     return {folder for folder in named if folder.startswith("/")} - {str(PROJECT)}
 
 
-def remember(run_id: str, experiment_id: str, places: Sequence[str]) -> None:
-    """Write the ids of the newest run where scripts that follow find them.
+def remember(
+    run_id: str, experiment_id: str, places: Sequence[str], analysis_name: str = ""
+) -> None:
+    """Write the ids of the newest run, and of which analysis it is, where later scripts find them.
 
     `places` are the folders and files that the training's own configuration names: later scripts
     may use those that are outside the project, which a run's recipe alone can't make them do.
@@ -481,6 +483,7 @@ def remember(run_id: str, experiment_id: str, places: Sequence[str]) -> None:
     with complete(PLACES / f"{run_id}.json") as path:
         path.write_text(json.dumps({"project": str(PROJECT), "places": named}), encoding="utf-8")
     ids = {"run_id": run_id, "experiment_id": experiment_id, "store": _store_name()}
+    ids |= {"analysis_name": analysis_name}
     with complete(LAST_RUN) as path:
         path.write_text(json.dumps(ids), encoding="utf-8")
 
@@ -987,6 +990,16 @@ def _last_run() -> str:
             f"not in {_shown(store_uri())}: name that store, or give a run's id"
         )
     return run_id
+
+
+def newest_of(analysis_name: str) -> str | None:
+    """Return the id of the newest run trained in this project folder, if it is of an analysis."""
+    try:
+        run_id = _last_run()
+        said = json.loads(LAST_RUN.read_text(encoding="utf-8"))
+    except RunError:
+        return None
+    return run_id if said.get("analysis_name") == analysis_name else None
 
 
 def _run_in_sqlite(run_id: str) -> Run | None:

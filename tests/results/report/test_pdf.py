@@ -47,6 +47,19 @@ def test_sizes_that_overhung_a_sheet_are_one_page(
         assert 0 <= float(page.mediabox.height) - 0.75 * height < 3.2
 
 
+def test_every_size_is_one_page(tmp_path: Path, drawn: dict[str, go.Figure]) -> None:
+    figure = go.Figure(drawn["certainty/roc_areas"])
+    # A few of them overhang their sheet as they are, the first one does.
+    sizes = [(692, 1432), *((w, h) for w in range(420, 1400, 98) for h in range(300, 1500, 171))]
+    with PdfWriter() as writer:
+        for width, height in sizes:
+            at = tmp_path / f"{width}_{height}.pdf"
+            writer.write(go.Figure(figure).update_layout(width=width, height=height), at)
+    for width, height in sizes:
+        [page] = PdfReader(tmp_path / f"{width}_{height}.pdf").pages
+        assert float(page.mediabox.width) > 0.75 * width - 1
+
+
 def test_silent_kaleido_is_given_up_with_one_line(
     drawn: dict[str, go.Figure], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,13 +12,14 @@ import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
 import threading
 import warnings
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import plotly.graph_objects as go
 import plotly.io
@@ -39,8 +40,9 @@ STEP = 4
 """Sizes of PDFs are whole multiples of so many pixels.
 
 The engine's sheets come in steps of 4/3 pixels or so, and what overhangs one begins a second page.
-A few sizes overhang for all that.
-"""
+A few sizes overhang for all that: those are drawn again, a step larger, up to so many times:"""
+
+LARGER = 8
 
 CHILD = "from utils.results.report.pdf import serve; serve()"
 """What the child process runs."""
@@ -207,9 +209,7 @@ def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            figure = request["figure"]
-            size = {side: STEP * -(-figure["layout"][side] // STEP) for side in ("width", "height")}
-            data = plotly.io.to_image(figure, format="pdf", validate=False, **size)
+            data = _one_page(request["figure"])
             with complete(Path(request["path"])) as partial:
                 partial.write_bytes(data)
             answer = {}
@@ -217,3 +217,19 @@ def serve() -> None:
             answer = {"error": (str(error).strip() or type(error).__name__).splitlines()[0]}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+
+
+def _one_page(figure: dict[str, Any]) -> bytes:
+    """Return the PDF of a figure, of a size at which it has one page."""
+    width, height = (STEP * -(-figure["layout"][side] // STEP) for side in ("width", "height"))
+    for larger in range(0, LARGER * STEP, STEP):
+        size = {"width": width + larger, "height": height + larger}
+        data: bytes = plotly.io.to_image(figure, format="pdf", validate=False, **size)
+        if n_pages(data) == 1:
+            return data
+    raise RuntimeError(f"{width} x {height} pixels and more begin a second page")
+
+
+def n_pages(pdf: bytes) -> int:
+    """Return how many pages a PDF of the engine's has."""
+    return len(re.findall(rb"/Type\s*/Page\b", pdf))

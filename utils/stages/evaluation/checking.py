@@ -42,7 +42,7 @@ def check(run: Run, config: EvaluateConfig) -> None:
         log.info("Compared with run %s", other.run_id)
     for section, reason in what.gaps.items():
         log.info("Left out: %s: %s", section, reason)
-    log.info("Sections: %s", ", ".join(what.options.sections))
+    log.info("Sections: %s", ", ".join(s for s in what.options.sections if s not in what.gaps))
     log.info("Time: about %s for the numbers, figures aside", _time(what))
     folder = artifact_folder()
     if folder is not None:
