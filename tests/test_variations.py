@@ -320,3 +320,46 @@ def test_refusals_are_one_line_each(ran: dict[str, Any]) -> None:
     assert "there is no analysis file" in refusal(results[2])
     assert "rows that only variations admit" in refusal(results[3])
     assert not (folder / "no").exists()
+
+
+def test_components_of_shifted_features_are_those_of_a_shifted_copy(ran: dict[str, Any]) -> None:
+    """With a PCA every column that a model sees moves with each shift."""
+    folder = ran["folder"] / "components"
+    (folder / "copy").mkdir(parents=True)
+    shifted = write_analysis(folder / "shifted.yaml", ran["folder"], VARIATIONS)
+    plain = write_analysis(folder / "plain.yaml", ran["folder"], {})
+    with uproot.open(ran["folder"] / "S.root") as file:
+        columns = file["T"].arrays(library="np")
+    columns["pt"] = columns["pt__tauESUp"]
+    with uproot.recreate(folder / "copy" / "S.root") as file:
+        file.mktree("T", {k: v.dtype for k, v in columns.items()}).extend(columns)
+    skims = f"skim_path={folder / 'skims'}"
+    components = ("pca.n_components=3", "pca.whiten=true")
+    friends = ("predict.py", "--config-name", "for_datacards", "run_id=RUN", "sample_names=[S]")
+    direct = ("source=ntuples", "cut='pt > 30'")
+    results = run_commands(
+        ran["workspace"].folder,
+        [
+            ("preprocess.py", f"analysis={shifted}", skims, *components),
+            ("preprocess.py", *PREDICTION, f"analysis={shifted}", skims, "common_cut='pt > 30'"),
+            ("train.py", f"analysis={shifted}", skims),
+            (*friends, f"output_path={folder / 'by_skims'}"),
+            (*friends, *direct, f"output_path={folder / 'by_ntuples'}"),
+            (
+                *(*friends, *direct, f"analysis={plain}", f"input_path={folder / 'copy'}"),
+                f"output_path={folder / 'of_copy'}",
+            ),
+        ],
+    )
+    succeed(results)
+    pipe = json.loads((folder / "skims" / "training" / "pipe.json").read_text())
+    assert pipe["outputs"] == ["pca_0", "pca_1", "pca_2"]
+    by_skims, by_ntuples, of_copy = (
+        branches(folder / name / "S_pred.root") for name in ("by_skims", "by_ntuples", "of_copy")
+    )
+    assert by_skims.keys() == by_ntuples.keys()
+    for name, values in by_skims.items():
+        assert values.tobytes() == by_ntuples[name].tobytes(), name
+    for name in SCORES:
+        assert by_skims[f"{name}__tauESUp"].tobytes() == of_copy[name].tobytes(), name
+        assert by_skims[f"{name}__tauESUp"].tobytes() != by_skims[name].tobytes()
