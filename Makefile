@@ -38,7 +38,7 @@ LOSSES := tests/test_kills.py tests/system/test_files.py tests/system/test_inter
 	tests/system/test_units.py tests/system/test_places.py tests/system/test_remote.py \
 	tests/system/clusters tests/formats/test_manifests.py tests/formats/test_runs.py \
 	tests/stages/preprocessing/test_repeating.py tests/test_engines.py tests/test_slurm.py \
-	tests/test_remote_inputs.py
+	tests/test_remote_inputs.py tests/test_lost_store.py
 
 # Every stage killed at fifty moments, and all tests of losses twenty times: some hours.
 soak: $(TEST_STAMP)

@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from workspaces import copy_project
 
-from utils.schema import ConfigError
+from utils.formats import runs
+from utils.schema import ConfigError, InputError
 from utils.system import places
 
 
@@ -44,3 +46,26 @@ def test_durations(seconds: float, text: str) -> None:
 )
 def test_sizes(n: float, text: str) -> None:
     assert places.size(n) == text
+
+
+@pytest.mark.parametrize("sign", ["#", "?", "%", "'"])
+def test_a_folder_that_addresses_can_t_hold_is_refused(tmp_path: Path, sign: str) -> None:
+    """MLflow put artifacts beside such a project, or nothing started."""
+    workspace = copy_project(tmp_path / f"my{sign}20project")
+    for command in ("preprocess.py", "train.py"):
+        said = workspace.fails("python", command, "year=2018")
+        assert f"{workspace.folder}: a {sign} in a path" in said
+    assert [p.name for p in tmp_path.iterdir()] == [workspace.folder.name]
+    assert not (workspace.folder / "outputs").exists()
+
+
+@pytest.mark.parametrize("sign", ["#", "%"])
+def test_a_store_in_such_a_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
+    folder = tmp_path / f"store{sign}1"
+    folder.mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/runs.db")
+    with pytest.raises(InputError, match=rf"the MLflow store is .*store{sign}1: a {sign}"):
+        runs.client()
+    assert list(folder.iterdir()) == []

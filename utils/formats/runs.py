@@ -44,6 +44,7 @@ from utils.schema import (
 )
 from utils.system import servers
 from utils.system.files import (
+    check_addressable,
     complete,
     discard_abandoned,
     is_abandoned,
@@ -155,6 +156,8 @@ def client() -> MlflowClient:
     mlflow.set_tracking_uri(uri)
     # A new sqlite store puts its artifacts below the working directory: make that its own folder.
     own = artifact_folder()
+    if own is not None:
+        check_addressable(own.parent, "the folder of the MLflow store")
     folder = Path.cwd() if own is None else own.parent
     try:
         with contextlib.chdir(folder), _one_at_a_time(uri):

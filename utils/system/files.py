@@ -18,13 +18,26 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from utils.schema import PipelineError
+from utils.schema import InputError, PipelineError
 from utils.system.processes import HEARTBEAT_ENDS, Process
 
 log = logging.getLogger(__name__)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def check_addressable(path: Path, what: str) -> None:
+    """Raise InputError where a path has a sign that addresses of stores take for something else.
+
+    MLflow writes beside a folder with one of them, or can't open its store; Hydra can't read it.
+    """
+    found = next((sign for sign in "#?%'" if sign in str(path)), None)
+    if found is not None:
+        raise InputError(
+            f"{what} is {path}: a {found} in a path means something else in the addresses of "
+            "MLflow's stores or in Hydra's keys, and files would go astray: rename that folder"
+        )
 
 
 def system_message(error: OSError) -> str:

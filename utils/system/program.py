@@ -57,7 +57,7 @@ from utils.system.configuration_files import (
     read_analysis,
     read_yaml,
 )
-from utils.system.files import scratch, system_message
+from utils.system.files import check_addressable, scratch, system_message
 from utils.system.libraries.imports import spare_collections
 
 log = logging.getLogger(__name__)
@@ -134,6 +134,7 @@ def run(
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale, what is said can be written
             stream.reconfigure(errors="backslashreplace")
     with _one_line_errors(), _composing(sys.argv[1:]):
+        check_addressable(PROJECT, "this project's folder")
         _TYPED.set(tuple(sys.argv[1:]))
         sys.argv[1:] = command_line(sys.argv[1:], CONFIGS / primaries, default, model.model_fields)
         sweep = _Sweep() if _is_multirun(sys.argv[1:]) else None

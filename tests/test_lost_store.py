@@ -1,0 +1,83 @@
+"""A tracking server that goes away while models train: nothing is trained twice, or lost."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from patience import HANGS
+from servers import mlflow
+from small_channel import small_channel
+from workspaces import Workspace
+
+LONG = ("model_param.num_iterations=2000", "model_param.early_stopping_round=0", "n_splits=2")
+
+
+@pytest.fixture(scope="module")
+def analysis(shared_workspace: Workspace) -> str:
+    given = f"analysis={small_channel(shared_workspace.folder / 'ntuples')}"
+    shared_workspace.run("python", "preprocess.py", given)
+    return given
+
+
+def n_parameters(store: Path) -> int:
+    """Return how many parameters the server has stored: with them the run is there."""
+    with closing(sqlite3.connect(store)) as connection:
+        found: int = connection.execute("SELECT COUNT(*) FROM params").fetchone()[0]
+    return found
+
+
+def test_models_are_kept_and_delivered_when_the_server_is_back(
+    shared_workspace: Workspace, analysis: str, tmp_path: Path
+) -> None:
+    stores = ("--backend-store-uri", f"sqlite:///{tmp_path}/server.db")
+    kept = ("--artifacts-destination", str(tmp_path / "served"))
+    log = tmp_path / "train.log"
+    once = {**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+    with mlflow("server", tmp_path, *stores, *kept) as uri, log.open("wb") as file:
+        training = subprocess.Popen(
+            [sys.executable, "train.py", analysis, *LONG],
+            cwd=shared_workspace.folder,
+            env={**once, "MLFLOW_TRACKING_URI": uri},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        while not n_parameters(tmp_path / "server.db"):
+            assert training.poll() is None, log.read_text()
+            time.sleep(0.05)
+    said = log.read_text()
+    assert training.poll() is None, f"it ended before the server did: {said}"
+    assert training.wait(HANGS) == 1
+    said = log.read_text()
+    [error] = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in said
+    assert error.startswith(f"error: the MLflow store {uri} can't take")
+    assert "2 trained folds are kept in" in error
+    run_id = said.split("MLflow run ")[1].split()[0]
+    assert f"'python train.py resume={run_id}' goes on and delivers them" in error
+    with mlflow("server", tmp_path, *stores, *kept) as uri:
+        there = {"MLFLOW_TRACKING_URI": uri}
+        done = shared_workspace.run("python", "train.py", f"resume={run_id}", environment=there)
+    assert [f"fold {i}: unchanged, skipped" in done.stderr for i in range(2)] == [True, True]
+    assert f"Trained: run_id={run_id}" in done.stderr
+    [recipe] = tmp_path.glob(f"served/*/{run_id}/artifacts/recipe")
+    assert {"recipe.json", "model_0.txt", "model_1.txt"} <= {p.name for p in recipe.iterdir()}
+
+
+def test_what_can_t_be_resumed_is_refused(shared_workspace: Workspace, analysis: str) -> None:
+    refused: list[tuple[tuple[str, ...], dict[str, Any], str]] = [
+        (("resume=0123",), {"MLFLOW_RUN_ID": "0" * 32}, "resume is not for mlflow run"),
+        (("resume=0123", analysis), {}, "leave analysis out"),
+        (("resume=0123", "n_splits=3"), {}, "leave n_splits out"),
+    ]
+    for keys, environment, expected in refused:
+        assert expected in shared_workspace.fails(
+            "python", "train.py", *keys, environment=environment
+        )
