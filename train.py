@@ -43,8 +43,7 @@ def train(config: TrainConfig) -> list[str]:
         ):
             kept.of_run(run)
             log.info("MLflow run %s (experiment %s)", run.run_id, run.experiment_id)
-            run.log_parameters(training.parameters(config, data))
-            training.log_training(run, config, data, rows, audit, folds(), workers.cores)
+            training.log_training(run, config, data, rows, audit, folds, workers.cores)
     description.keep_current(runs.opened_run(run))
     kept.drop(skim, len(rows))
     analysis_name = skim.metadata["config"]["analysis_name"]

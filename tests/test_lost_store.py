@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,16 @@ def analysis(shared_workspace: Workspace) -> str:
     return given
 
 
+@contextmanager
+def changing(store: Path) -> Iterator[sqlite3.Connection]:
+    """Provide a store to look at or change."""
+    with closing(sqlite3.connect(store)) as connection, connection:
+        yield connection
+
+
 def n_parameters(store: Path) -> int:
     """Return how many parameters the server has stored: with them the run is there."""
-    with closing(sqlite3.connect(store)) as connection:
+    with changing(store) as connection:
         found: int = connection.execute("SELECT COUNT(*) FROM params").fetchone()[0]
     return found
 
@@ -69,6 +78,37 @@ def test_models_are_kept_and_delivered_when_the_server_is_back(
     assert f"Trained: run_id={run_id}" in done.stderr
     [recipe] = tmp_path.glob(f"served/*/{run_id}/artifacts/recipe")
     assert {"recipe.json", "model_0.txt", "model_1.txt"} <= {p.name for p in recipe.iterdir()}
+
+
+def test_a_training_goes_on_while_the_store_takes_nothing(
+    shared_workspace: Workspace, analysis: str
+) -> None:
+    store = shared_workspace.folder / "mlflow.db"
+    train = ("python", "train.py", analysis, "n_splits=2", "model_param.num_iterations=5")
+    shared_workspace.run(*train)  # makes the store
+    with changing(store) as connection:
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON params "
+            "BEGIN SELECT RAISE(ABORT, 'no space is left'); END"
+        )
+    failed = shared_workspace.run(*train, check=False)
+    with changing(store) as connection:
+        connection.execute("DROP TRIGGER full")
+    assert failed.returncode == 1
+    said = failed.stderr
+    assert "Traceback" not in said
+    assert re.search(r"Warning: .* can't take the parameters.*; the training goes on", said)
+    assert "Trained 2 models" in said
+    [error] = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "2 trained folds are kept in" in error
+    run_id = said.split("MLflow run ")[1].split()[0]
+    done = shared_workspace.run("python", "train.py", f"resume={run_id}")
+    assert [f"fold {i}: unchanged, skipped" in done.stderr for i in range(2)] == [True, True]
+    with changing(store) as connection:
+        [(found,)] = connection.execute(
+            "SELECT value FROM params WHERE run_uuid = ? AND key = 'n_splits'", (run_id,)
+        )
+    assert found == "2"
 
 
 def test_what_can_t_be_resumed_is_refused(shared_workspace: Workspace, analysis: str) -> None:

@@ -6,7 +6,6 @@ from utils.stages.training.keeping import keeping
 from utils.stages.training.publishing import (
     log_training,
     next_commands,
-    parameters,
     places,
     tags,
 )
@@ -21,7 +20,6 @@ __all__ = [
     "log_training",
     "next_commands",
     "open_training_skim",
-    "parameters",
     "places",
     "ranked",
     "run_name",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import logging
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from utils.schema import (
     LABELLED,
     PreprocessConfig,
     Recipe,
+    RunError,
     TrainConfig,
     is_url,
     load,
@@ -33,6 +35,8 @@ from utils.schema import (
 from utils.stages.training import ranking
 from utils.stages.training.training_set import TrainingSet
 from utils.system.files import scratch
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("mlflow", "numpy", "pandas", "scikit-learn", "uproot")
 
@@ -49,7 +53,7 @@ def tags(config: TrainConfig, skim: Skim) -> dict[str, str]:
     }
 
 
-def parameters(config: TrainConfig, data: TrainingSet) -> dict[str, Any]:
+def _parameters(config: TrainConfig, data: TrainingSet) -> dict[str, Any]:
     """Return the parameters of a run: what people compare runs by.
 
     Names that MLproject declares are left to it where it may leave them empty.
@@ -79,10 +83,20 @@ def log_training(
     data: TrainingSet,
     rows: Sequence[Split],
     audit: LeakAudit,
-    results: Sequence[FoldResult],
+    folds: Callable[[], Sequence[FoldResult]],
     n_threads: int = 1,
 ) -> None:
-    """Log models, curves, importances, and last the recipe with a manifest: all is there."""
+    """Log parameters, models, curves, importances, and last the recipe with a manifest.
+
+    `folds` waits for the folds, which train meanwhile. A store that is lost then may be back when
+    they are done, and else they are kept.
+    """
+    told = _parameters(config, data)
+    try:
+        run.log_parameters(told)  # for who looks at the run while it trains
+    except RunError as error:
+        log.warning("Warning: %s; the training goes on", error)
+    results = folds()
     models = kind(config.model_kind)
     if models.FLAVOR is not None:  # before metrics: MLflow links those of a step 0 to every model
         example = data.skim.matrix(data.features, RowRange(0, min(5, data.skim.n_rows)))
@@ -90,7 +104,7 @@ def log_training(
     run.log_skims(_skims(config, data.skim))
     numbers = ranking.summary(config, data, results, n_threads)
     run.log_curves({**_curves(results), **{name: [(0, v)] for name, v in numbers.items()}})
-    run.log_parameters({"sorted_by": ranking.sorted_by(numbers, results)})
+    run.log_parameters({**told, "sorted_by": ranking.sorted_by(numbers, results)})
     with scratch() as folder:
         recipe = folder / "recipe"
         recipe.mkdir()
