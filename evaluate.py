@@ -30,7 +30,8 @@ def evaluate(config: EvaluateConfig) -> list[str]:
     if made is None:
         made_from = evaluation.unit_of(run, config).made_from
         with evaluation.papers(config) as writer:  # starts while the numbers are made
-            evaluated = evaluation.evaluate_dataset(run, config)
+            kept = evaluation.kept_sections(run, config)
+            evaluated = evaluation.evaluate_dataset(run, config, kept)
             evaluation.log_summary(evaluated)
             made = evaluation.publish(run, config, evaluated, writer, made_from)
     description.keep_current(run)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,24 @@ from utils.results.metrics.variations import Variations
 from utils.results.options import NOT_ASKED, SECTIONS, EvaluationOptions
 from utils.schema import ClassInfo, InputError, nearest
 from utils.system.threads import each
+
+T = TypeVar("T")
+
+
+class Keeper(Protocol):
+    """Gives a section as it was made before, where what it follows from has not changed.
+
+    That is the tables and `made_with`, the choices it is made with; else `make` makes it.
+    """
+
+    def __call__(
+        self, section: str, made_with: Mapping[str, Any], make: Callable[[], T], /
+    ) -> T: ...
+
+
+def anew(_section: str, _made_with: Mapping[str, Any], make: Callable[[], T], /) -> T:
+    """Make a section: nothing is kept."""
+    return make()
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +157,9 @@ def evaluate(
     shap: ShapSummary | None = None,
     comparison: Comparison | None = None,
     variations: Variations | None = None,
+    keeper: Keeper = anew,
 ) -> Evaluation:
-    """Evaluate one dataset.
+    """Evaluate one dataset; `keeper` may have its sections from before.
 
     train, test: the training and test sets, for the over-training panel; `table` stands for the
     one it is: the training set if it has in-fold scores or is named 'train', the test set if it is
@@ -160,17 +179,23 @@ def evaluate(
     elif table.dataset == "test":
         test = table if test is None else test
     known = labelled(table)
-    parts = _Parts(frozenset(options.sections))
+    parts = _Parts(frozenset(options.sections), keeper)
     if table.weight is None:
         parts.gaps["physics"] = "no physics weight is configured"
     _add_performance(parts, known, options)
     _add_features(parts, table, options)
     nothing = "" if len(table.target) else "no event is left"
-    parts.add("densities", nothing, make_densities, table, views_of(table), options.density_bin)
+    of = {"scores of": table.score_classes}
+    width = options.density_bin
+    made_with = {**of, "density_bin": width}
+    parts.add("densities", nothing, made_with, make_densities, table, views_of(table), width)
     reason = overtraining.reason_against(train, test)
-    parts.add("over_training", reason, overtraining.make_over_training, train, test, options)
+    made_with = {**of, **options.of_intervals, "density_bin": width, **options.of_permutations}
+    make = overtraining.make_over_training
+    parts.add("over_training", reason, made_with, make, train, test, options)
     reason = reason_against(known, options)
-    parts.add("significance", reason, make_significance, known, options)
+    made_with = {**of, **options.of_significances}
+    parts.add("significance", reason, made_with, make_significance, known, options)
     recorded: dict[str, Any] = {
         "learning_curves": learning_curves,
         "importances": tuple(importances),
@@ -226,17 +251,28 @@ class _Parts:
     """The sections made so far of those `wanted`, and why others are not."""
 
     wanted: frozenset[str]
+    keeper: Keeper
     made: dict[str, Any] = field(default_factory=dict)
     gaps: dict[str, str] = field(default_factory=dict)
 
-    def add(self, name: str, reason: str, make: Callable[..., Any], *arguments: Any) -> None:
-        """Make a section if it is wanted; `reason`: why that can't be, '' if it can."""
+    def add(
+        self,
+        name: str,
+        reason: str,
+        made_with: Mapping[str, Any],
+        make: Callable[..., Any],
+        *arguments: Any,
+    ) -> None:
+        """Make a section if it is wanted, or have it from before (see `Keeper`).
+
+        reason: why that can't be, '' if it can.
+        """
         if name not in self.wanted:
             return
         if reason:
             self.gaps[name] = reason
         else:
-            self.made[name] = make(*arguments)
+            self.made[name] = self.keeper(name, made_with, lambda: make(*arguments))
 
 
 def _add_features(parts: _Parts, table: EvaluationTable, options: EvaluationOptions) -> None:
@@ -248,10 +284,12 @@ def _add_features(parts: _Parts, table: EvaluationTable, options: EvaluationOpti
     table = features.with_gaps(table)
     known = labelled(table)
     make = features.make_feature_distributions
-    parts.add("features", reason, make, table, options.n_threads)
+    parts.add("features", reason, {}, make, table, options.n_threads)
     unknown = "" if len(known.target) else "no event of known class"
-    parts.add("correlations", reason or unknown, make_correlations, known)
-    parts.add("profiles", reason, features.make_profiles, table, options.profile_features)
+    parts.add("correlations", reason or unknown, {}, make_correlations, known)
+    profiled = options.profile_features
+    made_with = {"scores of": table.score_classes, "profile_features": profiled}
+    parts.add("profiles", reason, made_with, features.make_profiles, table, profiled)
     missing = features.missing_profiles(table, options.profile_features)
     if "profiles" in parts.made and missing:
         parts.gaps["profiles"] = missing
@@ -262,34 +300,61 @@ def _add_performance(parts: _Parts, table: EvaluationTable, options: EvaluationO
     if len(table.target) == 0:
         parts.gaps["scores"] = "no event of known class: only distributions of scores are made"
         return
-    curves = {"roc", "precision_recall", "thresholds"}
-    if not parts.wanted & {"scores", "confusion", "calibration", *curves}:
+    wanted = parts.wanted & _OF_ONE_BOOTSTRAP
+    if not wanted:
         return
+    made_with = {
+        "sections": sorted(wanted),
+        "scores of": table.score_classes,
+        "n_calibration_bins": options.n_calibration_bins,
+        **options.of_intervals,
+    }
+    made, gaps = parts.keeper("scores", made_with, lambda: _performance(table, options, wanted))
+    parts.made.update(made)
+    parts.gaps.update(gaps)
+
+
+_OF_ONE_BOOTSTRAP = {
+    *("scores", "confusion", "calibration"),
+    *("roc", "precision_recall", "thresholds"),
+}
+"""Sections that are made together: their intervals are of one bootstrap."""
+
+
+def _performance(
+    table: EvaluationTable, options: EvaluationOptions, wanted: Collection[str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the numbers of all views, and those of `wanted` that go with them; and the gaps."""
     n_threads, views = options.n_threads, views_of(table)
     ranked = rank_classes(table, n_threads)
     codes = {one.class_id: one.codes for one in ranked}
     terms = score_terms(table.proba, table.target, codes, table.weight)
     bins: dict[int, Bins] = {}
-    if "calibration" in parts.wanted:
+    if "calibration" in wanted:
         rankings = {one.class_id: one.ranking for one in ranked}
         of_bins, bins = calibration_terms(table, rankings, options.n_calibration_bins)
         terms |= of_bins
     n_folds = table.n_folds if table.n_folds > 1 else 0
     sums = poisson_sums(terms, options.n_bootstrap, options.seed, table.fold, n_folds, n_threads)
-    made = {view: make_curves(ranked, view, table.signed, n_threads) for view in views}
-    drawn = {view: curves for view, (curves, _) in made.items()}
-    scores = each(lambda view: make_scores(table, view, sums, made[view][1]), views, n_threads)
-    parts.made["scores"] = tuple(scores)
+    curves = {view: make_curves(ranked, view, table.signed, n_threads) for view in views}
+    drawn = {view: of_view for view, (of_view, _) in curves.items()}
+    scores = each(lambda view: make_scores(table, view, sums, curves[view][1]), views, n_threads)
+    gaps: dict[str, str] = {}
     for found in scores:
-        parts.gaps.update(_curve_gaps(table, found))
-    parts.add("confusion", "", lambda: tuple(make_confusion(table, v, sums) for v in views))
-    parts.add("roc", "", make_rocs, drawn, scores, sums, n_threads)
-    parts.add("precision_recall", "", make_precision_recalls, drawn, scores, sums, n_threads)
-    parts.add("thresholds", "", make_threshold_scans, table, ranked, drawn)
-    parts.add("calibration", "", make_calibration, table, sums, bins)
-    for one in parts.made.get("calibration", ()):
+        gaps.update(_curve_gaps(table, found))
+    makers: dict[str, Callable[[], Any]] = {
+        "scores": lambda: tuple(scores),
+        "confusion": lambda: tuple(make_confusion(table, view, sums) for view in views),
+        "roc": lambda: make_rocs(drawn, scores, sums, n_threads),
+        "precision_recall": lambda: make_precision_recalls(drawn, scores, sums, n_threads),
+        "thresholds": lambda: make_threshold_scans(table, ranked, drawn),
+        "calibration": lambda: make_calibration(table, sums, bins),
+    }
+    made = {name: make() for name, make in makers.items() if name in {"scores", *wanted}}
+    for one in made.get("calibration", ()):
         if one.error.note:
-            parts.gaps[f"calibration/{table.names[one.class_id]}"] = one.error.note
+            gaps[f"calibration/{table.names[one.class_id]}"] = one.error.note
+    return made, gaps
 
 
 def _curve_gaps(table: EvaluationTable, scores: Scores) -> dict[str, str]:

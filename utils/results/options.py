@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 SECTIONS = (
     *("densities", "scores", "confusion", "roc", "precision_recall", "thresholds", "calibration"),
@@ -46,3 +47,23 @@ class EvaluationOptions:
     density_bin: float = 0.025
     sections: tuple[str, ...] = SECTIONS
     n_threads: int = 1
+
+    @property
+    def of_intervals(self) -> dict[str, Any]:
+        """What intervals are made with."""
+        return {"seed": self.seed, "n_bootstrap": self.n_bootstrap}
+
+    @property
+    def of_permutations(self) -> dict[str, Any]:
+        """What permutation tests are made with, their seed aside."""
+        return {"permutations": self.n_permutations, "of rows": self.max_permuted_rows}
+
+    @property
+    def of_significances(self) -> dict[str, Any]:
+        """What significances are made with."""
+        return {
+            "signal_classes": self.signal_classes,
+            "luminosity": self.luminosity,
+            "background_uncertainty": self.background_uncertainty,
+            "min_background": self.min_background,
+        }

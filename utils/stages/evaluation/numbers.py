@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from utils.formats.runs import Run
 from utils.formats.tables import bound_threads
 from utils.models import kind
 from utils.results import metrics
-from utils.results.evaluation import Evaluation, check_options, evaluate
+from utils.results.evaluation import Evaluation, Keeper, anew, check_options, evaluate
 from utils.results.events import EvaluationTable, signal_class
 from utils.results.metrics.comparison import Comparison
 from utils.results.options import SECTIONS, EvaluationOptions
@@ -84,54 +84,38 @@ def asked(run: Run, config: EvaluateConfig) -> Asked:
     return Asked(recipe, analysis, table, normalisation, gaps, options)
 
 
-def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
+def evaluate_dataset(run: Run, config: EvaluateConfig, keeper: Keeper = anew) -> Evaluated:
     """Evaluate one logged table of a run, compared with another run's if `against` is given.
 
-    Raises what `asked` raises.
+    `keeper` may have sections from before. Raises what `asked` raises.
     """
     what = asked(run, config)
     recipe, analysis, table, gaps = what.recipe, what.analysis, what.table, what.gaps
-    normalisation, options = what.normalisation, what.options
-    wanted = set(options.sections)
-    importances, shap = [], None
-    if "importances" in wanted:
-        with _readable(run, "recipe/importances.csv"):
-            recorded = _gain(run, recipe)
-        if recorded is None:
-            gaps["gain importance"] = f"{_kind_of(recipe)} record no gain"
-        else:
-            importances.append(recorded)
-    if wanted & {"importances", "shap"}:
-        try:
-            models, matrix = models_and_matrix(run, recipe, table)
-        except RunError as error:
-            gaps |= dict.fromkeys(wanted & {"importances", "shap"}, str(error))
-        else:
-            if "importances" in wanted:
-                importances.append(_permutation(models, matrix, table, options))
-            if "shap" in wanted:
-                shap = _shap(run, recipe, models, matrix, table, options)
-                if shap is None:
-                    gaps["shap"] = f"{_kind_of(recipe)} have no contributions of single features"
-    variations = None
+    options, wanted = what.options, set(what.options.sections)
+    curves, variations, comparison = None, None, None
+    if "learning_curves" in wanted:
+        with _readable(run, "recipe/curves.json"):
+            curves = _learning_curves(run, recipe)
+    importances, shap, lacking = _of_models(run, recipe, table, options, keeper)
+    gaps |= lacking
     if "variations" in wanted:
-        models_of_run = partial(_models, run, recipe)
-        variations, lacking = variations_of_table(
-            run, recipe, config.dataset, analysis, options, models_of_run
+        of_scores = {"signal_classes": options.signal_classes, "density_bin": options.density_bin}
+        models = partial(_models, run, recipe)
+        make_variations = partial(
+            variations_of_table, run, recipe, config.dataset, analysis, options, models
         )
+        made_with = {**of_scores, **options.of_intervals}
+        variations, lacking = keeper("variations", made_with, make_variations)
         gaps |= lacking
-    comparison = None
     if config.against and "comparison" in wanted:
-        comparison = _compare(run, config, table, options)
+        made_with = {"signal_classes": options.signal_classes, **options.of_intervals}
+        compare = partial(_compare, run, config, table, options)
+        comparison = keeper("comparison", made_with, compare)
     others = {
         name: other_table(run, recipe, name)
         for name in ("train", "test")
         if name != config.dataset and "over_training" in wanted
     }
-    curves = None
-    if "learning_curves" in wanted:
-        with _readable(run, "recipe/curves.json"):
-            curves = _learning_curves(run, recipe)
     result = evaluate(
         table,
         options,
@@ -142,9 +126,50 @@ def evaluate_dataset(run: Run, config: EvaluateConfig) -> Evaluated:
         shap=shap,
         comparison=comparison,
         variations=variations,
+        keeper=keeper,
     )
-    result = replace(result, gaps={**result.gaps, **gaps}, normalisation=normalisation)
-    return Evaluated(result, recipe, analysis)
+    gaps = {**result.gaps, **gaps}
+    return Evaluated(replace(result, gaps=gaps, normalisation=what.normalisation), recipe, analysis)
+
+
+def _of_models(
+    run: Run, recipe: Recipe, table: EvaluationTable, options: EvaluationOptions, keeper: Keeper
+) -> tuple[list[metrics.Importance], metrics.ShapSummary | None, dict[str, str]]:
+    """Return what models say of their features, as far as it is asked for, and what is lacking.
+
+    Models are opened where something of them is not kept.
+    """
+    wanted = {"importances", "shap"} & set(options.sections)
+    importances: list[metrics.Importance] = []
+    shap: metrics.ShapSummary | None = None
+    gaps: dict[str, str] = {}
+    opened = cache(partial(models_and_matrix, run, recipe, table))
+
+    def permutation() -> metrics.Importance:
+        return _permutation(*opened(), table, options)
+
+    def contributions() -> metrics.ShapSummary | None:
+        return _shap(run, recipe, *opened(), table, options)
+
+    if "importances" in wanted:
+        with _readable(run, "recipe/importances.csv"):
+            recorded = _gain(run, recipe)
+        if recorded is None:
+            gaps["gain importance"] = f"{_kind_of(recipe)} record no gain"
+        else:
+            importances.append(recorded)
+    try:
+        if "importances" in wanted:
+            made_with: dict[str, Any] = {"seed": options.seed}
+            importances.append(keeper("importances", made_with, permutation))
+        if "shap" in wanted:
+            signal = signal_class(table.names, options.signal_classes)
+            shap = keeper("shap", {"seed": options.seed, "signal": signal}, contributions)
+            if shap is None:
+                gaps["shap"] = f"{_kind_of(recipe)} have no contributions of single features"
+    except RunError as error:
+        gaps |= dict.fromkeys(wanted, str(error))
+    return importances, shap, gaps
 
 
 @contextmanager
