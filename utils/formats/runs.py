@@ -50,6 +50,7 @@ from utils.system.files import (
     is_abandoned,
     kept_alive,
     locked,
+    outlive,
     scratch,
     unfinished,
     unfinished_below,
@@ -757,6 +758,7 @@ class Run:
             manifest = Manifest(summed(files, kept), dict(about), obsolete=tuple(obsolete))
             with complete(target) as file:
                 file.write_text(manifest.to_json(), encoding="utf-8")
+                outlive(staged)  # the manifest names its files as soon as it has its name
             self._settle(place)
 
     def _settle(self, place: str) -> None:

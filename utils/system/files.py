@@ -94,7 +94,7 @@ def complete(path: Path) -> Iterator[Path]:
 def unfinished(path: Path) -> Iterator[Path]:
     """Provide a hidden name beside `path` for a file or folder, which is removed at the end.
 
-    It keeps the suffix, which some writers go by.
+    It keeps the suffix, which some writers go by. See `outlive`.
     """
     name = f".{path.stem[:100]}.{Process.current()}-{uuid.uuid4().hex[:8]}{_MARK}{path.suffix}"
     partial = path.with_name(name)
@@ -102,9 +102,22 @@ def unfinished(path: Path) -> Iterator[Path]:
     with kept_alive(partial):
         try:
             yield partial
-        finally:
+        except BaseException:
+            if partial in _UNFINISHED:
+                _remove(partial)
+            raise
+        else:
             _remove(partial)
+        finally:
             _UNFINISHED.discard(partial)
+
+
+def outlive(partial: Path) -> None:
+    """Let what is `unfinished` stay if its work is cut off from now on: something names it.
+
+    Whoever finishes that work then removes it.
+    """
+    _UNFINISHED.discard(partial)
 
 
 _MARK = ".tmp"
