@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
 import numpy as np
 
 from utils.results.evaluation import Evaluation, evaluate
@@ -98,3 +102,27 @@ def make_variations(table: EvaluationTable, options: EvaluationOptions) -> Varia
         options,
         lambda of, fold: (1 - of["m_sv"] / 2000)[:, None] * flat[: len(fold)],
     )
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """Return where two results are not the same, bit for bit."""
+    if type(one) is not type(other):
+        return [f"{where}: {type(one).__name__} and {type(other).__name__}"]
+    if isinstance(one, float):
+        return [] if repr(one) == repr(other) else [where]
+    if isinstance(one, (np.ndarray, np.generic)):
+        a, b = np.asarray(one), np.asarray(other)
+        same = (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+        return [] if same else [where]
+    if is_dataclass(one):
+        one, other = ({f.name: getattr(v, f.name) for f in fields(v)} for v in (one, other))
+    if isinstance(one, Mapping):
+        if list(one) != list(other):
+            return [f"{where}: {list(one)} and {list(other)}"]
+        return [d for key in one for d in differences(one[key], other[key], f"{where}/{key}")]
+    if isinstance(one, (tuple, list)):
+        if len(one) != len(other):
+            return [f"{where}: {len(one)} and {len(other)}"]
+        pairs = enumerate(zip(one, other, strict=True))
+        return [d for i, (a, b) in pairs for d in differences(a, b, f"{where}/{i}")]
+    return [] if one == other else [where]

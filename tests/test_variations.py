@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from one_process import refusal, run_commands, run_id, succeed
 from workspaces import Workspace
 
 from utils.formats.tables import METADATA
-from utils.schema import Recipe
+from utils.schema import PROJECT, EvaluateConfig, Recipe
 from utils.stages.evaluation.scored_events import read_table
 
 PREDICTION = ("--config-path", "configs/preprocess/prediction_data")
@@ -363,3 +365,91 @@ def test_components_of_shifted_features_are_those_of_a_shifted_copy(ran: dict[st
     for name in SCORES:
         assert by_skims[f"{name}__tauESUp"].tobytes() == of_copy[name].tobytes(), name
         assert by_skims[f"{name}__tauESUp"].tobytes() != by_skims[name].tobytes()
+
+
+# --- evaluations, section by section --------------------------------------------------------------
+
+SECTIONS_DRIVER = r"""
+import json, logging, sys
+sys.path[:0] = [sys.argv[1], "."]
+from evaluations import differences
+from utils.formats.runs import open_run
+from utils.schema import EvaluateConfig
+from utils.stages.evaluation import evaluate_dataset, kept_sections
+
+order = json.load(sys.stdin)
+run = open_run(order["run_id"])
+always = {
+    **{"run_id": order["run_id"], "n_bootstrap": 5, "engine": "serial", "luminosity": 50.0},
+    **{"reference_luminosity": 50.0, "signal_classes": ["sig"]},
+}
+found = {}
+for name, changed in order["changes"].items():
+    for label, keys in (("first", {}), (name, changed)):
+        config, redone = EvaluateConfig(**{**always, **keys}), []
+        kept = kept_sections(run, config)
+        def keeper(section, made_with, make):
+            return kept(section, made_with, lambda: (redone.append(section), make())[1])
+        repeated = evaluate_dataset(run, config, keeper).evaluation
+    anew = evaluate_dataset(run, config).evaluation
+    found[name] = [redone, differences(repeated, anew)]
+print(json.dumps(found))
+"""
+
+INTERVALS = {"scores", "over_training", "variations"}
+"""Sections with intervals of bootstraps (and `comparison`, where there is another run)."""
+
+ALL = {
+    *("scores", "densities", "over_training", "significance", "features", "correlations"),
+    *("profiles", "importances", "shap", "variations"),
+}
+
+CHANGES: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "nothing": ({}, set()),
+    "seed": ({"seed": 2}, {*INTERVALS, "importances", "shap"}),
+    "n_bootstrap": ({"n_bootstrap": 7}, INTERVALS),
+    "luminosity": ({"luminosity": 100.0}, ALL),
+    "reference": ({"reference_luminosity": 100.0}, ALL),
+    "background": ({"background_uncertainty": 0.3}, {"significance"}),
+    "signal_classes": (
+        {"signal_classes": ["bkg"]},
+        {*INTERVALS, "densities", "significance", "profiles", "shap"},
+    ),
+    "name": ({"class_to_info": {1: {"name": "other"}}}, ALL),
+    "colour": ({"class_to_info": {0: {"color": "red"}}}, set()),
+    "bins": (
+        {"class_to_info": {0: {"bin_size": 0.2}}},
+        {"densities", "over_training", "variations"},
+    ),
+    "labels": ({"feature_info": {"pt": {"label": "p"}}}, set()),
+    "experiment_text": ({"experiment_text": "x", "center_of_mass_energy": 13.6}, set()),
+    "stacked": ({"stacked": True}, set()),
+    "sections": ({"sections": ["roc", "densities"]}, {"scores"}),
+    "dataset": ({"dataset": "train"}, ALL),
+    "against": ({"against": "PLAIN"}, {"comparison"}),
+}
+"""What a command changes of an evaluation, and the sections that follow from it."""
+
+
+def test_kept_sections_are_those_made_anew_whatever_is_changed(ran: dict[str, Any]) -> None:
+    plain, shifted = ran["runs"]
+    said = {key for keys, _ in CHANGES.values() for key in keys}
+    of_no_number = {"analysis_name", "run_id", "experiment_id", "year", "engine", "force", "check"}
+    assert set(EvaluateConfig.model_fields) - said - of_no_number == set()
+    changes = {
+        n: json.loads(json.dumps(c).replace("PLAIN", plain)) for n, (c, _) in CHANGES.items()
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SECTIONS_DRIVER, str(PROJECT / "tests")],
+        input=json.dumps({"run_id": shifted, "changes": changes}),
+        cwd=ran["workspace"].folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    for name, (_, expected) in CHANGES.items():
+        redone, different = found[name]
+        assert different == [], name
+        assert set(redone) == expected, name

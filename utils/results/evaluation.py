@@ -185,16 +185,16 @@ def evaluate(
     _add_performance(parts, known, options)
     _add_features(parts, table, options)
     nothing = "" if len(table.target) else "no event is left"
-    of = {"scores of": table.score_classes}
-    width = options.density_bin
-    made_with = {**of, "density_bin": width}
-    parts.add("densities", nothing, made_with, make_densities, table, views_of(table), width)
+    of_scores = {"scores of": table.score_classes}
+    of_densities = {**of_scores, **options.of_densities(table.classes)}
+    views, width = views_of(table), options.density_bin
+    parts.add("densities", nothing, of_densities, make_densities, table, views, width)
     reason = overtraining.reason_against(train, test)
-    made_with = {**of, **options.of_intervals, "density_bin": width, **options.of_permutations}
+    made_with = {**of_densities, **options.of_intervals, **options.of_permutations}
     make = overtraining.make_over_training
     parts.add("over_training", reason, made_with, make, train, test, options)
     reason = reason_against(known, options)
-    made_with = {**of, **options.of_significances}
+    made_with = {**of_scores, **options.of_significances}
     parts.add("significance", reason, made_with, make_significance, known, options)
     recorded: dict[str, Any] = {
         "learning_curves": learning_curves,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from utils.schema import ClassInfo
 
 SECTIONS = (
     *("densities", "scores", "confusion", "roc", "precision_recall", "thresholds", "calibration"),
@@ -52,6 +55,10 @@ class EvaluationOptions:
     def of_intervals(self) -> dict[str, Any]:
         """What intervals are made with."""
         return {"seed": self.seed, "n_bootstrap": self.n_bootstrap}
+
+    def of_densities(self, classes: Sequence[ClassInfo]) -> dict[str, Any]:
+        """What densities of the scores of these classes are made with."""
+        return {"bin widths": [c.bin_size or self.density_bin for c in classes]}
 
     @property
     def of_permutations(self) -> dict[str, Any]:

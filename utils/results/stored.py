@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -43,8 +44,15 @@ def read(path: Path) -> Any:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         return _made(json.loads(arrays.pop(_TREE).tobytes()), arrays)
-    except (OSError, zipfile.BadZipFile, LookupError, TypeError, AttributeError) as error:
+    except _DAMAGED as error:
         raise ValueError(f"{path.name} can't be read: {error}") from None
+
+
+_DAMAGED = (
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+    *(ValueError, LookupError, TypeError, AttributeError, ImportError),
+)
+"""What reading a damaged file may raise: of its archive, and of what it says."""
 
 
 def _plain(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:

@@ -99,12 +99,12 @@ def evaluate_dataset(run: Run, config: EvaluateConfig, keeper: Keeper = anew) ->
     importances, shap, lacking = _of_models(run, recipe, table, options, keeper)
     gaps |= lacking
     if "variations" in wanted:
-        of_scores = {"signal_classes": options.signal_classes, "density_bin": options.density_bin}
+        signal, of_densities = options.signal_classes, options.of_densities(recipe.classes)
         models = partial(_models, run, recipe)
         make_variations = partial(
             variations_of_table, run, recipe, config.dataset, analysis, options, models
         )
-        made_with = {**of_scores, **options.of_intervals}
+        made_with = {"signal_classes": signal, **of_densities, **options.of_intervals}
         variations, lacking = keeper("variations", made_with, make_variations)
         gaps |= lacking
     if config.against and "comparison" in wanted:

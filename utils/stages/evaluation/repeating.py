@@ -126,11 +126,11 @@ class KeptSections:
         result = make()
         [path] = unit.files
         stored.write(path, result)
-        units.record(unit, True)
         for earlier in self.folder.glob(f"{section}.*.npz"):
             if earlier != path:
                 earlier.unlink(missing_ok=True)
         discard_abandoned(self.folder)
+        units.record(unit, True)
         return result
 
     def _unit(self, section: str, made_with: Mapping[str, Any]) -> UnitOfWork:
@@ -165,7 +165,7 @@ def kept_sections(run: Run, config: EvaluateConfig) -> KeptSections:
             "comparison": against and [against.run_id, _published(against, [own])],
         },
         common={
-            "classes": [(c.name, c.bin_size) for c in recipe.classes],
+            "classes": [c.name for c in recipe.classes],
             "luminosity": [analysis.luminosity, analysis.reference_luminosity],
         },
         force=config.force,
