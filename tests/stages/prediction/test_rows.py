@@ -20,6 +20,7 @@ from utils.proof import prove_scores, run_scores
 from utils.schema import EngineConfig, InputError, ProofError, location
 from utils.stages.prediction.outputs import write
 from utils.stages.prediction.rows import SkimEntries, _places
+from utils.stages.preprocessing import reading
 from utils.system import engine
 
 N = 57
@@ -98,6 +99,22 @@ def test_a_column_is_the_same_in_every_path(
             friend = file["pred"].arrays(library="np")
         for name, values in right.items():
             np.testing.assert_array_equal(friend[name], values, strict=True, err_msg=name)
+
+
+@pytest.mark.parametrize("source", ["skims", "ntuples"])
+def test_ranges_fit_into_what_a_worker_has(
+    tmp_path: Path,
+    columns: dict[str, Any],
+    boosters: tuple[lightgbm.Booster, ...],
+    source: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scorer = scorer_of(tmp_path, boosters, MODULO, **KEYS)
+    make_skim(tmp_path, scorer, None, 20)
+    [output] = friend_task(tmp_path, scorer, {"source": source}).outputs
+    monkeypatch.setattr(reading, "_LEAST_ROWS", 7)
+    for memory, sizes in ((None, [N]), (10**9, [N]), (1, [7] * 8 + [1])):
+        assert [part.span.size for part in output.source.within(memory).parts()] == sizes
 
 
 def test_a_proof_recomputes_derived_columns(

@@ -183,6 +183,16 @@ def test_units_fit_into_a_worker_and_keep_the_order_of_rows(tmp_path: Path) -> N
                 np.testing.assert_array_equal(joined.groups[group][name], column, strict=True)
 
 
+def test_chunks_fit_into_a_worker() -> None:
+    assert reading.rows_within(None, 100, 24_576) == 24_576
+    assert reading.rows_within(4_000_000_000, 100, 24_576) == 24_576
+    few = reading.rows_within(500_000_000, 1_000, 24_576)
+    assert 400_000_000 + few * 4 * 8 * 1_008 <= 500_000_000
+    assert few > 3_000
+    assert reading.rows_within(1, 1_000, 24_576) == 1_000
+    assert reading.rows_within(1, 1_000, 10) == 10
+
+
 @pytest.mark.parametrize("order", [("A", "B"), ("B", "A")])
 def test_events_of_samples_with_one_and_two_processes_are_all_counted(
     tmp_path: Path, order: tuple[str, str]

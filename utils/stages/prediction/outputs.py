@@ -103,6 +103,10 @@ class Task:
     def __str__(self) -> str:
         return self.name
 
+    def given(self, n_threads: int, memory: int | None) -> Task:
+        """Return the task with what there is for it."""
+        return replace(self, scorer=replace(self.scorer, n_threads=n_threads, memory=memory))
+
     @property
     def n_rows(self) -> int:
         return sum(output.source.span.size for output in self.outputs)
@@ -147,7 +151,7 @@ def publish(run: Run, config: PredictConfig, kind: OutputKind, workers: Engine) 
         audits = [audit for audit in known if audit is not None]
         left = [task for task, audit in zip(tasks, known, strict=True) if audit is None]
         n_threads, n_written = workers.threads(len(left)), 0
-        left = [replace(task, scorer=replace(task.scorer, n_threads=n_threads)) for task in left]
+        left = [task.given(n_threads, workers.memory) for task in left]
         with progress(sum(t.n_rows for t in left), "events", "predicting") as bar:
             done = workers.map(write, left)
             for task, (outcomes, audit) in zip(left, done, strict=True):
@@ -251,7 +255,8 @@ def write(task: Task) -> tuple[list[Outcome], LeakAudit]:
 
 def _scored(scorer: Scorer, source: RowSource, audits: list[LeakAudit]) -> Iterator[Scored]:
     """Yield rows with their scores, made ahead of what is done with them; collect their audits."""
-    for scored, audit in ahead(_score(scorer, rows) for rows in source.rows(scorer.models.rule)):
+    of_source = source.within(scorer.memory).rows(scorer.models.rule)
+    for scored, audit in ahead(_score(scorer, rows) for rows in of_source):
         audits.append(audit)
         yield scored
 

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,10 @@ class RowSource(ABC):
     def parts(self) -> Iterator[Part]:
         """Yield all rows in order, range by range, one range at least."""
 
+    @abstractmethod
+    def within(self, memory: int | None) -> Self:
+        """Return the same rows in ranges that fit into `memory` bytes; None: in any."""
+
     def rows(self, rule: FoldRule) -> Iterator[InputRows]:
         """Yield the parts, with what follows from their columns."""
         for part in self.parts():
@@ -162,6 +166,11 @@ class NtupleEntries(RowSource):
             nominal = part.shifted.nominal
             yield Part(part.span, part.groups, part.kept, matrix, nominal, shifted)
 
+    def within(self, memory: int | None) -> Self:
+        entries = self.entries
+        n_rows = reading.rows_within(memory, len(entries.roles.columns()), entries.chunk_size)
+        return replace(self, entries=replace(entries, chunk_size=n_rows))
+
     def _changed(self, nominal: Columns, changed: Columns) -> Columns:
         """Return the features that a shift changes, transformed."""
         of_pipeline = self.pipeline.transform_changed(nominal, changed)
@@ -193,6 +202,11 @@ class SkimRows(RowSource):
             groups = self.skim.read({**names, **self._of_shifts}, span)
             nominal, shifted = self._shifted(groups.get(SHIFTED, {}), span.size)
             yield Part(span, groups, span.numbers, features, nominal, shifted)
+
+    def within(self, memory: int | None) -> Self:
+        n_columns = sum(map(len, self.skim.groups.values()))
+        n_rows = reading.rows_within(memory, n_columns, self.chunk_size)
+        return replace(self, chunk_size=n_rows)
 
     @property
     def _of_shifts(self) -> dict[str, list[str]]:

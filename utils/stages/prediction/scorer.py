@@ -35,13 +35,17 @@ from utils.system.configuration_files import analysis_keys
 
 @dataclass(frozen=True)
 class Scorer:
-    """A run's models and recipe; `trained` holds the identities that each model was trained on."""
+    """A run's models and recipe; `trained` holds the identities that each model was trained on.
+
+    `n_threads` and `memory` (bytes, None: any) are what there is for one unit of work.
+    """
 
     run_id: str
     models: FoldModels
     recipe: Recipe
     trained: tuple[UInt64, ...] = ()
     n_threads: int = 1
+    memory: int | None = None
 
     @cached_property
     def analysis(self) -> PreprocessConfig:

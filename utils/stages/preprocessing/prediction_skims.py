@@ -68,7 +68,8 @@ def write_prediction_skims(
         reverse=True,
     )
     with progress(sum(t.plan.n_entries for t in largest_first), "events", "writing skims") as bar:
-        done = workers.map(write_prediction_skim, largest_first)
+        within = [task.within(workers.memory) for task in largest_first]
+        done = workers.map(write_prediction_skim, within)
         for task, flow in zip(largest_first, done, strict=True):
             flows[task.path] = flow
             units.record(task.unit, [list(vars(row).values()) for row in flow])
@@ -88,6 +89,11 @@ class PredictionTask:
 
     def __str__(self) -> str:
         return f"sample {self.plan.samples[0].name}"
+
+    def within(self, memory: int | None) -> PredictionTask:
+        """Return the task in chunks that fit into `memory` bytes."""
+        units_within = tuple(reading.chunked_within(self.plan.units, memory))
+        return replace(self, plan=replace(self.plan, units=units_within))
 
     @cached_property
     def unit(self) -> UnitOfWork:

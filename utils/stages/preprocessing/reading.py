@@ -273,6 +273,33 @@ _COPIES = 4
 """How often selected rows are in memory at once, at most: as chunks, joined, and on their way."""
 
 
+_LEAST_ROWS = 1_000
+"""Rows of a chunk at least, however little memory there is."""
+
+
+def rows_within(memory: int | None, n_columns: int, chunk_size: int) -> int:
+    """Return the rows of a chunk: `chunk_size`, or less where `memory` bytes do not hold them.
+
+    None: there is no bound.
+    """
+    return (
+        chunk_size if memory is None else min(chunk_size, max(_LEAST_ROWS, _fit(memory, n_columns)))
+    )
+
+
+def _fit(memory: int, n_columns: int) -> int:
+    row = 8 * (n_columns + 8)  # provenance, weights and target beside columns
+    return (memory - _IMPORTED) // (_COPIES * row)
+
+
+def chunked_within(units: Sequence[Unit], memory: int | None) -> list[Unit]:
+    """Return units of which one chunk at a time fits into `memory` bytes."""
+    return [
+        replace(u, chunk_size=rows_within(memory, len(u.roles.columns()), u.chunk_size))
+        for u in units
+    ]
+
+
 def within(units: Sequence[Unit], memory: int | None) -> list[Unit]:
     """Return units cut so that all rows of one, if all are selected, fit into `memory` bytes.
 
@@ -281,9 +308,8 @@ def within(units: Sequence[Unit], memory: int | None) -> list[Unit]:
     if memory is None:
         return list(units)
     cut: list[Unit] = []
-    for unit in units:
-        row = 8 * (len(unit.roles.columns()) + 8)  # provenance, weights and target beside columns
-        n_chunks = (memory - _IMPORTED) // (_COPIES * row * unit.chunk_size)
+    for unit in chunked_within(units, memory):
+        n_chunks = _fit(memory, len(unit.roles.columns())) // unit.chunk_size
         size = max(1, n_chunks) * unit.chunk_size
         if unit.entries.size <= size:
             cut.append(unit)
