@@ -15,13 +15,14 @@ from predictions import CLASSES, MODULO, PIPELINE, friend_of, friend_task, make_
 from utils.columns.pipeline import FeaturePipeline
 from utils.columns.variations import Shift, Variation
 from utils.formats import ntuples
+from utils.formats.skims import open_skim, origin
 from utils.schema import (
     FoldRule,
     InputError,
     PreprocessConfig,
     load,
 )
-from utils.stages.prediction.checks import check_concerned
+from utils.stages.prediction.checks import check_concerned, check_origin
 from utils.stages.prediction.outputs import write
 from utils.stages.prediction.scorer import Scorer
 from utils.stages.preprocessing import reading
@@ -57,6 +58,24 @@ def test_a_skim_of_another_recipe_is_refused(
         recipe = replace(recipe, analysis={**recipe.analysis, **change})
     with pytest.raises(InputError, match=message):
         friend_of(tmp_path, replace(scorer, recipe=recipe), {})
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_the_run_s_own_skims_must_not_be_made_anew(
+    tmp_path: Path, tree: dict[str, Any], boosters: tuple[lightgbm.Booster, ...], name: str
+) -> None:
+    scorer = scorer_of(tmp_path, boosters, MODULO)
+    make_skim(tmp_path, scorer, None, 100)
+    skim = open_skim(tmp_path / "skims" / "prediction" / "S.h5")
+    then = {"train": "t", "test": "t", "origin": "-", "test_origin": "-"}
+    key = "origin" if name == "train" else "test_origin"
+    for now, known in ((origin(skim.metadata), True), ("of another make", False)):
+        of_run = replace(scorer, recipe=replace(scorer.recipe, skims={**then, key: now}))
+        if known:
+            check_origin(skim, name, of_run)
+        else:
+            with pytest.raises(InputError, match=r"made anew since run .* was trained"):
+                check_origin(skim, name, of_run)
 
 
 def test_entry_folds_need_the_very_file(

@@ -72,6 +72,18 @@ def test_a_skim_s_origin_is_what_its_rows_follow_from(ntuples: Path, tmp_path: P
     assert made("f", seed=7) != first
 
 
+def test_a_pair_of_skims_of_two_preprocessings_is_refused(ntuples: Path, tmp_path: Path) -> None:
+    """As one that was killed between the two leaves it."""
+    train = skims(ntuples, tmp_path / "a")
+    opened(train)
+    other = skims(ntuples, tmp_path / "b", common_cut="x > 0")
+    other.with_name("test.h5").replace(train.with_name("test.h5"))
+    with pytest.raises(InputError, match="of different preprocessings"):
+        opened(train)
+    train.with_name("test.h5").unlink()
+    opened(train)
+
+
 def test_a_test_skim_of_its_own_must_fit_the_models(ntuples: Path, tmp_path: Path) -> None:
     train = skims(ntuples, tmp_path / "a")
     fitting = skims(ntuples, tmp_path / "b", weight="2 * weight").with_name("test.h5")

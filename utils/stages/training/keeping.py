@@ -120,7 +120,9 @@ def keeping(config: TrainConfig, typed: Sequence[str]) -> Iterator[KeptTraining]
 
 
 def _new(config: TrainConfig) -> KeptTraining:
-    kept = KeptTraining(TRAININGS / uuid.uuid4().hex[:12], config, force=config.force)
+    _discard_lost()
+    name = f"{Process.current()}-{uuid.uuid4().hex[:8]}"
+    kept = KeptTraining(TRAININGS / name, config, force=config.force)
     _write(kept.folder / "config.json", config.model_dump(mode="json", by_alias=True))
     return kept
 
@@ -154,14 +156,31 @@ def _found(config: TrainConfig, run_id: str, typed: Sequence[str]) -> KeptTraini
     return KeptTraining(folder, before, run_id, config.force)
 
 
-def _refuse_alive(folder: Path, run_id: str) -> None:
+def _discard_lost() -> None:
+    """Remove trainings that ended before they had a run: nothing can go on with them."""
+    for folder in TRAININGS.glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another command removes it
+            if _run_of(folder) is None and _living_owner(folder) is None:
+                shutil.rmtree(folder)
+
+
+def _living_owner(folder: Path) -> Process | None:
+    """Return the process that trains, None where it is dead.
+
+    The folder is named by the one that began the training.
+    """
     owner = folder / "owner.json"
     try:
-        process = Process.named_in(owner.read_text(encoding="utf-8"))
-        alive = process is not None and not process.is_dead(owner.stat().st_mtime)
+        process, sign = Process.named_in(owner.read_text(encoding="utf-8")), owner
     except FileNotFoundError:
-        return
-    if alive and process != Process.current():
+        process, sign = Process.named_in(folder.name), folder
+    alive = process is not None and not process.is_dead(sign.stat().st_mtime)
+    return process if alive else None
+
+
+def _refuse_alive(folder: Path, run_id: str) -> None:
+    process = _living_owner(folder)
+    if process not in (None, Process.current()):
         raise RunError(
             f"run {run_id} is still being trained, by process {process}: if that is on another "
             "machine and has ended, wait ten minutes"

@@ -30,10 +30,9 @@ from utils.schema import (
     location,
     portable,
     project_path,
-    skim_name,
 )
 from utils.stages.training import ranking
-from utils.stages.training.training_set import TrainingSet
+from utils.stages.training.training_set import TrainingSet, place_of_test_skim
 from utils.system.files import scratch
 
 log = logging.getLogger(__name__)
@@ -162,7 +161,7 @@ def make_recipe(
         files=tuple(meta["files"]),
         skims={
             "train": portable(data.skim.path),
-            "test": portable(_test_skim(config, data.skim)),
+            "test": portable(place_of_test_skim(config, data.skim)),
             **_labelled_skim(data.skim),
             "origin": origin(meta),
             "test_origin": origin(
@@ -176,7 +175,7 @@ def make_recipe(
 
 def _skims(config: TrainConfig, skim: Skim) -> list[SkimEntry]:
     """Return the skims of this training that are there: trained on, for tests, labelled."""
-    places = {"training": skim.path, "testing": _test_skim(config, skim)}
+    places = {"training": skim.path, "testing": place_of_test_skim(config, skim)}
     if labelled := _labelled_skim(skim):
         places["evaluation"] = project_path(labelled[LABELLED])
     there = {use: open_skim(path) for use, path in places.items() if path.is_file()}
@@ -205,15 +204,6 @@ def _digest(skim: Skim, use: str) -> str:
     """Return what tells this skim's rows from those of others of the same origin, and of others."""
     said = json.dumps([origin(skim.metadata), use, skim.n_rows])
     return hashlib.sha256(said.encode()).hexdigest()[:32]
-
-
-def _test_skim(config: TrainConfig, skim: Skim) -> Path:
-    if config.test_file:
-        return project_path(config.test_file)
-    made = skim.metadata["config"]
-    return skim.path.with_name(
-        skim_name(made["output_filename_template"], made["output_samples"][1])
-    )
 
 
 def _curves(results: Sequence[FoldResult]) -> dict[str, list[tuple[int, float]]]:

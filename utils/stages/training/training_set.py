@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from utils.columns.weights import (
     summary_table,
     weight_summary,
 )
-from utils.formats.skims import SHIFTED, Skim, open_skim
+from utils.formats.skims import SHIFTED, Skim, open_skim, origin
 from utils.models import Split, kind, splits
 from utils.schema import (
     SELECTED,
@@ -37,6 +38,7 @@ from utils.schema import (
     load,
     nearest,
     project_path,
+    skim_name,
 )
 from utils.stages.training.preprocessing_keys import check_preprocessing
 
@@ -92,7 +94,30 @@ def open_training_skim(config: TrainConfig) -> Skim:
     kind(config.model_kind).check_features(features)
     if config.test_file:
         _check_test_skim(config, skim)
+    else:
+        _check_skim_beside(place_of_test_skim(config, skim), skim)
     return skim
+
+
+def place_of_test_skim(config: TrainConfig, skim: Skim) -> Path:
+    """Return where the test skim of a training is: `test_file`, else beside the training skim."""
+    if config.test_file:
+        return project_path(config.test_file)
+    made = skim.metadata["config"]
+    name = skim_name(made["output_filename_template"], made["output_samples"][1])
+    return skim.path.with_name(name)
+
+
+def _check_skim_beside(test: Path, skim: Skim) -> None:
+    """Raise InputError where the test skim beside a training skim is of another preprocessing.
+
+    One of them is replaced first: a preprocessing that was killed in between leaves such a pair.
+    """
+    if test.is_file() and origin(open_skim(test).metadata) != origin(skim.metadata):
+        raise InputError(
+            f"{test} and {skim.path} are of different preprocessings, of which one was ended: "
+            "preprocess again"
+        )
 
 
 def _check_test_skim(config: TrainConfig, skim: Skim) -> None:
