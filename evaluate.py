@@ -26,14 +26,14 @@ def evaluate(config: EvaluateConfig) -> list[str]:
         evaluation.check(run, config)
         return []
     run.mend()
-    made = evaluation.report_of(run, config)
+    unit = evaluation.unit_of(run, config)
+    made = evaluation.report_of(run, config, unit)
     if made is None:
-        made_from = evaluation.unit_of(run, config).made_from
         with evaluation.papers(config) as writer:  # starts while the numbers are made
             kept = evaluation.kept_sections(run, config)
             evaluated = evaluation.evaluate_dataset(run, config, kept)
             evaluation.log_summary(evaluated)
-            made = evaluation.publish(run, config, evaluated, writer, made_from)
+            made = evaluation.publish(run, config, evaluated, writer, unit.made_from)
     description.keep_current(run)
     log.info("Browse and compare: %smlflow ui", runs.uri_prefix())
     return [made]

@@ -73,14 +73,13 @@ def _alternatives(run: Run, config: EvaluateConfig) -> list[str]:
     return [path for path in there if path not in known]
 
 
-def report_of(run: Run, config: EvaluateConfig) -> str | None:
-    """Return where the report of this evaluation is; None where it is to be made (again)."""
+def report_of(run: Run, config: EvaluateConfig, unit: UnitOfWork) -> str | None:
+    """Return where the report of an evaluation is; None where `unit` is to be made (again)."""
     place = f"plots/{slug(_name(config))}/manifest.json"
     manifest = run.manifest(place)
     before = manifest.about.get("made_from") if manifest is not None else None
     if manifest is None or not isinstance(before, dict):
         return None
-    unit = unit_of(run, config)
     why = units.changed(unit, before, config.force)
     try:
         for path in () if why else manifest.files:
