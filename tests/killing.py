@@ -226,6 +226,9 @@ def killed(
         "imports": list(imports),
     }
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PYTEST"))}
+    # Commands of other tests would tidy what these leave among temporary files, and say so.
+    env["TMPDIR"] = str(folder.parent / "tmp")
+    Path(env["TMPDIR"]).mkdir(exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-c", DRIVER],
         input=json.dumps(order),

@@ -49,7 +49,7 @@ def read(path: Path) -> Any:
 
 
 _DAMAGED = (
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError),
     *(ValueError, LookupError, TypeError, AttributeError, ImportError),
 )
 """What reading a damaged file may raise: of its archive, and of what it says."""
