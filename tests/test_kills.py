@@ -153,13 +153,15 @@ def test_a_kill_at_any_call_leaves_one_publication_or_the_other(
     assert new
 
 
-TINY = ("year=2018", "engine=serial")
+TINY = ("analysis=bbH_tt_tauES", "year=2018", "engine=serial")
+"""An analysis with a variation, one thing after the other."""
+
 PREDICTION = ("--config-path", "configs/preprocess/prediction_data", "--config-name", "bbH_tt")
 
 
 @pytest.fixture(scope="module")
 def project(shared_workspace: Workspace) -> Workspace:
-    toys(shared_workspace, 6_000)
+    toys(shared_workspace, 6_000, "--shifts", "tauES")
     return shared_workspace
 
 
@@ -218,7 +220,7 @@ def test_a_killed_evaluation_is_taken_up(project: Workspace, kills: int) -> None
     project.run("python", "train.py", *TINY, "n_splits=2")
     run = f"run_id={last_run(project)['run_id']}"
     project.run("python", "predict.py", "--config-name", "for_evaluation", run)
-    made = "sections=[confusion,densities,correlations,over_training,importances]"
+    made = "sections=[confusion,densities,correlations,importances,variations]"
     command = ["evaluate.py", run, "n_bootstrap=5", made, "engine.n_workers=1"]
     # An earlier one, which stands until then.
     project.run("python", *command[:2], "sections=[features]")
