@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -155,6 +156,31 @@ def test_a_publication_that_fails_leaves_the_earlier_one(tmp_path: Path) -> None
         publish(run, tmp_path, csv="2", parquet="2")
     assert text_of(run, "pred/t.csv") == "1"
     assert run.artifacts("pred") == there
+
+
+@pytest.mark.parametrize("at_file", [0, 1])
+def test_a_disk_that_is_full_while_files_get_their_names_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_file: int
+) -> None:
+    """The new publication stands by then; where no links can be made, files are copied."""
+    run = local_run(tmp_path, csv="1", parquet="1", txt="1")
+    left, linked = [at_file], runs._linked
+
+    def full(source: Path, target: Path) -> None:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        left[0] -= 1
+        linked(source, target)
+
+    monkeypatch.setattr(runs, "_linked", full)
+    with pytest.raises(OSError, match="No space left"):
+        publish(run, tmp_path, csv="2", parquet="2")
+    monkeypatch.setattr(runs, "_linked", linked)
+    assert [text_of(run, f"pred/t.{suffix}") for suffix in ("csv", "parquet")] == ["2", "2"]
+    publish(run, tmp_path, csv="3", parquet="3")
+    assert [text_of(run, f"pred/t.{suffix}") for suffix in ("csv", "parquet")] == ["3", "3"]
+    assert not run.lists("pred/t.txt")
+    assert "pred/t.txt" not in run.artifacts("pred")
 
 
 def test_nothing_is_read_or_written_through_a_link(tmp_path: Path) -> None:
