@@ -35,14 +35,17 @@ EVENTS = {"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "
 MADE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
+at, manifest_name, first, only = sys.argv[4:]  # of the publication
+
+
 def version(number):
     source = folder / "sources" / str(number)
     source.mkdir(parents=True, exist_ok=True)
-    names = ["pdf/a.pdf", f"only_{number}.html"]
+    names = [first, only.format(number)]
     for name in names:
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_text(f"{name} {number}" * 10)
-    return {f"plots/test/{name}": source / name for name in names}
+    return {f"{at}/{name}": source / name for name in names}
 
 
 def publish(run, number):
@@ -77,7 +80,7 @@ def child(work, kill_at):
 
 def read(run):
     "Return what a reader finds, checked against the manifest."
-    manifest = run.manifest("plots/test/manifest.json")
+    manifest = run.manifest(f"{at}/{manifest_name}")
     if manifest is None:
         return None
     number = manifest.about["number"]
@@ -100,19 +103,19 @@ def killed_at(kill_at, earlier):
     own = set()
     if earlier:
         assert child(lambda: publish(run, 1), None) == 0
-        own = {"plots/test/mine.txt"}
-        (root / "plots/test/mine.txt").write_text("somebody's own")
+        own = {f"{at}/mine.txt"}
+        (root / at / "mine.txt").write_text("somebody's own")
     status = child(lambda: publish(run, 2), kill_at)
     found = read(run)
     assert found in (earlier, 2), found
     assert child(run.mend, None) == 0
     assert read(run) == found
-    assert listing(root) == ({*version(found), "plots/test/manifest.json", *own} if found else own)
+    assert listing(root) == ({*version(found), f"{at}/{manifest_name}", *own} if found else own)
     for path, source in version(found).items() if found else ():
         assert (root / path).read_text() == source.read_text()  # under their own names now
     assert child(lambda: publish(run, 2), None) == 0
     assert read(run) == 2
-    assert listing(root) == {*version(2), "plots/test/manifest.json", *own}
+    assert listing(root) == {*version(2), f"{at}/{manifest_name}", *own}
     return status, found
 
 
@@ -129,13 +132,25 @@ print("killed", kill_at - 1, "outcomes", outcomes.count(None), outcomes.count(1)
 """
 
 
+PUBLICATIONS = {
+    "evaluation": ("plots/test", "manifest.json", "pdf/a.pdf", "only_{}.html"),
+    "table": ("pred", "manifest_table_DY.v2.json", "DY.v2.csv", "DY.v2.of{}"),
+    "long": ("pred", f"manifest_table_{'D' * 120}.json", f"{'D' * 120}.csv", "D" * 120 + ".of{}"),
+}
+"""Where they are, with their manifests, a file of each version, and one of a single version."""
+
+
 @pytest.mark.parametrize("ended_by", ["SIGKILL", "SIGTERM"])
-@pytest.mark.parametrize("file_system", ["linked", "unlinked"])
+@pytest.mark.parametrize(
+    ("file_system", "kind"),
+    [("linked", "evaluation"), ("unlinked", "evaluation"), ("linked", "table"), ("linked", "long")],
+)
 def test_a_kill_at_any_call_leaves_one_publication_or_the_other(
-    tmp_path: Path, file_system: str, ended_by: str
+    tmp_path: Path, file_system: str, kind: str, ended_by: str
 ) -> None:
+    where = [str(tmp_path), file_system, ended_by, *PUBLICATIONS[kind]]
     done = subprocess.run(
-        [sys.executable, "-c", KILLED_EVERYWHERE, str(tmp_path), file_system, ended_by],
+        [sys.executable, "-c", KILLED_EVERYWHERE, *where],
         cwd=PROJECT,
         env=dict(os.environ),
         capture_output=True,

@@ -54,7 +54,6 @@ from utils.system.files import (
     scratch,
     unfinished,
     unfinished_below,
-    unfinished_in,
     writing,
 )
 from utils.system.interrupts import last_words
@@ -758,7 +757,9 @@ class Run:
             manifest = Manifest(summed(files, kept), dict(about), obsolete=tuple(obsolete))
             with complete(target) as file:
                 file.write_text(manifest.to_json(), encoding="utf-8")
-                outlive(staged)  # the manifest names its files as soon as it has its name
+                # The manifest names its files as soon as it has its name, and then it is too late;
+                # where it gets none, `mend` removes what was staged.
+                outlive(staged)
             self._settle(place)
 
     def _settle(self, place: str) -> None:
@@ -825,11 +826,14 @@ class Run:
     def _mend(self, folder: str) -> None:
         """Finish the publications in a folder of a local store whose processes are dead."""
         here = self._target(folder)
-        dead = [p for p in unfinished_in(here) if is_abandoned(p)]
-        for path in self.artifacts(folder):
-            # Where there are no locks, a living process may be at it.
-            if is_manifest(path) and any(p.name.startswith(f".{Path(path).stem}.") for p in dead):
-                self._settle(path)
+        for path in filter(is_manifest, self.artifacts(folder)):
+            with contextlib.suppress(RunError):  # who reads a damaged manifest is told
+                manifest = self.manifest(path)
+                files = manifest.files.items() if manifest is not None else ()
+                places = [Path(f.kept).relative_to(folder) for own, f in files if f.kept != own]
+                # Where there are no locks, a living process may be at it.
+                if places and all(is_abandoned(here / place.parts[0]) for place in places):
+                    self._settle(path)
         discard_abandoned(here)
 
     def seal(self, paths: Sequence[str], about: Mapping[str, Any]) -> None:
