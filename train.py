@@ -45,7 +45,7 @@ def train(config: TrainConfig) -> list[str]:
             log.info("MLflow run %s (experiment %s)", run.run_id, run.experiment_id)
             training.log_training(run, config, data, rows, audit, folds, workers.cores)
     description.keep_current(runs.opened_run(run))
-    kept.drop(skim, len(rows))
+    kept.drop()
     analysis_name = skim.metadata["config"]["analysis_name"]
     runs.remember(run.run_id, run.experiment_id, training.places(config), analysis_name)
     for line in training.next_commands(run, runs.uri_prefix()):

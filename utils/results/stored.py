@@ -5,8 +5,10 @@ A file holds numbers and texts, nothing that runs when it is read.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -25,6 +27,9 @@ _HOME = "utils.results."
 _TREE = "tree"
 """What the text is called that the arrays of a file hang on."""
 
+_SUM = "sum"
+"""What the checksum of a file is called: a damaged head of an array would give other numbers."""
+
 
 def write(path: Path, result: Any) -> None:
     """Write a result; the file appears when it is complete.
@@ -34,6 +39,7 @@ def write(path: Path, result: Any) -> None:
     arrays: dict[str, NDArray[Any]] = {}
     tree = json.dumps(_plain(result, arrays))
     arrays[_TREE] = np.frombuffer(tree.encode(), np.uint8)
+    arrays[_SUM] = np.array(_checksum(arrays))
     with complete(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -43,16 +49,26 @@ def read(path: Path) -> Any:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
+        if arrays.pop(_SUM) != _checksum(arrays):
+            raise ValueError("it was changed since it was written")
         return _made(json.loads(arrays.pop(_TREE).tobytes()), arrays)
     except _DAMAGED as error:
         raise ValueError(f"{path.name} can't be read: {error}") from None
 
 
 _DAMAGED = (
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError),
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, RuntimeError),
+    MemoryError,
     *(ValueError, LookupError, TypeError, AttributeError, ImportError),
 )
 """What reading a damaged file may raise: of its archive, and of what it says."""
+
+
+def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def _plain(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:

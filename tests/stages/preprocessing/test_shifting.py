@@ -129,6 +129,14 @@ def test_a_shift_is_declared_for_samples_by_name_or_tag(folder: Path) -> None:
     assert not tree_of(data).shifts
 
 
+def test_columns_of_shifts_count_among_those_that_are_read(folder: Path) -> None:
+    """Chunks that are to fit into a worker hold them too: `x` and `r` under both shifts."""
+    shifted = analysis(folder, BOTH, for_training=False, prediction_samples=["S"])
+    plain = shifted.model_copy(update={"variations": {}})
+    n_columns = [reading.plan(of, of.read_samples).units[0].n_columns for of in (plain, shifted)]
+    assert n_columns[1] >= n_columns[0] + 2 * 2
+
+
 def test_rows_are_those_that_any_cut_keeps(folder: Path) -> None:
     """Nominal rows, their order and counts are those of no variation; others are marked."""
     plain = analysis(folder, BOTH, common_cut="x > 2", for_training=False, prediction_samples=["S"])

@@ -168,7 +168,7 @@ class NtupleEntries(RowSource):
 
     def within(self, memory: int | None) -> Self:
         entries = self.entries
-        n_rows = reading.rows_within(memory, len(entries.roles.columns()), entries.chunk_size)
+        n_rows = reading.rows_within(memory, entries.n_columns, entries.chunk_size)
         return replace(self, entries=replace(entries, chunk_size=n_rows))
 
     def _changed(self, nominal: Columns, changed: Columns) -> Columns:

@@ -91,6 +91,11 @@ class Unit:
     def info(self) -> ntuples.TreeInfo:
         return self.tree.info
 
+    @property
+    def n_columns(self) -> int:
+        """The columns that are read of a row, under all its shifts."""
+        return len(self.roles.columns()) + len(self.tree.made)
+
     def __str__(self) -> str:
         first, last = self.entries
         return f"sample {self.sample.name}, {self.info.path.name}, entries {first}-{last}"
@@ -295,8 +300,8 @@ def _fit(memory: int, n_columns: int) -> int:
 def chunked_within(units: Sequence[Unit], memory: int | None) -> list[Unit]:
     """Return units of which one chunk at a time fits into `memory` bytes."""
     return [
-        replace(u, chunk_size=rows_within(memory, len(u.roles.columns()), u.chunk_size))
-        for u in units
+        replace(unit, chunk_size=rows_within(memory, unit.n_columns, unit.chunk_size))
+        for unit in units
     ]
 
 
@@ -309,7 +314,7 @@ def within(units: Sequence[Unit], memory: int | None) -> list[Unit]:
         return list(units)
     cut: list[Unit] = []
     for unit in chunked_within(units, memory):
-        n_chunks = _fit(memory, len(unit.roles.columns())) // unit.chunk_size
+        n_chunks = _fit(memory, unit.n_columns) // unit.chunk_size
         size = max(1, n_chunks) * unit.chunk_size
         if unit.entries.size <= size:
             cut.append(unit)
@@ -508,6 +513,11 @@ class Entries:
     @property
     def tree(self) -> ShiftedTree:
         return self.shifted or ShiftedTree(self.info)
+
+    @property
+    def n_columns(self) -> int:
+        """The columns that are read of a row, under all its shifts."""
+        return len(self.roles.columns()) + len(self.tree.made)
 
     @property
     def wanted(self) -> dict[str, Any]:

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 TRAININGS = PROJECT / "outputs" / "trainings"
 """A folder for each training that its run does not have yet."""
 
+_STEP = "utils.stages.training"
+
 _OF_NO_MODEL = {"engine", "experiment_name", "run_name"}
 """Keys that no model follows from; the number of threads is that of each fold's own."""
 
@@ -50,7 +52,7 @@ class KeptTraining:
         return UnitOfWork(
             name=f"fold {index}",
             key=portable(path),
-            step="utils.stages.training",
+            step=_STEP,
             inputs=[portable(skim.path), list(skim.stamp)],
             configuration={k: v for k, v in stated.items() if k not in _OF_NO_MODEL},
             files=[path],
@@ -79,14 +81,14 @@ class KeptTraining:
         return sorted(self.folder.glob("fold_*.json"))
 
     def of_run(self, run: NewRun) -> None:
-        """Remember which run this is to go to."""
+        """Remember which run this is to go to, and its keys."""
+        stated = self.config.model_dump(mode="json", by_alias=True)
+        _write(self.folder / "config.json", stated)
         _write(self.folder / "run.json", {"run_id": run.run_id})
 
-    def drop(self, skim: Skim, n_folds: int) -> None:
+    def drop(self) -> None:
         """Remove what is kept: the run has it."""
-        for index in range(n_folds):
-            units.forget(self.unit(skim, index))
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _discard(self.folder)
 
 
 def _write(path: Path, content: object) -> None:
@@ -111,7 +113,7 @@ def keeping(config: TrainConfig, typed: Sequence[str]) -> Iterator[KeptTraining]
         except PipelineError as error:
             run_id = _run_of(kept.folder)
             if not kept.folds or run_id is None:
-                shutil.rmtree(kept.folder, ignore_errors=True)
+                kept.drop()
                 raise
             raise type(error)(
                 f"{error}; {len(kept.folds)} trained folds are kept in {kept.folder}: "
@@ -122,9 +124,7 @@ def keeping(config: TrainConfig, typed: Sequence[str]) -> Iterator[KeptTraining]
 def _new(config: TrainConfig) -> KeptTraining:
     _discard_lost()
     name = f"{Process.current()}-{uuid.uuid4().hex[:8]}"
-    kept = KeptTraining(TRAININGS / name, config, force=config.force)
-    _write(kept.folder / "config.json", config.model_dump(mode="json", by_alias=True))
-    return kept
+    return KeptTraining(TRAININGS / name, config, force=config.force)
 
 
 def _found(config: TrainConfig, run_id: str, typed: Sequence[str]) -> KeptTraining:
@@ -158,10 +158,17 @@ def _found(config: TrainConfig, run_id: str, typed: Sequence[str]) -> KeptTraini
 
 def _discard_lost() -> None:
     """Remove trainings that ended before they had a run: nothing can go on with them."""
-    for folder in TRAININGS.glob("*"):
-        with contextlib.suppress(FileNotFoundError):  # another command removes it
-            if _run_of(folder) is None and _living_owner(folder) is None:
-                shutil.rmtree(folder)
+    for folder in TRAININGS.glob("*/"):
+        with contextlib.suppress(OSError):  # in doubt it stays
+            if not (folder / "run.json").exists() and _living_owner(folder) is None:
+                _discard(folder)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a kept training, and that its folds are done."""
+    for fold in folder.glob("fold_*.json"):
+        units.forget(UnitOfWork(fold.stem, portable(fold), _STEP, None, None))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _living_owner(folder: Path) -> Process | None:
@@ -171,10 +178,10 @@ def _living_owner(folder: Path) -> Process | None:
     """
     owner = folder / "owner.json"
     try:
-        process, sign = Process.named_in(owner.read_text(encoding="utf-8")), owner
+        process, touched = Process.named_in(owner.read_text(encoding="utf-8")), owner
     except FileNotFoundError:
-        process, sign = Process.named_in(folder.name), folder
-    alive = process is not None and not process.is_dead(sign.stat().st_mtime)
+        process, touched = Process.named_in(folder.name), folder
+    alive = process is not None and not process.is_dead(touched.stat().st_mtime)
     return process if alive else None
 
 
