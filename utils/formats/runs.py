@@ -702,14 +702,16 @@ class Run:
         """
         [place] = {manifest_of(path) for path in files}
         with self._alone():
-            if self._local() is not None:
+            root = self._local()
+            if root is not None:
+                self._mend_below(root, self._target(place).parent)
                 self._settle(place)
             former = self.manifest(place)
             said = dict(about or {})
             gone = _gone(former, said)
             if gone:
                 said["gone"] = gone
-            if self._local() is None:
+            if root is None:
                 self._publish_remotely(place, files, said)
             else:
                 self._publish_locally(place, files, said, former)
@@ -810,8 +812,7 @@ class Run:
         root = self._local()
         if root is not None and root.is_dir():
             with self._alone():
-                for folder in unfinished_below(root):
-                    self._mend(folder.relative_to(root).as_posix())
+                self._mend_below(root, root)
         logged: dict[str, float] | None = None
         for evaluation in self.artifacts("plots"):
             manifest = self.manifest(f"{evaluation}/manifest.json")
@@ -823,9 +824,12 @@ class Run:
                 log.info("Logging the metrics of %s, which an earlier command did not", evaluation)
                 self.log_metrics(metrics, gone)
 
-    def _mend(self, folder: str) -> None:
-        """Finish the publications in a folder of a local store whose processes are dead."""
-        here = self._target(folder)
+    def _mend_below(self, root: Path, top: Path) -> None:
+        """Finish the publications below a folder of a local store whose processes are dead."""
+        for here in unfinished_below(top):
+            self._mend(here, here.relative_to(root).as_posix())
+
+    def _mend(self, here: Path, folder: str) -> None:
         for path in filter(is_manifest, self.artifacts(folder)):
             with contextlib.suppress(RunError):  # who reads a damaged manifest is told
                 manifest = self.manifest(path)
