@@ -49,7 +49,7 @@ def test_what_is_done_and_unchanged_is_skipped(
     assert recall(unit, force=True) is None
     assert caplog.messages[1:] == ["sample S: done again, as asked for"]
     assert recall(replace(unit, key="skim other.h5")) is None
-    units.forget(unit)
+    units.forget(unit.key)
     assert recall(unit) is None
 
 

@@ -61,7 +61,11 @@ class UnitOfWork:
 
     @property
     def _record(self) -> Path:
-        return RECORDS / f"{hashlib.sha256(self.key.encode()).hexdigest()[:24]}.json"
+        return _record_of(self.key)
+
+
+def _record_of(key: str) -> Path:
+    return RECORDS / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
 
 def recall(unit: UnitOfWork, force: bool = False) -> Any | None:
@@ -116,9 +120,9 @@ def record(unit: UnitOfWork, result: Any) -> None:
         partial.write_text(json.dumps(content), encoding="utf-8")
 
 
-def forget(unit: UnitOfWork) -> None:
-    """Let a unit not be done."""
-    unit._record.unlink(missing_ok=True)
+def forget(key: str) -> None:
+    """Let the unit of this key not be done."""
+    _record_of(key).unlink(missing_ok=True)
 
 
 def stamp(place: Location) -> list[int] | None:

@@ -301,7 +301,7 @@ def write_training_skims(
 def _drop_rows(config: PreprocessConfig, plans: Sequence[Plan]) -> None:
     for plan in plans:
         for code in range(len(plan.samples)):
-            units.forget(rows_unit(config, plan, code))
+            units.forget(rows_unit(config, plan, code).key)
     shutil.rmtree(kept_folder(config), ignore_errors=True)
 
 

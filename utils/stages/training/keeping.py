@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 TRAININGS = PROJECT / "outputs" / "trainings"
 """A folder for each training that its run does not have yet."""
 
-_STEP = "utils.stages.training"
-
 _OF_NO_MODEL = {"engine", "experiment_name", "run_name"}
 """Keys that no model follows from; the number of threads is that of each fold's own."""
 
@@ -52,7 +50,7 @@ class KeptTraining:
         return UnitOfWork(
             name=f"fold {index}",
             key=portable(path),
-            step=_STEP,
+            step="utils.stages.training",
             inputs=[portable(skim.path), list(skim.stamp)],
             configuration={k: v for k, v in stated.items() if k not in _OF_NO_MODEL},
             files=[path],
@@ -167,7 +165,7 @@ def _discard_lost() -> None:
 def _discard(folder: Path) -> None:
     """Remove a kept training, and that its folds are done."""
     for fold in folder.glob("fold_*.json"):
-        units.forget(UnitOfWork(fold.stem, portable(fold), _STEP, None, None))
+        units.forget(portable(fold))
     shutil.rmtree(folder, ignore_errors=True)
 
 
