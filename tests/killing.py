@@ -184,7 +184,7 @@ for number, moment in enumerate(moments):
     ended_by, status = (signal.SIGKILL, signal.SIGTERM)[number % 2], 0
     while status == 0:  # it ended before: how often threads call differs from time to time
         restore()
-        status, calls, _, said = command(words, report, moment, ended_by)
+        status, calls, _, ending = command(words, report, moment, ended_by)
         moment = min(moment, calls) * 9 // 10 if status == 0 else moment
     expected = 143 if ended_by == signal.SIGTERM else -signal.SIGKILL
     left = [str(p) for p in unfinished_below(here / "data")]
@@ -193,6 +193,7 @@ for number, moment in enumerate(moments):
     redone, found = {key for key, _ in redone}, contents()
     outcomes.append({
         "moment": moment, "status": status, "expected": expected, "left": left, "again": again,
+        "ending": ending,
         "log": log, "redone": sorted(redone), "kept": sorted(kept_already),
         "twice": sorted(redone & kept_already),
         "changed": [k for k in {*undisturbed, *found} if undisturbed.get(k) != found.get(k)],

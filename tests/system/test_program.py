@@ -49,6 +49,30 @@ def test_an_ended_script_leaves_nothing(tmp_path: Path, signal: str, status: int
     assert list(tmp_path.iterdir()) == []
 
 
+TURNED = """
+import os, signal, sys
+from utils.system import program
+from utils.schema import TrainConfig
+def main():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        file = open(os.devnull)
+    finally:
+        file.close()
+sys.argv = ["train.py"]
+sys.exit(program.run(main, TrainConfig, "train", "train"))
+"""
+"""As Hydra does while it reads a configuration file, where the file was not opened yet."""
+
+
+def test_an_interrupt_that_became_another_error_is_told_as_one() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TURNED], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 143, done.stderr
+    assert done.stderr == "error: interrupted; no incomplete output was left\n"
+
+
 AT_WORK = """
 import os, signal, sys, threading, time
 from pathlib import Path

@@ -25,6 +25,7 @@ _LAST_WORDS: list[Callable[[], None]] = []
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _LISTENING = threading.Lock()
 """Held for ever by the thread that ends the process."""
+_TOLD: list[int] = []
 
 
 def listen() -> None:
@@ -37,6 +38,14 @@ def listen() -> None:
         os.set_blocking(tell, False)
         signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
         threading.Thread(target=_hear, args=(heard,), name="interrupts", daemon=True).start()
+
+
+def told() -> int | None:
+    """Return the signal that told this process to end, or None.
+
+    Unwinding an interrupt may end in any other error: libraries raise from what they clean up.
+    """
+    return _TOLD[0] if _TOLD else None
 
 
 @contextlib.contextmanager
@@ -63,6 +72,7 @@ def end(number: int) -> None:
 
 
 def _interrupt(number: int, _: object) -> None:
+    _TOLD.append(number)
     raise KeyboardInterrupt(number)
 
 

@@ -16,7 +16,6 @@ import logging
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import traceback
@@ -296,35 +295,43 @@ def _texts(value: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Turn a mistake of the user into one line on standard error and the exit status 1."""
+    """Turn a mistake of the user into one line on standard error and the exit status 1.
+
+    A command that was told to end says so instead, whatever error came of unwinding it.
+    """
     try:
         yield
-    except PipelineError as error:
-        status = fail(str(error))
-    except MissingConfigException as error:
-        status = fail(_missing_config(error))
-    except OverrideParseException as error:
-        status = fail(
-            f"{str(error.override).lstrip('+')!r} can't be read: a text with signs or blanks needs "
-            "quotes of its own inside the shell's: \"common_cut='pt_1 > 40'\""
-        )
-    except (HydraException, OmegaConfBaseException) as error:
-        status = fail(str(error))
-    except YAMLError as error:
-        status = fail(f"a configuration file is not YAML: {error}")
-    except OSError as error:
-        if error.errno is None:
+    except BaseException as error:
+        ended_by = interrupts.told()
+        if ended_by is not None:
+            interrupts.end(ended_by)
+        line = _explained(error)
+        if line is None:
             raise
-        status = fail(system_message(error))
-    except MemoryError as error:
-        status = fail(f"the memory of this machine does not suffice: {error}")
-    except KeyboardInterrupt as interrupt:
-        number = int(interrupt.args[0]) if interrupt.args else int(signal.SIGINT)
-        interrupts.end(number)
-        raise
-    else:
-        return
-    raise SystemExit(status)
+        raise SystemExit(fail(line)) from None
+
+
+def _explained(error: BaseException) -> str | None:
+    """Return the line that explains a mistake of the user; None for a bug of ours."""
+    match error:
+        case PipelineError():
+            return str(error)
+        case MissingConfigException():
+            return _missing_config(error)
+        case OverrideParseException():
+            return (
+                f"{str(error.override).lstrip('+')!r} can't be read: a text with signs or blanks "
+                "needs quotes of its own inside the shell's: \"common_cut='pt_1 > 40'\""
+            )
+        case HydraException() | OmegaConfBaseException():
+            return str(error)
+        case YAMLError():
+            return f"a configuration file is not YAML: {error}"
+        case OSError() if error.errno is not None:
+            return system_message(error)
+        case MemoryError():
+            return f"the memory of this machine does not suffice: {error}"
+    return None
 
 
 def fail(message: str, status: int = 1) -> int:
