@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +11,9 @@ import lightgbm
 import numpy as np
 import pytest
 from fold_tasks import N, task
+from patience import HANGS
 
-from utils.models import Split, boosting, splits
+from utils.models import FoldResult, Split, boosting, splits
 from utils.models.scoring import open_models, score
 from utils.schema import ConfigError, FoldRule, InputError
 
@@ -128,6 +131,50 @@ def test_the_number_of_threads_changes_nothing(model_param: dict[str, Any]) -> N
         )
         found.add(boosting.train_fold(one).model.split("\nparameters:")[0])
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("parameters", [{}, {"force_row_wise": True, "metric": "auc_mu"}])
+def test_folds_beside_each_other_never_change_lightgbm_s_number_of_threads(
+    data: dict[str, Any], monkeypatch: pytest.MonkeyPatch, parameters: dict[str, Any]
+) -> None:
+    """It is one variable of the process: changing it under a training ends the process."""
+    first = replace(task(data, 0, **parameters), n_threads=1, n_preparing_threads=3)
+    second = replace(task(data, 1, **parameters), n_threads=2, n_preparing_threads=3)
+    expected = [boosting.train_fold(one).model for one in (first, second)]
+    at_work: list[int] = []
+    seen: list[tuple[Any, ...]] = []
+    binned, futures = threading.Event(), list[Future[FoldResult]]()
+    construct, train = lightgbm.Dataset.construct, lightgbm.train
+
+    def telling(what: str, n_threads: int) -> None:
+        seen.append((what, n_threads, *at_work))
+
+    def constructing(self: Any) -> Any:
+        if self._handle is None:
+            telling("bins", self.params["num_threads"])
+            binned.set()
+        return construct(self)
+
+    def training(params: dict[str, Any], *given: Any, **more: Any) -> Any:
+        telling("trains", params["num_threads"])
+        at_work.append(params["num_threads"])
+        if not futures:  # the first fold has begun: now comes the second one
+            binned.clear()
+            futures.append(pool.submit(boosting.train_fold, second))
+            assert binned.wait(HANGS)
+        try:
+            return train(params, *given, **more)
+        finally:
+            at_work.remove(params["num_threads"])
+
+    monkeypatch.setattr(lightgbm.Dataset, "construct", constructing)
+    monkeypatch.setattr(lightgbm, "train", training)
+    with ThreadPoolExecutor(1) as pool:
+        found = [boosting.train_fold(first).model, futures[0].result(timeout=HANGS).model]
+    assert all(set(others) <= {n_threads} for _, n_threads, *others in seen), seen
+    assert {("bins", 3), ("bins", 1, 1), ("trains", 1), ("trains", 2)} <= set(seen)
+    trees = [[text.split("\nparameters:")[0] for text in texts] for texts in (found, expected)]
+    assert trees[0] == trees[1]
 
 
 def test_parameters_by_their_other_names() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,12 +35,12 @@ sys.exit(program.run(main, TrainConfig, "train", "train"))
 """
 
 
-@pytest.mark.parametrize(("signal", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_an_ended_script_leaves_nothing(tmp_path: Path, signal: str, status: int) -> None:
+@pytest.mark.parametrize(("ended_by", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_an_ended_script_leaves_nothing(tmp_path: Path, ended_by: str, status: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", KILLED],
         cwd=PROJECT,
-        env={"TARGET": str(tmp_path / "out.h5"), "ENDED_BY": signal},
+        env={"TARGET": str(tmp_path / "out.h5"), "ENDED_BY": ended_by},
         capture_output=True,
         text=True,
         check=False,
@@ -71,6 +72,26 @@ def test_an_interrupt_that_became_another_error_is_told_as_one() -> None:
     )
     assert done.returncode == 143, done.stderr
     assert done.stderr == "error: interrupted; no incomplete output was left\n"
+
+
+CRASHES = """
+import os, signal, sys
+from utils.system import program
+from utils.schema import TrainConfig
+def deep_in_a_library():
+    os.kill(os.getpid(), signal.SIGSEGV)
+sys.argv = ["train.py"]
+sys.exit(program.run(deep_in_a_library, TrainConfig, "train", "train"))
+"""
+
+
+def test_a_crash_of_a_library_tells_where_it_was() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CRASHES], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGSEGV
+    assert "Segmentation fault" in done.stderr
+    assert "in deep_in_a_library" in done.stderr
 
 
 AT_WORK = """

@@ -134,18 +134,21 @@ def open_model(text: str) -> Forest:
     return compile_forest(text)
 
 
-def contributions(text: str, X: NDArray[np.floating]) -> Floats:
+def contributions(text: str, X: NDArray[np.floating], n_threads: int = 1) -> Floats:
     """Return LightGBM's own contributions (SHAP values) `(n, n_outputs, n_features)`."""
-    from utils.system.libraries.boosters import lightgbm
+    from utils.system.libraries.boosters import lightgbm, threads_beside
 
-    values = np.asarray(lightgbm.Booster(model_str=text).predict(X, pred_contrib=True), np.float64)
+    booster = lightgbm.Booster(model_str=text)
+    with threads_beside(n_threads) as number:
+        found = booster.predict(X, pred_contrib=True, num_threads=number)
+    values = np.asarray(found, np.float64)
     # The last value of each output is what it is without any feature.
     return values.reshape(len(X), -1, X.shape[1] + 1)[:, :, :-1]
 
 
 def _train_by_rounds(task: FoldTask, curves: Curves) -> Any:
     """Return a booster that LightGBM trained only: the rounds are followed here."""
-    from utils.system.libraries.boosters import lightgbm
+    from utils.system.libraries.boosters import lightgbm, threads_of_its_own
 
     told = task.settings
     n_outputs = int(told.own.get("num_class", 1))
@@ -160,12 +163,13 @@ def _train_by_rounds(task: FoldTask, curves: Curves) -> Any:
         follow = rounds.Rounds(
             train, validation, told, metrics_of(told), task.n_threads, _recorder(task, curves)
         )
-        return lightgbm.train(
-            {**told.own, "num_threads": task.n_threads},
-            dataset,
-            num_boost_round=told.num_iterations,
-            callbacks=[follow],
-        )
+        with threads_of_its_own(task.n_threads):
+            return lightgbm.train(
+                {**told.own, "num_threads": task.n_threads},
+                dataset,
+                num_boost_round=told.num_iterations,
+                callbacks=[follow],
+            )
 
 
 def _train_by_lightgbm(task: FoldTask, curves: Curves) -> Any:
@@ -173,7 +177,7 @@ def _train_by_lightgbm(task: FoldTask, curves: Curves) -> Any:
 
     Evaluating the training rows in each round would cost a third of the time.
     """
-    from utils.system.libraries.boosters import lightgbm
+    from utils.system.libraries.boosters import lightgbm, threads_of_its_own
 
     told = task.settings
     record = _recorder(task, curves)
@@ -198,14 +202,15 @@ def _train_by_lightgbm(task: FoldTask, curves: Curves) -> Any:
         )
         callbacks.append(stop)
     train, validation = _datasets(task, task.load(), task.split.train, task.split.validation)
-    return lightgbm.train(
-        {**told.own, "num_threads": task.n_threads},
-        train,
-        num_boost_round=told.num_iterations,
-        valid_sets=[validation],
-        valid_names=["validation"],
-        callbacks=callbacks,
-    )
+    with threads_of_its_own(task.n_threads):
+        return lightgbm.train(
+            {**told.own, "num_threads": task.n_threads},
+            train,
+            num_boost_round=told.num_iterations,
+            valid_sets=[validation],
+            valid_names=["validation"],
+            callbacks=callbacks,
+        )
 
 
 _BINNING = threading.Lock()
@@ -213,10 +218,11 @@ _BINNING = threading.Lock()
 
 def _datasets(task: FoldTask, matrix: NDArray[np.float32], *parts: Mask) -> list[Any]:
     """Return the rows of each part, binned as those of the first one."""
-    from utils.system.libraries.boosters import lightgbm
+    from utils.system.libraries.boosters import lightgbm, threads_beside
 
     sets: list[Any] = []
-    with _BINNING:  # two copies of the matrix at a time are one too many
+    # Two copies of the matrix at a time are one too many.
+    with _BINNING, threads_beside(task.n_preparing_threads) as n_threads:
         for rows in parts:
             dataset = lightgbm.Dataset(
                 matrix[rows],
@@ -224,7 +230,7 @@ def _datasets(task: FoldTask, matrix: NDArray[np.float32], *parts: Mask) -> list
                 weight=task.weight[rows],
                 feature_name=list(task.features),
                 reference=sets[0] if sets else None,
-                params={**task.settings.own, "num_threads": task.n_preparing_threads},
+                params={**task.settings.own, "num_threads": n_threads},
                 free_raw_data=True,
             )
             sets.append(dataset.construct())

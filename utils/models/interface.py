@@ -66,7 +66,9 @@ class Kind(Protocol):
         Raises RunError, in one line, where the text is damaged.
         """
 
-    def contributions(self, text: str, X: NDArray[np.floating], /) -> Floats | None:
+    def contributions(
+        self, text: str, X: NDArray[np.floating], n_threads: int = 1, /
+    ) -> Floats | None:
         """Return what each feature adds to the raw scores of a stored text's model.
 
         `X` is `(n, n_features)`, the result `(n, n_outputs, n_features)`; None where models of this
@@ -147,10 +149,10 @@ def splits(fold: Array, n_splits: int, inner: Mask | None) -> tuple[Split, ...]:
 class FoldTask:
     """All one fold needs: `load` returns its feature matrix `(n, n_features)`, float32.
 
-    Folds in one process prepare their features one after another, each with `n_preparing_threads`,
-    and then train side by side, each with `n_threads`. The training rows are evaluated every
-    `train_metric_every` iterations, or each time where that costs little. `watch` is told fold,
-    iteration, metric and value.
+    Folds in one process prepare their features one after another, each with at most
+    `n_preparing_threads`, and then train side by side, each with `n_threads`. The training rows are
+    evaluated every `train_metric_every` iterations, or each time where that costs little. `watch`
+    is told fold, iteration, metric and value.
     """
 
     index: int

@@ -154,7 +154,7 @@ def open_model(text: str) -> Network:
     return open_network(text)
 
 
-def contributions(text: str, X: NDArray[np.floating]) -> None:
+def contributions(text: str, X: NDArray[np.floating], n_threads: int = 1) -> None:
     """Return None: layers mix the features, so that none has a part of its own."""
 
 

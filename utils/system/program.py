@@ -11,6 +11,7 @@ mapping is merged into what is there.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import io
 import logging
 import os
@@ -129,6 +130,7 @@ def run(
         sys.stdout.write(help_text(sys.modules["__main__"].__doc__ or "", model, primaries))
         return 0
     interrupts.listen()
+    faulthandler.enable(2)  # a library that crashes would end the process without a word
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale, what is said can be written
             stream.reconfigure(errors="backslashreplace")

@@ -106,8 +106,11 @@ class Forest:
     ) -> NDArray[np.float64]:
         """Return raw scores, or what `convert` makes of them in place."""
         if self.trees is None:
-            # LightGBM converts by itself: a random forest's scores are averaged before.
-            found = self.booster.predict(X, raw_score=convert is None, num_threads=n_threads)
+            from utils.system.libraries.boosters import threads_beside
+
+            with threads_beside(n_threads) as number:
+                # LightGBM converts by itself: a random forest's scores are averaged before.
+                found = self.booster.predict(X, raw_score=convert is None, num_threads=number)
             return np.ascontiguousarray(found.reshape(len(X), self.n_outputs), np.float64)
         from utils.models.forest import kernels
 

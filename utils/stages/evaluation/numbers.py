@@ -300,7 +300,9 @@ def _shap(
         mine = np.flatnonzero(table.fold[rows] == index)
         if not len(mine):
             continue
-        found = kind(recipe.model_kind).contributions(run.model_text(index), matrix[rows[mine]])
+        found = kind(recipe.model_kind).contributions(
+            run.model_text(index), matrix[rows[mine]], options.n_threads
+        )
         if found is None:
             return None
         parts[mine] = found
