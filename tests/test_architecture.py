@@ -82,6 +82,7 @@ ABOVE_THE_FLOORS = {
     "test_earlier_version.py": "what earlier versions wrote, in every script",
     "test_engines.py": "all stages, on every engine",
     "test_flat_files.py": "all stages, with the files that groups have",
+    "test_walk_through.py": "all stages, as the page on new analyses has its reader type them",
     "test_variations.py": "all stages, under variations",
     "test_foreign_files.py": "runs and analyses from elsewhere, in every script",
     "test_group_files.py": "all stages, with files composed as groups compose them",
