@@ -42,7 +42,7 @@ LOSSES := tests/test_kills.py tests/system/test_files.py tests/system/test_inter
 
 # Every stage killed at fifty moments, and all tests of losses twenty times: some hours.
 soak: $(TEST_STAMP)
-	pytest --soak tests/test_kills.py
+	pytest --soak -n 2 --dist load tests/test_kills.py
 	for i in $$(seq 20); do pytest -q -n 2 --dist loadfile $(LOSSES) || exit 1; done
 
 bench: $(TEST_STAMP)
