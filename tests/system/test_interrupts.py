@@ -18,7 +18,8 @@ from pathlib import Path
 from utils.system import interrupts
 from utils.system.files import complete, scratch
 interrupts.PATIENCE = 0.3
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it,
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # one under nohup this
 interrupts.listen()
 folder = Path(sys.argv[1])
 def hangs():

@@ -60,17 +60,42 @@ def test_every_size_is_one_page(tmp_path: Path, drawn: dict[str, go.Figure]) -> 
         assert float(page.mediabox.width) > 0.75 * width - 1
 
 
+@pytest.mark.parametrize("child", ["import time; time.sleep(10**6)", "pass", "input()"])
+@pytest.mark.parametrize("n_points", [3, 50_000])  # more than a pipe takes when nobody reads
 def test_silent_kaleido_is_given_up_with_one_line(
-    drawn: dict[str, go.Figure], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    n_points: int, child: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pdf, "CHILD", "import time; time.sleep(60)")
+    monkeypatch.setattr(pdf, "CHILD", child)
+    figure = go.Figure(go.Scatter(y=[i / 7 for i in range(n_points)]))
     target = tmp_path / "x.pdf"
     with (
         pytest.raises(PipelineError, match=r"x\.pdf: kaleido gave no PDF in 4 attempts"),
         PdfWriter(1, patience=0.02) as writer,
     ):
-        writer.write(drawn["performance/roc_balanced"], target)
+        writer.write(figure, target)
     assert not target.exists()
+
+
+ENDS_ONCE = """
+import pathlib
+from utils.results.report import pdf
+begun = pathlib.Path({folder!r}) / "begun"
+if not begun.exists():
+    begun.touch()
+    input()
+else:
+    pdf.serve()
+"""
+
+
+def test_a_figure_whose_engine_ended_is_drawn_by_another(
+    drawn: dict[str, go.Figure], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pdf, "CHILD", ENDS_ONCE.format(folder=str(tmp_path)))
+    with PdfWriter(1) as writer:
+        writer.write(drawn["performance/roc_balanced"], tmp_path / "x.pdf")
+    assert (tmp_path / "begun").exists()
+    assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_an_interrupted_evaluation_waits_for_no_pdf(

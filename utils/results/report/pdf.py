@@ -107,6 +107,8 @@ class PdfWriter:
 class _Worker:
     """One child process, with a new one after each silence."""
 
+    _teller: threading.Thread | None
+
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._given_up = False
@@ -129,23 +131,25 @@ class _Worker:
             else:
                 return
         raise PipelineError(
-            f"{path.name}: kaleido gave no PDF in {ATTEMPTS} attempts, the last of "
+            f"{path.name}: kaleido gave no PDF in {ATTEMPTS} attempts, the last of up to "
             f"{self._patience * 2 ** (ATTEMPTS - 1):g} s; check that it can start on this machine"
         )
 
     def _ask(self, path: Path, figure: str, patience: float) -> dict[str, str] | None:
-        """Return the child's answer, None where it falls silent."""
+        """Return the child's answer, None where it falls silent or ends."""
         if self._child.stdin is None:
             raise RuntimeError("a child process has no pipes")
-        try:
-            place = json.dumps(str(path.resolve()))
-            self._child.stdin.write(f'{{"path": {place}, "figure": {figure}}}\n'.encode())
-            self._child.stdin.flush()
-            line = self._answers.get(timeout=patience) or b'{"error": "it ended early"}'
-        except (queue.Empty, BrokenPipeError):
-            return None
-        answer: dict[str, str] = json.loads(line)
-        return answer
+        request = f'{{"path": {json.dumps(str(path.resolve()))}, "figure": {figure}}}\n'.encode()
+        # By a thread: an engine that hangs lets nobody read, and without that a pipe takes 64 kB.
+        self._teller = threading.Thread(
+            target=_tell, args=(self._child.stdin, request), daemon=True
+        )
+        self._teller.start()
+        with contextlib.suppress(queue.Empty):
+            if line := self._answers.get(timeout=patience):
+                answer: dict[str, str] = json.loads(line)
+                return answer
+        return None
 
     def _start(self) -> None:
         self._child = subprocess.Popen(
@@ -163,6 +167,7 @@ class _Worker:
             target=_collect, args=(self._child.stdout, self._answers), daemon=True
         )
         self._reader.start()
+        self._teller = None
 
     def give_up(self) -> None:
         """Let `draw` return, from another thread, without its figure."""
@@ -178,11 +183,19 @@ class _Worker:
         """End the child with everything it started."""
         self._kill()
         self._child.wait()
+        if self._teller is not None:
+            self._teller.join()  # nobody is left who could read
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
         self._reader.join()
+
+
+def _tell(stream: IO[bytes], request: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError, ValueError):  # it has ended, which the reader tells
+        stream.write(request)
+        stream.flush()
 
 
 def _collect(stream: IO[bytes], answers: queue.SimpleQueue[bytes]) -> None:
