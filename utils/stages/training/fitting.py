@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +88,8 @@ def train_folds(
     """
     known = [kept.known(data.skim, index) for index in range(len(rows))]
     results = [result for result in known if result is not None]
-    if len(results) == len(rows):
+    left = [(i, split) for i, split in enumerate(rows) if known[i] is None]
+    if not left:
         return results
     matrix: Callable[[], NDArray[np.float32]] = _Matrix(data.skim, data.features, data.rows)
     if workers.shares_memory:
@@ -105,16 +107,17 @@ def train_folds(
                 weight=data.weight,
                 split=split,
                 settings=settings,
-                n_threads=_threads(workers, i, len(rows)),
+                n_threads=_threads(workers, position, len(left)),
                 n_preparing_threads=workers.cores if workers.kind == "local" else 1,
                 train_metric_every=every,
                 watch=watch if workers.shares_memory else None,
             )
-            for i, split in enumerate(rows)
-            if known[i] is None
+            for position, (i, split) in enumerate(left)
         ]
+        # The last folds, which have more threads, begin when the others have ended.
+        waves = [[*wave] for _, wave in groupby(tasks, lambda task: task.n_threads)]
         begin = time.perf_counter()
-        for result in workers.map(models.train_fold, tasks):
+        for result in chain.from_iterable(workers.map(models.train_fold, w) for w in waves):
             metric, points = next(iter(result.curves.items()))
             value = dict(points)[result.best_iteration]
             log.info(
@@ -135,8 +138,8 @@ def train_folds(
     return sorted(results, key=lambda result: result.index)
 
 
-def _threads(workers: Engine, index: int, n_folds: int) -> int:
-    """Return the threads of a fold: the cores, shared by the folds that train beside it.
+def _threads(workers: Engine, position: int, n_folds: int) -> int:
+    """Return the threads of a fold, by its position: the cores, shared by those beside it.
 
     The last folds, where they are fewer than the workers, share all cores among themselves.
     """
@@ -144,7 +147,7 @@ def _threads(workers: Engine, index: int, n_folds: int) -> int:
         return 1
     beside = min(n_folds, workers.n_workers)
     last = n_folds % beside
-    if index >= n_folds - last:
+    if position >= n_folds - last:
         beside = last
     return max(1, workers.cores // beside)
 
