@@ -19,6 +19,7 @@ import servers
 
 from utils.formats import runs
 from utils.schema import PROJECT, ClassInfo, FoldRule, Recipe, RunError
+from utils.system import interrupts
 from utils.system.processes import Process
 
 # MLflow's own imports warn of what it uses of other libraries; nothing here can mend that.
@@ -310,6 +311,18 @@ def test_a_failed_training_is_marked_failed(store: Path) -> None:
     ):
         _ = 1 / 0
     assert status(store, run.run_id) == "FAILED"
+
+
+def test_a_training_whose_interrupt_became_another_error_is_marked_killed(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupts, "_TOLD", [15])
+    with (
+        pytest.raises(ZeroDivisionError),
+        runs.training_run("an experiment", None, {}) as run,
+    ):
+        _ = 1 / 0
+    assert status(store, run.run_id) == "KILLED"
 
 
 def test_an_interrupted_training_is_marked_killed(store: Path) -> None:

@@ -56,7 +56,7 @@ from utils.system.files import (
     unfinished_below,
     writing,
 )
-from utils.system.interrupts import last_words
+from utils.system.interrupts import ended_by, last_words
 from utils.system.places import check_writable
 from utils.system.processes import Process
 
@@ -364,8 +364,9 @@ def training_run(
             try:
                 yield NewRun(info.run_id, info.experiment_id, info.artifact_uri, opened)
                 status = "FINISHED"
-            except KeyboardInterrupt:
-                status = "KILLED"
+            except BaseException as error:
+                if ended_by(error) is not None:
+                    status = "KILLED"
                 raise
             finally:
                 # What ended the work is told, not that the store is lost too.

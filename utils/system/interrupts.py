@@ -40,12 +40,14 @@ def listen() -> None:
         threading.Thread(target=_hear, args=(heard,), name="interrupts", daemon=True).start()
 
 
-def told() -> int | None:
-    """Return the signal that told this process to end, or None.
+def ended_by(error: BaseException) -> int | None:
+    """Return the signal that an error came of, None where it came of itself.
 
     Unwinding an interrupt may end in any other error: libraries raise from what they clean up.
     """
-    return _TOLD[0] if _TOLD else None
+    if _TOLD:
+        return _TOLD[0]
+    return signal.SIGINT if isinstance(error, KeyboardInterrupt) else None
 
 
 @contextlib.contextmanager

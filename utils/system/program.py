@@ -299,14 +299,14 @@ def _texts(value: Any) -> Iterator[str]:
 def _one_line_errors() -> Iterator[None]:
     """Turn a mistake of the user into one line on standard error and the exit status 1.
 
-    A command that was told to end says so instead, whatever error came of unwinding it.
+    What came of unwinding an interrupt, whatever error it is, is told as the interrupt.
     """
     try:
         yield
     except BaseException as error:
-        ended_by = interrupts.told()
-        if ended_by is not None:
-            interrupts.end(ended_by)
+        number = interrupts.ended_by(error)
+        if number is not None:
+            interrupts.end(number)
         line = _explained(error)
         if line is None:
             raise

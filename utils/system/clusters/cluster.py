@@ -23,7 +23,7 @@ from utils.system.clusters.options import (
     remove_certificates,
     security,
 )
-from utils.system.interrupts import last_words
+from utils.system.interrupts import ended_by, last_words
 
 log = logging.getLogger(__name__)
 
@@ -216,8 +216,9 @@ def _on_batch_system(config: EngineConfig, n_workers: int) -> Iterator[Cluster]:
         with last_words(cancel):
             try:
                 yield cluster
-            except KeyboardInterrupt:
-                cancel()
+            except BaseException as error:
+                if ended_by(error) is not None:
+                    cancel()
                 raise
 
 
@@ -242,11 +243,10 @@ def _closed(started: Any) -> Iterator[None]:
     """Close a cluster at the end; after an interrupt its processes end with this one, at once."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        with suppress(Exception):
-            started.close(timeout=10)
+    except BaseException as error:
+        if ended_by(error) is None:
+            with suppress(Exception):
+                started.close(timeout=10)
         raise
     started.close()
 
@@ -266,10 +266,9 @@ def _client(config: EngineConfig, where: Any, secured: Any) -> Iterator[Any]:
         ) from None
     try:
         yield client
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        _close(client)
+    except BaseException as error:
+        if ended_by(error) is None:
+            _close(client)
         raise
     _close(client)
 
