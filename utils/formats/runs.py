@@ -298,15 +298,17 @@ class NewRun:
         import pandas
         from mlflow.types.schema import AnyType, ColSpec, Schema
 
-        from utils.system.libraries.boosters import lightgbm
+        from utils.system.libraries.boosters import lightgbm, threads_beside
 
         frame = pandas.DataFrame(example, columns=list(features))
         requirements = [f"lightgbm=={lightgbm.__version__}"]
         for index, text in enumerate(models):
             booster = lightgbm.Booster(model_str=text)
+            with threads_beside(1) as n_threads:
+                shown = booster.predict(example, num_threads=n_threads)
             signature = mlflow.models.ModelSignature(
                 inputs=Schema([ColSpec(AnyType(), name) for name in features]),
-                outputs=mlflow.models.infer_signature(frame, booster.predict(example)).outputs,
+                outputs=mlflow.models.infer_signature(frame, shown).outputs,
             )
             with (
                 warnings.catch_warnings(),
