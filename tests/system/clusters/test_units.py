@@ -17,6 +17,7 @@ from pathlib import Path
 import dask
 import pytest
 from dask_servers import Running
+from distributed import LocalCluster
 from patience import HANGS
 
 from utils.schema import PROJECT, EngineConfig, InputError, PipelineError
@@ -175,3 +176,23 @@ def test_a_task_that_kills_its_workers_is_named(one_worker: engine.Engine) -> No
     said = r"sample S, entries 0-9: the 2 workers that tried it .* memory \(1 GB for each\)"
     with pytest.raises(PipelineError, match=said):
         list(one_worker.map(work, ["sample S, entries 0-9"]))
+
+
+def test_work_stays_done_where_its_cluster_does_not_close(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    close = LocalCluster.close
+
+    def too_slow(self: LocalCluster, *given: object, **more: object) -> None:
+        close(self, *given, **more)
+        raise TimeoutError("workers are busy")
+
+    def double(number: int) -> int:
+        return 2 * number
+
+    monkeypatch.setattr(LocalCluster, "close", too_slow)
+    config = EngineConfig(kind="dask", n_workers=1, wait=f"{HANGS} s")
+    with caplog.at_level("WARNING"), engine.start(config) as workers:
+        found = list(workers.map(double, [1, 2]))
+    assert found == [2, 4]
+    assert "the Dask cluster did not close (TimeoutError: workers are busy)" in caplog.text

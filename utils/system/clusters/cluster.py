@@ -240,7 +240,10 @@ async def _submitted(cluster: Any) -> None:
 
 @contextmanager
 def _closed(started: Any) -> Iterator[None]:
-    """Close a cluster at the end; after an interrupt its processes end with this one, at once."""
+    """Close a cluster at the end; after an interrupt its processes end with this one, at once.
+
+    A cluster that does not close takes nothing back of what was done on it.
+    """
     try:
         yield
     except BaseException as error:
@@ -248,7 +251,13 @@ def _closed(started: Any) -> Iterator[None]:
             with suppress(Exception):
                 started.close(timeout=10)
         raise
-    started.close()
+    try:
+        started.close()
+    except Exception as error:  # of Dask, the system or a batch system
+        log.warning(
+            "Warning: the Dask cluster did not close (%s: %s); its workers end with this command",
+            *(type(error).__name__, error),
+        )
 
 
 @contextmanager
