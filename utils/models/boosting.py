@@ -148,8 +148,6 @@ def contributions(text: str, X: NDArray[np.floating], n_threads: int = 1) -> Flo
 
 def _train_by_rounds(task: FoldTask, curves: Curves) -> Any:
     """Return a booster that LightGBM trained only: the rounds are followed here."""
-    from utils.system.libraries.boosters import lightgbm, threads_of_its_own
-
     told = task.settings
     n_outputs = int(told.own.get("num_class", 1))
     with ThreadPoolExecutor(1, "kernels") as beside:
@@ -163,13 +161,7 @@ def _train_by_rounds(task: FoldTask, curves: Curves) -> Any:
         follow = rounds.Rounds(
             train, validation, told, metrics_of(told), task.n_threads, _recorder(task, curves)
         )
-        with threads_of_its_own(task.n_threads):
-            return lightgbm.train(
-                {**told.own, "num_threads": task.n_threads},
-                dataset,
-                num_boost_round=told.num_iterations,
-                callbacks=[follow],
-            )
+        return _train(task, dataset, [follow])
 
 
 def _train_by_lightgbm(task: FoldTask, curves: Curves) -> Any:
@@ -177,7 +169,7 @@ def _train_by_lightgbm(task: FoldTask, curves: Curves) -> Any:
 
     Evaluating the training rows in each round would cost a third of the time.
     """
-    from utils.system.libraries.boosters import lightgbm, threads_of_its_own
+    from utils.system.libraries.boosters import lightgbm
 
     told = task.settings
     record = _recorder(task, curves)
@@ -202,14 +194,20 @@ def _train_by_lightgbm(task: FoldTask, curves: Curves) -> Any:
         )
         callbacks.append(stop)
     train, validation = _datasets(task, task.load(), task.split.train, task.split.validation)
+    return _train(task, train, callbacks, valid_sets=[validation], valid_names=["validation"])
+
+
+def _train(task: FoldTask, dataset: Any, callbacks: list[Callable[..., Any]], **more: Any) -> Any:
+    """Return a booster that LightGBM trained while nothing gave it another number of threads."""
+    from utils.system.libraries.boosters import lightgbm, threads_of_its_own
+
     with threads_of_its_own(task.n_threads):
         return lightgbm.train(
-            {**told.own, "num_threads": task.n_threads},
-            train,
-            num_boost_round=told.num_iterations,
-            valid_sets=[validation],
-            valid_names=["validation"],
+            {**task.settings.own, "num_threads": task.n_threads},
+            dataset,
+            num_boost_round=task.settings.num_iterations,
             callbacks=callbacks,
+            **more,
         )
 
 

@@ -26,6 +26,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _LISTENING = threading.Lock()
 """Held for ever by the thread that ends the process."""
 _TOLD: list[int] = []
+"""The signals that told this process to end."""
 
 
 def listen() -> None:
@@ -75,7 +76,7 @@ def end(number: int) -> None:
 
 def _interrupt(number: int, _: object) -> None:
     _TOLD.append(number)
-    raise KeyboardInterrupt(number)
+    raise KeyboardInterrupt
 
 
 def _hear(pipe: int) -> None:

@@ -107,8 +107,6 @@ class PdfWriter:
 class _Worker:
     """One child process, with a new one after each silence."""
 
-    _teller: threading.Thread | None
-
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._given_up = False
@@ -141,10 +139,7 @@ class _Worker:
             raise RuntimeError("a child process has no pipes")
         request = f'{{"path": {json.dumps(str(path.resolve()))}, "figure": {figure}}}\n'.encode()
         # By a thread: an engine that hangs lets nobody read, and without that a pipe takes 64 kB.
-        self._teller = threading.Thread(
-            target=_tell, args=(self._child.stdin, request), daemon=True
-        )
-        self._teller.start()
+        threading.Thread(target=_tell, args=(self._child.stdin, request), daemon=True).start()
         with contextlib.suppress(queue.Empty):
             if line := self._answers.get(timeout=patience):
                 answer: dict[str, str] = json.loads(line)
@@ -167,7 +162,6 @@ class _Worker:
             target=_collect, args=(self._child.stdout, self._answers), daemon=True
         )
         self._reader.start()
-        self._teller = None
 
     def give_up(self) -> None:
         """Let `draw` return, from another thread, without its figure."""
@@ -183,8 +177,7 @@ class _Worker:
         """End the child with everything it started."""
         self._kill()
         self._child.wait()
-        if self._teller is not None:
-            self._teller.join()  # nobody is left who could read
+        # What was being told fails now, as nobody is left to read: closing waits for that.
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
