@@ -10,11 +10,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from servers import free_port, started
+from servers import STARTS, free_port, started
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
 
@@ -59,17 +59,24 @@ def slurm() -> Iterator[dict[str, str]]:
         pytest.skip(f"no {', '.join(missing)} here: Debian's slurm-wlm and munge bring them")
     if os.geteuid() != 0:
         pytest.skip("slurmd starts jobs as root only")
-    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # short: a socket's path has 107 characters
-    try:
-        with ExitStack() as stack:
-            environment = _start(folder, stack)
-            yield environment
-            _end_jobs(environment)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(STARTS):
+        # Not the test's own folder: the path of a socket has 107 characters.
+        folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+        try:
+            with ExitStack() as stack:
+                environment = _start(folder, stack)
+                if environment is not None:
+                    yield environment
+                    _end_jobs(environment)
+                    return
+            said = "\n".join(log.read_text() for log in sorted(folder.glob("*.out")))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    raise AssertionError(f"Slurm ended {STARTS} times: {said}")
 
 
-def _start(folder: Path, stack: ExitStack) -> dict[str, str]:
+def _start(folder: Path, stack: ExitStack) -> dict[str, str] | None:
+    """Start what Slurm consists of; None if one of it ended, as where its port was taken."""
     for name in ("state", "spool"):
         (folder / name).mkdir()
     key = folder / "munge.key"
@@ -91,27 +98,29 @@ def _start(folder: Path, stack: ExitStack) -> dict[str, str]:
         *(f"--seed-file={folder}/munge.seed", f"--log-file={folder}/munged.log"),
     ]
     configured = ["-D", "-f", str(configuration)]
+    running = []
     for name, command in (
         ("munged", munged),
         ("slurmctld", [_needed("slurmctld"), *configured]),
         ("slurmd", [_needed("slurmd"), *configured]),
     ):
-        stack.enter_context(started(command, folder / f"{name}.out"))
-        if name == "munged":
-            while not (folder / "munge.sock").exists():
-                time.sleep(0.05)
+        server = stack.enter_context(started(command, folder / f"{name}.out"))
+        running.append(server)
+        while name == "munged" and server.poll() is None and not (folder / "munge.sock").exists():
+            time.sleep(0.05)
     environment = {"SLURM_CONF": str(configuration)}
-    while "idle" not in ask(environment, "sinfo", "--noheader", "--format=%T"):
+    while all(server.poll() is None for server in running):
+        if "idle" in ask(environment, "sinfo", "--noheader", "--format=%T"):
+            return environment
         time.sleep(0.1)
-    return environment
+    return None
 
 
 def _end_jobs(environment: dict[str, str]) -> None:
     """End all jobs: their processes would outlive slurmd."""
     ask(environment, "scancel", "--user=root")
-    with suppress(subprocess.SubprocessError):
-        while ask(environment, "squeue", "--noheader"):
-            time.sleep(0.1)
+    while ask(environment, "squeue", "--noheader"):
+        time.sleep(0.1)
 
 
 def ask(environment: dict[str, str], *command: str) -> str:

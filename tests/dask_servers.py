@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -23,11 +22,11 @@ class Running:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder, self.stack, self.n_workers = folder, stack, 0
-        log, place = folder / "scheduler.log", folder / "scheduler.json"
-        command = [*DASK, "scheduler", *HERE, "--port", "0", "--scheduler-file", str(place)]
+        log = folder / "scheduler.log"
+        command = [*DASK, "scheduler", *HERE, "--port", "0"]
         self.scheduler = stack.enter_context(started(command, log))
-        says(self.scheduler, log, "Scheduler at:")
-        self.address: str = json.loads(place.read_text())["address"]
+        # Not from a --scheduler-file: that is written after this line, and not at once.
+        self.address = says(self.scheduler, log, "Scheduler at:")
 
     def worker(self, *options: str) -> Process:
         """Start a worker with one thread and wait until it is registered."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -72,9 +73,11 @@ def answers(url: str, server: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def says(process: subprocess.Popen[bytes], log: Path, text: str, times: int = 1) -> None:
-    """Wait until a text is that often in a program's log."""
-    while log.read_text().count(text) < times:
+def says(process: subprocess.Popen[bytes], log: Path, text: str) -> str:
+    """Wait until a program's log has a line with a text, and return what follows it there."""
+    line = re.compile(f"{re.escape(text)}(.*)\n")  # all of it: it may be under way
+    while (found := line.search(log.read_text())) is None:
         if process.poll() is not None:
             raise AssertionError(f"{log.stem} ended: {log.read_text()}")
         time.sleep(0.1)
+    return found[1].strip()
