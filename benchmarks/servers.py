@@ -66,11 +66,30 @@ def _listens(port: int) -> bool:
 
 
 def serve(folder: Path) -> None:
-    """Serve a folder by aiohttp, whose answers are the system's own copies (sendfile)."""
+    """Serve ranges of the ROOT files that are in a folder now, each opened once.
+
+    aiohttp's own server of files opens one anew for each range, which takes four times as long as
+    the client, on the cores that both share here.
+    """
     from aiohttp import web
 
+    opened = {
+        path.relative_to(folder).as_posix(): os.open(path, os.O_RDONLY)
+        for path in folder.rglob("*.root")
+    }
+
+    async def part(request: web.Request) -> web.Response:
+        file = opened.get(request.match_info["name"])
+        if file is None:
+            raise web.HTTPNotFound
+        wanted = request.http_range
+        content = os.pread(file, wanted.stop - wanted.start, wanted.start)
+        last, size = wanted.start + len(content) - 1, os.fstat(file).st_size
+        headers = {"Content-Range": f"bytes {wanted.start}-{last}/{size}"}
+        return web.Response(status=206, body=content, headers=headers)
+
     app = web.Application()
-    app.router.add_static("/", folder)
+    app.router.add_get("/{name:.*}", part)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         print(listening.getsockname()[1], flush=True)
