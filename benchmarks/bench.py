@@ -171,14 +171,9 @@ def textbook(bench: Bench, stage: str, *extra: str, size: str = "base") -> Run:
     """Run a stage of the textbook pipeline."""
     output = bench.work / ("textbook" if size == "base" else f"textbook_{size}")
     store = {"MLFLOW_TRACKING_URI": f"sqlite:///{bench.work / 'textbook.db'}"}
-    return run(
-        [
-            *(sys.executable, PROJECT / "benchmarks" / "textbook.py", stage),
-            *("--analysis", bench.analysis(size), "--output", output, *extra),
-        ],
-        bench.work / "textbook",
-        bench.environment | store,
-    )
+    command: list[str | Path] = [sys.executable, PROJECT / "benchmarks" / "textbook.py", stage]
+    command += ["--analysis", bench.analysis(size), "--output", output, *extra]
+    return run(command, bench.work / "textbook", bench.environment | store)
 
 
 def part(bench: Bench, module: str, *arguments: str | Path) -> Run:
@@ -338,14 +333,14 @@ def variations(bench: Bench) -> Iterator[Row]:
     analysis = shifted["base"] / "analysis.yaml"
     ours(bench, "base", "preprocess_prediction", pipe, varied=analysis)
     skims = (folder / "skims" / "prediction" for folder in (shifted["base"], bench.work / "base"))
-    size, nominal = ((folder / f"{sample}.h5").stat().st_size for folder in skims)
+    varied, nominal = ((folder / f"{sample}.h5").stat().st_size for folder in skims)
     bound = 1.1 * (1 + 20 * 6 / 26)
-    yield row(f"prediction skim, {name[22:]}: size / nominal", size / nominal, f"<= {bound:.2f}")
+    yield row(f"prediction skim, {name[22:]}: size / nominal", varied / nominal, f"<= {bound:.2f}")
 
 
 def reading(bench: Bench) -> Iterator[Row]:
     """Compare the training path with libraries that only read, or select."""
-    sides = {
+    sides: dict[str, Callable[[], Run]] = {
         "read": partial(bare_read, bench, "base", "training"),
         "root": lambda: part(bench, "bare", "rdataframe", "--analysis", bench.analysis("base")),
     }
@@ -468,7 +463,7 @@ def million(bench: Bench) -> Path:
     events = pd.read_csv(bench.work / "textbook" / "train.csv")
     rng = np.random.default_rng(1)
     events = events.iloc[rng.integers(0, len(events), N_TABLE)].reset_index(drop=True)
-    names = [c for c in events if str(c).startswith("pred_class_") and str(c)[11].isdigit()]
+    names = [c for c in map(str, events) if c.startswith("pred_class_") and c[11].isdigit()]
     proba = events[names].to_numpy() * rng.lognormal(0, 0.05, (N_TABLE, len(names)))
     proba /= proba.sum(axis=1, keepdims=True)
     events[names] = proba

@@ -47,6 +47,7 @@ def analysis(folder: Path) -> PreprocessConfig:
         "input_tree_name": "T",
         "input_path": str(folder),
         "skim_path": str(folder / "skims"),
+        "force": True,  # what one engine has read is not taken over by the next
         "common_cut": "x0 > 0",
         "cont_features": list(FEATURES),
         "samples": {name: {"files": f"{name}/*.root"} for name in names},
@@ -104,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rows.append(
                     (
                         f"{kind}: read all files",
-                        *timed(lambda: preprocessing.read_all(workers, plans[0])),
+                        *timed(lambda: preprocessing.read_all(workers, config, plans[0])),
                     )
                 )
     print(f"{given.n_files} files of {given.n_entries} entries, {given.n_workers} workers\n")

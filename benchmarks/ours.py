@@ -153,9 +153,8 @@ def loops(analysis_file: Path, against: list[str]) -> dict[str, Any]:
     trees = set()
     for _ in range(TURNS):
         for name, side in sides.items():
-            taken, models = _processor(
-                lambda side=side: each(side, range(n_splits), min(N_CORES, n_splits))
-            )
+            n_workers = min(N_CORES, n_splits)
+            taken, models = _processor(partial(each, side, range(n_splits), n_workers))
             times[name].append(taken)
             trees.add(tuple(model.split("\nparameters:")[0] for model in models))
     return {

@@ -45,7 +45,8 @@ def read(analysis: dict[str, Any], sample: str, cut: str | None) -> pd.DataFrame
     branches = [name for name in dict.fromkeys(names) if name not in COMPUTED]
     path = Path(analysis["input_path"]) / f"{sample}.root"
     with uproot.open(path) as file:
-        events = file[analysis["input_tree_name"]].arrays(branches, cut=cut, library="pd")
+        tree = file[analysis["input_tree_name"]]
+        events: pd.DataFrame = tree.arrays(branches, cut=cut, library="pd")
     if events.isna().any().any():
         raise ValueError(f"{sample} has missing values")
     if events.isin([np.inf, -np.inf]).any().any():
@@ -76,7 +77,7 @@ def preprocess_training(analysis: dict[str, Any], output: Path) -> None:
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
 
-    parts = []
+    parts: list[pd.DataFrame] = []
     for item in analysis["training_samples"]:
         for sample, processes in item.items():
             for process in processes.values():
@@ -176,7 +177,7 @@ def score(analysis: dict[str, Any], output: Path, events: pd.DataFrame) -> pd.Da
     run_id = json.loads((output / "run.json").read_text())["run_id"]
     n_splits = analysis["n_splits"]
     fold = events[analysis["xtrain_split_feature"]] % n_splits
-    parts = []
+    parts: list[pd.DataFrame] = []
     for i in range(n_splits):
         model = mlflow.pyfunc.load_model(f"runs:/{run_id}/model_{i}")
         mine = events[fold == i]
