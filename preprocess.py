@@ -49,13 +49,13 @@ def make_training_skims(config: PreprocessConfig) -> list[Path]:
     if preprocessing.are_done(config, plans, paths):
         preprocessing.tell_next(config, program.typed_in("analysis"), program.primary())
         return paths
+    with engine.start(config.engine) as workers:
+        flow, selected = preprocessing.read_all(workers, config, plan)
+        of_alternatives = [preprocessing.read_all(workers, config, of) for of in alternatives]
+        if labelled:
+            own_flow, own = preprocessing.read_all(workers, config, labelled)
+            flow = (*flow, *own_flow)
     with preprocessing.refusals_leave_nothing(config, plans):
-        with engine.start(config.engine) as workers:
-            flow, selected = preprocessing.read_all(workers, config, plan)
-            of_alternatives = [preprocessing.read_all(workers, config, of) for of in alternatives]
-            if labelled:
-                own_flow, own = preprocessing.read_all(workers, config, labelled)
-                flow = (*flow, *own_flow)
         preprocessing.log_cut_flow(flow, config.output_folder / "cut_flow_training.csv")
         for each in (flow, *(own for own, _ in of_alternatives)):
             preprocessing.refuse_empty(each)
@@ -65,11 +65,11 @@ def make_training_skims(config: PreprocessConfig) -> list[Path]:
         weighted = preprocessing.with_weights(config, nominal)
         train, test = preprocessing.split_skims(config, plan, weighted)
         pipeline = preprocessing.fit(config, train)
-        preprocessing.write_training_skims(config, plan, (train, test), marked, pipeline)
-        for of, (_, events) in zip(alternatives, of_alternatives, strict=True):
-            preprocessing.write_alternative(config, of, events, test, pipeline)
-        if labelled:
-            preprocessing.write_labelled_skim(config, labelled, own, pipeline)
+    preprocessing.write_training_skims(config, plan, (train, test), marked, pipeline)
+    for of, (_, events) in zip(alternatives, of_alternatives, strict=True):
+        preprocessing.write_alternative(config, of, events, test, pipeline)
+    if labelled:
+        preprocessing.write_labelled_skim(config, labelled, own, pipeline)
     preprocessing.record_done(config, plans, paths)
     preprocessing.tell_next(config, program.typed_in("analysis"), program.primary())
     return paths

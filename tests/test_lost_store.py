@@ -70,7 +70,8 @@ def test_models_are_kept_and_delivered_when_the_server_is_back(
     assert error.startswith(f"error: the MLflow store {uri} can't take")
     assert "2 trained folds are kept in" in error
     run_id = said.split("MLflow run ")[1].split()[0]
-    assert f"'python train.py resume={run_id}' goes on and delivers them" in error
+    command = f"MLFLOW_TRACKING_URI={uri} python train.py resume={run_id}"
+    assert f"'{command}' goes on and delivers them" in error
     with mlflow("server", tmp_path, *stores, *kept) as uri:
         there = {"MLFLOW_TRACKING_URI": uri}
         done = shared_workspace.run("python", "train.py", f"resume={run_id}", environment=there)

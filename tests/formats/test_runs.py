@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import input_servers
 import numpy as np
 import pytest
 import servers
@@ -268,6 +269,31 @@ def test_a_deleted_run_or_experiment_is_told(store: Path) -> None:
         runs.open_run(run.run_id)
     with pytest.raises(RunError, match="experiment 'an experiment' was deleted"):
         new_run()
+
+
+def test_a_store_of_artifacts_that_takes_none_is_told(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its errors are of the protocol's own library; so it is where that is not installed."""
+    from mlflow.store.artifact import s3_artifact_repo
+
+    with input_servers.s3() as (_, environment, _):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", environment["AWS_ENDPOINT_URL"])
+        runs.client().create_experiment("an experiment", "s3://nobody-made-this-bucket/runs")
+        run = runs.open_run(new_run())
+        source = store / "a.csv"
+        source.write_text("1")
+        # As where a bucket may be listed, but not written to.
+        repository = s3_artifact_repo.S3ArtifactRepository
+        monkeypatch.setattr(repository, "list_artifacts", lambda *_: [])
+        with pytest.raises(RunError, match=r"can't take .*NoSuchBucket"):
+            run.publish({"pred/a.csv": source})
+        s3_artifact_repo._cached_get_s3_client.cache_clear()
+        monkeypatch.setitem(sys.modules, "boto3", None)
+        with pytest.raises(RunError, match=r"can't .*boto3"):
+            runs.open_run(run.run_id).publish({"pred/a.csv": source})
 
 
 def test_a_broken_store_is_told(store: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from utils.schema import InputError, PipelineError, ProofError
-from utils.system import files
+from utils.system import files, processes
 from utils.system.files import complete, scratch, system_message
 from utils.system.processes import Process
 
@@ -132,6 +132,21 @@ def test_what_a_dead_process_left_goes_and_what_others_write_stays(tmp_path: Pat
     assert not any(path.exists() for path in (*gone, silent))
     assert all(path.exists() for path in stay)
     assert set(files.unfinished_below(tmp_path)) == {tmp_path, tmp_path / "deep"}
+
+
+def test_a_process_of_another_user_that_is_hidden_is_not_taken_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where /proc is mounted with hidepid; it is dead when it gave no sign of life."""
+    mine = Process.current()
+    path = left_by(replace(mine, pid=1, started=1), tmp_path)
+    monkeypatch.setattr(processes, "_PROC", tmp_path / "hidden")
+    monkeypatch.setattr(processes, "_machine", lambda: mine.machine)
+    files.discard_abandoned(tmp_path)
+    assert path.exists()
+    os.utime(path, (time.time() - 700,) * 2)
+    files.discard_abandoned(tmp_path)
+    assert not path.exists()
 
 
 def test_what_is_being_written_is_touched_as_long_as_its_process_lives(

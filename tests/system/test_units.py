@@ -53,6 +53,30 @@ def test_what_is_done_and_unchanged_is_skipped(
     assert recall(unit) is None
 
 
+def test_code_that_changes_during_the_work_is_not_what_it_was_done_by(
+    unit: UnitOfWork, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def forget_sources() -> None:
+        for cached in (units.code_of, units.sources_of, units._source):
+            cached.cache_clear()
+
+    step = "utils.columns.weights"  # which no other test has looked at in this process
+    forget_sources()
+    read = Path.read_bytes
+    begun = replace(unit, step=step)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"# mended")
+    record(begun, 1)
+    forget_sources()
+    try:
+        assert recall(replace(unit, step=step)) is None
+    finally:
+        monkeypatch.undo()
+        forget_sources()
+    assert caplog.messages == ["sample S: done again, the code changed"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -119,7 +119,10 @@ def _shown(uri: str) -> str:
     return uri.replace(f":{password}@", ":***@") if password else uri
 
 
-_STORES_OWN = ("mlflow", "sqlalchemy", "alembic", "requests", "urllib3", "sqlite3", "botocore")
+_STORES_OWN = (
+    *("mlflow", "sqlalchemy", "alembic", "requests", "urllib3", "sqlite3"),
+    *("botocore", "boto3", "s3transfer", "google", "azure"),
+)
 """Libraries whose errors tell of the store, which MLflow wraps in ways of its own."""
 
 
@@ -135,7 +138,8 @@ def _answering(doing: str, also: tuple[type[Exception], ...] = (OSError,)) -> It
         raise
     except Exception as error:
         library = type(error).__module__.split(".")[0]
-        if not (isinstance(error, also) or library in _STORES_OWN):
+        # An ImportError: the package that the protocol of the run's artifacts needs is not there.
+        if not (isinstance(error, (*also, ImportError)) or library in _STORES_OWN):
             raise
         raise RunError(
             f"the MLflow store {_shown(store_uri())} can't {doing}: {_first_line(error)}"

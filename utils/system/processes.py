@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,7 +36,10 @@ class Process:
 
     @classmethod
     def current(cls) -> Self:
-        return cls(_machine(), os.getpid(), _started(os.getpid()) or 0)
+        started = None
+        with suppress(OSError):  # a system without /proc
+            started = _started(os.getpid())
+        return cls(_machine(), os.getpid(), started or 0)
 
     @classmethod
     def named_in(cls, text: str) -> Self | None:
@@ -46,11 +50,13 @@ class Process:
     def is_dead(self, heartbeat: float) -> bool:
         """Tell whether there is evidence that the process has ended.
 
-        On this machine: that no process has its number and start. On any other: that its last sign
-        of life, `heartbeat` (seconds since the epoch), is older than ten minutes.
+        On this machine: that no process has its number and start. On any other, and where
+        processes of other users are hidden: that its last sign of life, `heartbeat` (seconds since
+        the epoch), is older than ten minutes.
         """
         if self.machine == _machine() and self.started:
-            return _started(self.pid) != self.started
+            with suppress(OSError):
+                return _started(self.pid) != self.started
         return time.time() - heartbeat > HEARTBEAT_ENDS
 
 
@@ -68,10 +74,17 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """Return when a living process of this machine started, None where there is none."""
+    """Return when a living process of this machine started, None where there is none.
+
+    Raises OSError where that can't be seen (other users' processes may be hidden).
+    """
     try:
         stat = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
+    except (FileNotFoundError, ProcessLookupError):
+        try:
+            os.kill(pid, 0)  # asks only
+        except ProcessLookupError:
+            return None
+        raise
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in "ZX" else int(fields[18])

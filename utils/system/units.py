@@ -46,6 +46,9 @@ class UnitOfWork:
     configuration: Any
     files: Sequence[Path] = ()
 
+    def __post_init__(self) -> None:
+        code_of(self.step)  # now: sources that change during the work are not what it was done by
+
     @property
     def made_from(self) -> dict[str, str]:
         """The fingerprint, by what it covers."""

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from predictions import MODULO, friend_task, scorer_of, write_tree
 
-from utils.schema import ConfigError, EngineConfig, PredictConfig, ProofError, load
+from utils.columns.audit import LeakAudit
+from utils.schema import ConfigError, EngineConfig, PredictConfig, ProofError, RunError, load
 from utils.stages.prediction import OUTPUT_KINDS, output_kind, publish
+from utils.stages.prediction import outputs as outputs_module
 from utils.stages.prediction.inputs import input_samples
 from utils.stages.prediction.outputs import Outcome, Scored, Task, write
 from utils.stages.prediction.rows import RowSource
@@ -97,6 +99,35 @@ def test_a_third_kind_needs_a_line_only(
     assert set(run.published) == {"pred/S.json", "pred/audit_means_S.csv"}
     assert sum(json.loads(run.published["pred/S.json"])) == pytest.approx(1)
     assert run.said[0]["means"] == json.loads(run.published["pred/S.json"])
+
+
+def test_what_another_command_put_in_its_place_is_not_published(
+    tmp_path: Path,
+    tree: dict[str, Any],
+    boosters: tuple[lightgbm.Booster, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def replaced(task: Task) -> tuple[list[Outcome], LeakAudit]:
+        done = write(task)
+        with complete(tmp_path / "theirs") as partial:
+            partial.write_text("of another run")
+        [outcome] = done[0]
+        (tmp_path / "theirs").replace(outcome.files["S.json"])
+        return done
+
+    monkeypatch.setitem(OUTPUT_KINDS, "for_means", Means)
+    monkeypatch.setattr(units, "RECORDS", tmp_path / "done")
+    monkeypatch.setattr(outputs_module, "write", replaced)
+    raw = {"kind": "for_means", "run_id": "run", "sample_names": ["S"], "source": "ntuples"}
+    config = load(PredictConfig, raw)
+    run, scorer = FakeRun(), scorer_of(tmp_path, boosters, MODULO)
+    with (
+        engine.start(EngineConfig(kind="serial")) as workers,
+        pytest.raises(RunError, match=r"S\.json was replaced by another command before run run"),
+    ):
+        publish(run, config, output_kind(config.kind)(config, scorer), workers)  # type: ignore[arg-type]
+    assert run.published == {}
+    assert not (tmp_path / "done").exists()
 
 
 def test_an_unknown_kind_is_refused() -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import pytest
@@ -22,6 +23,7 @@ from patience import HANGS
 
 from utils.schema import PROJECT, EngineConfig, InputError, PipelineError
 from utils.system import engine
+from utils.system.clusters.cluster import Cluster
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +178,23 @@ def test_a_task_that_kills_its_workers_is_named(one_worker: engine.Engine) -> No
     said = r"sample S, entries 0-9: the 2 workers that tried it .* memory \(1 GB for each\)"
     with pytest.raises(PipelineError, match=said):
         list(one_worker.map(work, ["sample S, entries 0-9"]))
+
+
+def test_a_command_that_waits_for_ever_says_so_each_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As with HTCondor, which is not asked whether any job is left."""
+    scheduler = SimpleNamespace(identity=None)
+    client = SimpleNamespace(
+        status="running", scheduler=scheduler, sync=lambda *_, **__: {"workers": {}}
+    )
+    times = iter([0.0, 30.0, 61.0, 90.0, 122.0])
+    cluster = Cluster(client, "tls://here", None, clock=lambda: next(times))
+    with caplog.at_level("INFO"):
+        for _ in range(5):
+            cluster.check()
+    said = "No Dask worker at tls://here for {} min"
+    assert caplog.messages == [said.format(1), said.format(2)]
 
 
 def test_work_stays_done_where_its_cluster_does_not_close(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -72,6 +73,8 @@ class Outcome:
     files: Mapping[str, Path]
     entry: Mapping[str, Any]
     said: Sequence[str]
+    written: Sequence[tuple[int, int]] = ()
+    """Size and time of each file when it had got its name."""
 
 
 class Output(Protocol):
@@ -147,7 +150,9 @@ def publish(run: Run, config: PredictConfig, kind: OutputKind, workers: Engine) 
     with scratch(None if workers.shares_memory else PROJECT / "outputs") as temporary:
         # The largest first: begun last, it would be worked on alone at the end.
         tasks = sorted(kind.tasks(temporary), key=lambda task: task.n_rows, reverse=True)
-        known = [_recalled(run, config, task) for task in tasks]
+        # Of the inputs as they are now: what changes during the work is not what it was made of.
+        unit_of = {task.name: _unit(run, config, task) for task in tasks}
+        known = [_recalled(run, config, unit_of[task.name]) for task in tasks]
         audits = [audit for audit in known if audit is not None]
         left = [task for task, audit in zip(tasks, known, strict=True) if audit is None]
         n_threads, n_written = workers.threads(len(left)), 0
@@ -157,7 +162,7 @@ def publish(run: Run, config: PredictConfig, kind: OutputKind, workers: Engine) 
             for task, (outcomes, audit) in zip(left, done, strict=True):
                 for line in (line for outcome in outcomes for line in outcome.said):
                     log.info("%s", line)
-                _publish(run, config, task, outcomes, audit)
+                _publish(run, unit_of[task.name], outcomes, audit)
                 audits.append(audit)
                 n_written += len(outcomes)
                 bar.update(task.n_rows)
@@ -167,12 +172,11 @@ def publish(run: Run, config: PredictConfig, kind: OutputKind, workers: Engine) 
         run.publish(_described(temporary / f"audit_{name}.csv", audit))
     if n_written:
         log.info("%s", kind.summary(n_written))
-    return [where for task in tasks for where in _places(run, config, task)]
+    return [where for task in tasks for where in _places(run, unit_of[task.name])]
 
 
-def _places(run: Run, config: PredictConfig, task: Task) -> list[str]:
+def _places(run: Run, unit: UnitOfWork) -> list[str]:
     """Return where the outputs of a task that is done are."""
-    unit = _unit(run, config, task)
     return [str(path) for path in unit.files] or [
         run.address(path) for path in units.result_of(unit)["published"]
     ]
@@ -196,36 +200,38 @@ _OF_NO_ROW = {"engine", "chunk_size", "sample_names", "run_id", "experiment_id",
 """Keys that the outputs of one task do not follow from."""
 
 
-def _recalled(run: Run, config: PredictConfig, task: Task) -> LeakAudit | None:
+def _recalled(run: Run, config: PredictConfig, unit: UnitOfWork) -> LeakAudit | None:
     """Return the audit of a task that is done, its files and publications intact; else None."""
-    unit = _unit(run, config, task)
     known = units.recall(unit, config.force)
     if known is None:
         return None
     for path in known["published"]:
         manifest = run.manifest(manifest_of(path))
         if manifest is None or manifest.about.get("unit") != unit.fingerprint:
-            log.info("%s: done again, the run has it no more, or another", task.name)
+            log.info("%s: done again, the run has it no more, or another", unit.name)
             return None
         try:
-            run.artifact(path, task.name)
+            run.artifact(path, unit.name)
         except RunError as error:
-            log.info("%s: done again: %s", task.name, error)
+            log.info("%s: done again: %s", unit.name, error)
             return None
     return LeakAudit("prediction", tuple(ModelAudit(**model) for model in known["audit"]))
 
 
-def _publish(
-    run: Run,
-    config: PredictConfig,
-    task: Task,
-    outcomes: Sequence[Outcome],
-    audit: LeakAudit,
-) -> None:
-    """Publish the outputs of a task in the run, and remember that it is done."""
+def _publish(run: Run, unit: UnitOfWork, outcomes: Sequence[Outcome], audit: LeakAudit) -> None:
+    """Publish the outputs of a task in the run, and remember that it is done.
+
+    Raises RunError where another command has put its own in the place of one since it was written.
+    """
     passed = audit.passed if audit.verdict != "compared nothing" else None
-    unit, published = _unit(run, config, task), []
+    published: list[str] = []
     for outcome in outcomes:
+        for path, written in zip(outcome.files.values(), outcome.written, strict=True):
+            if _size_and_time(path) != written:
+                raise RunError(
+                    f"{path} was replaced by another command before run {run.run_id} had it: give "
+                    "each run an output_path of its own, and run this command again"
+                )
         named = {f"pred/{name}": path for name, path in outcome.files.items()}
         said = {**outcome.entry, "audit_passed": passed, "unit": unit.fingerprint}
         run.publish(named, said)
@@ -250,7 +256,16 @@ def write(task: Task) -> tuple[list[Outcome], LeakAudit]:
         audit = merge_audits(audits)
         if not audit.passed:
             raise RunError(f"{task}: {audit.summary}: nothing of it is written")
-    return outcomes, audit
+    # Other samples may take hours before these are published: what lies there then must be these.
+    stamps = [list(map(_size_and_time, outcome.files.values())) for outcome in outcomes]
+    return [replace(o, written=s) for o, s in zip(outcomes, stamps, strict=True)], audit
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Return size and time of the file that opening gives: on a shared disk `stat` may be late."""
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
 
 
 def _scored(scorer: Scorer, source: RowSource, audits: list[LeakAudit]) -> Iterator[Scored]:

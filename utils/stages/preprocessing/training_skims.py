@@ -103,9 +103,10 @@ def record_done(config: PreprocessConfig, plans: Sequence[Plan], paths: Sequence
 
 @contextmanager
 def refusals_leave_nothing(config: PreprocessConfig, plans: Sequence[Plan]) -> Iterator[None]:
-    """Remove the rows that are kept for a repeated command where the work is refused.
+    """Remove the rows that are kept for a repeated command where what was read is refused.
 
-    What was interrupted, or met a full disk, can be taken up.
+    Around the steps between reading and writing only: what these meet may pass (a server or the
+    workers gone, a full disk), and samples that were read need not be read again.
     """
     try:
         yield

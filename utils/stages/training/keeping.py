@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from utils.formats.runs import NewRun, open_run
+from utils.formats.runs import NewRun, open_run, uri_prefix
 from utils.formats.skims import Skim
 from utils.models import FoldResult
 from utils.schema import PROJECT, ConfigError, PipelineError, RunError, TrainConfig, load, portable
@@ -115,7 +115,7 @@ def keeping(config: TrainConfig, typed: Sequence[str]) -> Iterator[KeptTraining]
                 raise
             raise type(error)(
                 f"{error}; {len(kept.folds)} trained folds are kept in {kept.folder}: "
-                f"'python train.py resume={run_id}' goes on and delivers them"
+                f"'{uri_prefix()}python train.py resume={run_id}' goes on and delivers them"
             ) from error
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.schema import ConfigError, EngineConfig, PipelineError
-from utils.system.clusters.jobs import Jobs
+from utils.system.clusters.jobs import TOLD_EVERY, Jobs
 from utils.system.clusters.options import (
     SUBMITS,
     batch_cluster,
@@ -55,6 +55,7 @@ class Cluster:
     memory: int | None = None
     _looked: float = float("-inf")
     _alone_since: float | None = None
+    _told: float = float("-inf")
 
     def check(self, at_once: bool = False) -> None:
         """Look, once a second at most, who is there.
@@ -73,13 +74,17 @@ class Cluster:
         if self.workers:
             self._alone_since = None
             return
-        self._alone_since = now if self._alone_since is None else self._alone_since
+        if self._alone_since is None:
+            self._alone_since = self._told = now
         if self.patience is not None and now - self._alone_since >= self.patience:
             waiting = f"; Slurm says: {self.jobs.waiting()}" if self.jobs is not None else ""
             raise PipelineError(
                 f"no Dask worker at {self.address} for {self.patience:g} s{waiting}: start workers "
                 "and run the command again, or let it wait longer (engine.wait=1h)"
             )
+        if self.jobs is None and now - self._told >= TOLD_EVERY:
+            self._told, minutes = now, (now - self._alone_since) / 60
+            log.info("No Dask worker at %s for %.0f min", self.address, minutes)
 
     def _ask(self) -> dict[str, dict[str, Any]]:
         client, patience = self.client, self.patience or PATIENCE
