@@ -36,8 +36,11 @@ test: $(TEST_STAMP)
 # What is about losing nothing: kills, interrupts, repeated commands, workers and servers that go.
 LOSSES := tests/test_kills.py tests/system/test_files.py tests/system/test_interrupts.py \
 	tests/system/test_units.py tests/system/test_places.py tests/system/test_remote.py \
-	tests/system/clusters tests/formats/test_manifests.py tests/formats/test_runs.py \
-	tests/stages/preprocessing/test_repeating.py tests/test_engines.py tests/test_slurm.py \
+	tests/system/test_engine.py tests/system/test_program.py tests/system/clusters \
+	tests/formats/test_manifests.py tests/formats/test_runs.py tests/formats/test_skims.py \
+	tests/formats/ntuples/test_servers.py tests/stages/preprocessing/test_repeating.py \
+	tests/stages/training/test_keeping.py tests/stages/prediction/test_outputs.py \
+	tests/results/report/test_pdf.py tests/test_engines.py tests/test_slurm.py \
 	tests/test_remote_inputs.py tests/test_lost_store.py
 
 # Every stage killed at fifty moments, and all tests of losses twenty times: some hours.

@@ -46,7 +46,8 @@ def make_training_skims(config: PreprocessConfig) -> list[Path]:
     names = [*config.output_samples, *([LABELLED] if labelled else [])]
     names += [of.samples[0].name for of in alternatives]
     paths = [config.skim_file(name) for name in names]
-    if preprocessing.are_done(config, plans, paths):
+    skims = preprocessing.training_unit(config, plans, paths)
+    if preprocessing.are_done(config, plans, skims):
         preprocessing.tell_next(config, program.typed_in("analysis"), program.primary())
         return paths
     with engine.start(config.engine) as workers:
@@ -70,7 +71,7 @@ def make_training_skims(config: PreprocessConfig) -> list[Path]:
         preprocessing.write_alternative(config, of, events, test, pipeline)
     if labelled:
         preprocessing.write_labelled_skim(config, labelled, own, pipeline)
-    preprocessing.record_done(config, plans, paths)
+    preprocessing.record_done(config, plans, skims)
     preprocessing.tell_next(config, program.typed_in("analysis"), program.primary())
     return paths
 

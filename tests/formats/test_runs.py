@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import input_servers
+import mlflow
 import numpy as np
 import pytest
 import servers
@@ -242,6 +244,45 @@ def test_only_the_users_own_places_outside_a_run_count(
     monkeypatch.setattr(runs, "PLACES", tmp_path / "outputs" / "places")
     assert counts("mine", f"{disk}/skims")
     assert not counts("mine", inside)
+
+
+@pytest.mark.parametrize("spelt", ["mlflow.db", "outputs/../mlflow.db"])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_a_copied_project_trains_stays_in_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed: bool, spelt: str
+) -> None:
+    """Also of a run that `mlflow run` has opened there, or that a copied training goes on with."""
+    original, copy = tmp_path / "original", tmp_path / "copy"
+
+    def stand_in(project: Path) -> None:
+        monkeypatch.setattr(runs, "PROJECT", project)
+        monkeypatch.setattr(runs, "RUNNING", project / "outputs" / "running")
+        monkeypatch.chdir(project)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/{spelt}")
+
+    def contents() -> dict[Path, bytes]:
+        return {p: p.read_bytes() for p in original.rglob("*") if p.is_file()}
+
+    (original / "outputs").mkdir(parents=True)
+    stand_in(original)
+    run_id = new_run()
+    with mlflow.start_run(run_id=run_id):
+        mlflow.pyfunc.log_model(
+            name="model_0", python_model=lambda model_input: model_input, pip_requirements=[]
+        )
+    shutil.copytree(original, copy)
+    before = contents()
+    stand_in(copy)
+    if not resumed:  # what the command mlflow run does first, in the copy
+        run_id = runs.client().create_run("1").info.run_id
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    source = tmp_path / "recipe.json"
+    source.write_text("{}")
+    with runs.training_run(None, None, {}, run_id if resumed else None) as run:
+        runs.opened_run(run).publish({"recipe/recipe.json": source})
+    assert Path(run.artifact_uri).is_relative_to(copy)
+    assert list(copy.rglob(f"{run_id}/artifacts/recipe/recipe.json"))
+    assert contents() == before
 
 
 @pytest.mark.parametrize("path", ["../x.csv", "/etc/x.csv", "pred/../../x.csv", "recipe/x"])

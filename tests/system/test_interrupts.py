@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 
 from utils.schema import PROJECT
 from utils.system import interrupts
@@ -54,6 +56,23 @@ def test_a_command_that_does_not_listen_is_ended_tidily(
     assert done.stderr == "error: interrupted; no incomplete output was left\n"
     assert [p.name for p in tmp_path.iterdir()] == ["told"]
     assert time.monotonic() - begin < 50  # the loop and the last words would take a minute
+
+
+def test_a_command_that_nobody_listens_to_ends_in_the_same_way(tmp_path: Path) -> None:
+    """As in a pipe whose reader was ended by the same Ctrl-C."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-c", DEAF, str(tmp_path), "SIGINT"],
+        cwd=PROJECT,
+        stdout=writing,
+        stderr=writing,
+        check=False,
+        timeout=HANGS,
+    )
+    os.close(writing)
+    assert ended.returncode == 130
+    assert [p.name for p in tmp_path.iterdir()] == ["told"]
 
 
 def test_all_is_over_within_five_seconds() -> None:

@@ -106,8 +106,9 @@ def uri_prefix() -> str:
 
 
 def _is_own_store() -> bool:
-    """Tell whether the store is that of the project folder."""
-    return store_uri() == f"sqlite:///{PROJECT / 'mlflow.db'}"
+    """Tell whether the store is that of the project folder, however its path is spelt."""
+    path = _sqlite_file()
+    return path is not None and path.resolve() == (PROJECT / "mlflow.db").resolve()
 
 
 def _shown(uri: str) -> str:
@@ -353,7 +354,7 @@ def training_run(
 
     with _marked() as mark:
         with _answering("hold the new run"):
-            _keep_new_runs_here()
+            _keep_new_runs_here(resumed or os.environ.get("MLFLOW_RUN_ID"))
             if resumed is not None:
                 opened.set_tag(resumed, "trained_by", mark.stem)
                 _drop_models(opened, resumed)
@@ -421,9 +422,7 @@ def _marked() -> Iterator[Path]:
 def _write_mark(mark: Path, status: str) -> None:
     """Write what is to be told to the store if this process does not do it."""
     with complete(mark) as file:
-        file.write_text(
-            json.dumps({"store": _shown(store_uri()), "status": status}), encoding="utf-8"
-        )
+        file.write_text(json.dumps({"store": _store_name(), "status": status}), encoding="utf-8")
 
 
 def _end(mark: Path, status: str, tell: Callable[[str], object]) -> None:
@@ -446,7 +445,7 @@ def end_dead_runs() -> None:
             if process is None or not process.is_dead(mark.stat().st_mtime):
                 continue
             said = json.loads(mark.read_text(encoding="utf-8"))
-            if said["store"] == _shown(store_uri()):
+            if said["store"] == _store_name():
                 _end_dead_run(mark.stem, said["status"])
                 mark.unlink()
         except (OSError, ValueError, KeyError, TypeError, RunError) as error:
@@ -463,20 +462,31 @@ def _end_dead_run(trained_by: str, status: str) -> None:
             log.info("Run %s, whose training died, is %s now", run.info.run_id, status)
 
 
-def _keep_new_runs_here() -> None:
-    """Let new runs of a copied project go to the copy: its store names the original's folder."""
+def _keep_new_runs_here(trained: str | None) -> None:
+    """Let what a copied project trains go to the copy: its store names the original's folder.
+
+    `trained` is a run that is there already, which `mlflow run` opened or a training goes on with.
+    """
     path = _sqlite_file()
     if path is not None and _is_own_store():
-        for folder in _other_projects(path):
+        of_run = {"runs": "run_uuid", "logged_models": "source_run_id"}
+        for folder in _other_projects(path, trained):
             _rebased(path, {"experiments": "artifact_location"}, folder, PROJECT)
+            for table, key in of_run.items() if trained else ():
+                _rebased(path, {table: _LOCATIONS[table]}, folder, PROJECT, {key: trained})
 
 
-def _other_projects(store: Path) -> set[str]:
-    """Return the folders, other than this project's, whose `mlruns` a store's experiments name."""
+def _other_projects(store: Path, run_id: str | None) -> set[str]:
+    """Return the folders, other than this project's, whose `mlruns` a store's experiments name.
+
+    Those that the run names, too.
+    """
     import sqlite3
 
+    query = "SELECT artifact_location FROM experiments"
+    query += " UNION SELECT artifact_uri FROM runs WHERE run_uuid = ?"
     with contextlib.closing(sqlite3.connect(store)) as connection:
-        rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
+        rows = connection.execute(query, (run_id,)).fetchall()
     named = {str(location).partition("/mlruns")[0] for (location,) in rows if location}
     return {folder for folder in named if folder.startswith("/")} - {str(PROJECT)}
 
@@ -1136,12 +1146,14 @@ def _without_a_map_of_packages() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    """Keep MLflow's own warnings from the user; that a server does not answer is told by others."""
+    logger = logging.getLogger("mlflow")
+    previous = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.disable(previous)
+        logger.setLevel(previous)
 
 
 def _first_line(error: BaseException) -> str:
@@ -1164,25 +1176,40 @@ def rebase(old: str, new: Path = PROJECT) -> int:
         raise RunError(f"only a sqlite store can be re-based, not {_shown(store_uri())}")
     if not path.is_file():
         raise RunError(f"there is no store {path}")
-    columns = {
-        "experiments": "artifact_location",
-        "runs": "artifact_uri",
-        "logged_models": "artifact_location",
-    }
     with _answering("be re-based"):
-        return _rebased(path, columns, old, new)
+        return _rebased(path, _LOCATIONS, old, new)
 
 
-def _rebased(store: Path, columns: Mapping[str, str], old: str, new: Path) -> int:
+_LOCATIONS = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+}
+"""The columns of an MLflow store that name folders, by table."""
+
+
+def _rebased(
+    store: Path,
+    columns: Mapping[str, str],
+    old: str,
+    new: Path,
+    only: Mapping[str, str | None] | None = None,
+) -> int:
+    """Replace `old` by `new` in columns, by table; `only` in rows of these values of columns."""
     import sqlite3
 
-    changed = 0
+    changed, only = 0, only or {}
+    where = "".join(f" AND {column} = ?" for column in only)
     with contextlib.closing(sqlite3.connect(store)) as connection, connection:
         for table, column in columns.items():
             prefix = old.rstrip("/")
             cursor = connection.execute(
-                f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE instr({column}, ?)",
-                (f"{prefix}/mlruns", f"{str(new).rstrip('/')}/mlruns", f"{prefix}/mlruns"),
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?) "
+                f"WHERE instr({column}, ?){where}",
+                (
+                    *(f"{prefix}/mlruns", f"{str(new).rstrip('/')}/mlruns", f"{prefix}/mlruns"),
+                    *only.values(),
+                ),
             )
             changed += cursor.rowcount
     return changed

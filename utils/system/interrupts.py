@@ -67,9 +67,11 @@ def end(number: int) -> None:
     Threads that are still at work would begin further files, or keep the process waiting.
     """
     discard_unfinished()
-    sys.stderr.write("error: interrupted; no incomplete output was left\n")
-    sys.stderr.flush()
-    logging.shutdown()
+    with contextlib.suppress(OSError, ValueError):  # nobody listens: a closed terminal or pipe
+        sys.stderr.write("error: interrupted; no incomplete output was left\n")
+        sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):
+        logging.shutdown()
     discard_unfinished()  # what threads began meanwhile
     os._exit(128 + number)
 

@@ -131,6 +131,7 @@ def run(
         return 0
     interrupts.listen()
     faulthandler.enable(2)  # a library that crashes would end the process without a word
+    logging.raiseExceptions = False  # a full disk is told of by the work, not by its log file
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale, what is said can be written
             stream.reconfigure(errors="backslashreplace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,24 @@ def test_what_was_read_is_kept_where_what_fails_may_pass(
     assert names == ["A", "B", "B"]
     assert all(path.is_file() for path in paths)
     assert not training_skims.kept_folder(analysis).exists()
+
+
+def test_an_input_that_changes_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "RECORDS", tmp_path / "done")
+    path = tmp_path / "S.root"
+    write(path, 40)
+    analysis, read, names = config(tmp_path), reading.read, []
+
+    def reads(unit: Any) -> Any:
+        names.append(unit.info.path.stem)
+        done = read(unit)
+        if len(names) == 1:
+            os.utime(path, (1, 1))
+        return done
+
+    monkeypatch.setattr(reading, "read", reads)
+    for _ in range(3):
+        make_training_skims(analysis)
+    assert names == ["S", "S"]

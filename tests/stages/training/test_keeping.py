@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.schema import PROJECT, TrainConfig, portable
+from utils.schema import PROJECT, PipelineError, TrainConfig, portable
 from utils.system import units
 from utils.system.processes import Process
 
@@ -78,3 +79,20 @@ def test_a_removed_training_leaves_no_record_of_its_folds(trainings: Path, dead:
     with keeping.keeping(TrainConfig(), ()) as training:
         training.drop()
     assert list(units.RECORDS.glob("*.json")) == []
+
+
+def test_folds_that_a_full_disk_kept_from_the_store_are_told(
+    trainings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    def meet_a_full_disk() -> None:
+        with keeping.keeping(TrainConfig(), ()) as training:
+            (training.folder / "run.json").write_text('{"run_id": "0123"}')
+            (training.folder / "fold_0.json").write_text("{}")
+            raise OSError(errno.ENOSPC, "No space left on device", "/store/x")
+
+    said = "No space left on device: /store/x .*; 1 trained folds are kept in .*: 'python train.py "
+    with pytest.raises(PipelineError, match=f"{said}resume=0123' goes on and delivers them"):
+        meet_a_full_disk()
+    assert list(trainings.glob("*/fold_0.json"))

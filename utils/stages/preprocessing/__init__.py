@@ -4,6 +4,7 @@ from utils.stages.preprocessing.checking import check
 from utils.stages.preprocessing.cut_flow import log_cut_flow, log_missing, refuse_empty
 from utils.stages.preprocessing.labelled_skims import plan_labelled, write_labelled_skim
 from utils.stages.preprocessing.prediction_skims import prediction_tasks, write_prediction_skims
+from utils.stages.preprocessing.repeating import training_unit
 from utils.stages.preprocessing.skim_content import save_configuration
 from utils.stages.preprocessing.training_skims import (
     are_done,
@@ -39,6 +40,7 @@ __all__ = [
     "save_configuration",
     "split_skims",
     "tell_next",
+    "training_unit",
     "with_weights",
     "write_alternative",
     "write_labelled_skim",

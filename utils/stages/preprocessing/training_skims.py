@@ -43,7 +43,6 @@ from utils.stages.preprocessing.repeating import (
     kept_folder,
     kept_rows,
     rows_unit,
-    training_unit,
 )
 from utils.stages.preprocessing.skim_content import (
     _class_names,
@@ -58,6 +57,7 @@ from utils.stages.preprocessing.skim_content import (
 from utils.system import units
 from utils.system.engine import Engine, progress
 from utils.system.files import discard_abandoned
+from utils.system.units import UnitOfWork
 
 log = logging.getLogger(__name__)
 
@@ -86,18 +86,21 @@ def _tell_of_names(config: PreprocessConfig) -> None:
         log.warning("Warning: train.py will refuse these features: %s", error)
 
 
-def are_done(config: PreprocessConfig, plans: Sequence[Plan], paths: Sequence[Path]) -> bool:
-    """Tell whether the skims, at `paths`, are there and nothing changed that they follow from."""
+def are_done(config: PreprocessConfig, plans: Sequence[Plan], skims: UnitOfWork) -> bool:
+    """Tell whether the skims are there and nothing changed that they follow from."""
     discard_abandoned(config.output_folder, kept_folder(config))
-    done = units.recall(training_unit(config, plans, paths), config.force) is not None
+    done = units.recall(skims, config.force) is not None
     if done:
         _drop_rows(config, plans)
     return done
 
 
-def record_done(config: PreprocessConfig, plans: Sequence[Plan], paths: Sequence[Path]) -> None:
-    """Remember that all skims are whole; the rows that were kept until then go."""
-    units.record(training_unit(config, plans, paths), True)
+def record_done(config: PreprocessConfig, plans: Sequence[Plan], skims: UnitOfWork) -> None:
+    """Remember that all skims are whole; the rows that were kept until then go.
+
+    `skims` is the unit of before the reading: inputs that change meanwhile are to be read again.
+    """
+    units.record(skims, True)
     _drop_rows(config, plans)
 
 

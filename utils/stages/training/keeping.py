@@ -21,7 +21,7 @@ from utils.formats.skims import Skim
 from utils.models import FoldResult
 from utils.schema import PROJECT, ConfigError, PipelineError, RunError, TrainConfig, load, portable
 from utils.system import units
-from utils.system.files import complete, kept_alive
+from utils.system.files import complete, kept_alive, system_message
 from utils.system.processes import Process
 from utils.system.units import UnitOfWork
 
@@ -108,13 +108,16 @@ def keeping(config: TrainConfig, typed: Sequence[str]) -> Iterator[KeptTraining]
     with kept_alive(owner):
         try:
             yield kept
-        except PipelineError as error:
+        except (PipelineError, OSError) as error:
             run_id = _run_of(kept.folder)
             if not kept.folds or run_id is None:
                 kept.drop()
                 raise
-            raise type(error)(
-                f"{error}; {len(kept.folds)} trained folds are kept in {kept.folder}: "
+            said, kind = str(error), type(error)
+            if not isinstance(error, PipelineError):
+                said, kind = system_message(error) if error.errno else said, PipelineError
+            raise kind(
+                f"{said}; {len(kept.folds)} trained folds are kept in {kept.folder}: "
                 f"'{uri_prefix()}python train.py resume={run_id}' goes on and delivers them"
             ) from error
 
