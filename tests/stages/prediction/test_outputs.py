@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pytest
 from predictions import MODULO, friend_task, scorer_of, write_tree
 
 from utils.columns.audit import LeakAudit
+from utils.formats.runs import Run
 from utils.schema import ConfigError, EngineConfig, PredictConfig, ProofError, RunError, load
 from utils.stages.prediction import OUTPUT_KINDS, output_kind, publish
 from utils.stages.prediction import outputs as outputs_module
@@ -128,6 +130,58 @@ def test_what_another_command_put_in_its_place_is_not_published(
         publish(run, config, output_kind(config.kind)(config, scorer), workers)  # type: ignore[arg-type]
     assert run.published == {}
     assert not (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [
+        ({"chunk_size": 7}, False),
+        ({"engine": {"kind": "local"}}, False),
+        ({"cut": "x > 1"}, True),
+        ({"double_precision": True}, True),
+        ({"force": True}, True),
+        ("input", True),
+        ("damage", True),
+    ],
+    ids=str,
+)
+def test_what_makes_a_prediction_done_again(
+    tmp_path: Path,
+    tree: dict[str, Any],
+    boosters: tuple[lightgbm.Booster, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, Any] | str,
+    again: bool,
+) -> None:
+    monkeypatch.setitem(OUTPUT_KINDS, "for_means", Means)
+    monkeypatch.setattr(units, "RECORDS", tmp_path / "done")
+    (tmp_path / "run" / "artifacts").mkdir(parents=True)
+    run, scorer = (
+        Run("run", "0", str(tmp_path / "run" / "artifacts")),
+        scorer_of(tmp_path, boosters, MODULO),
+    )
+    written: list[Task] = []
+
+    def counted(task: Task) -> tuple[list[Outcome], LeakAudit]:
+        written.append(task)
+        return write(task)
+
+    def predict(**keys: Any) -> None:
+        raw = {"kind": "for_means", "run_id": "run", "sample_names": ["S"], "source": "ntuples"}
+        config = load(PredictConfig, {**raw, **keys})
+        with engine.start(EngineConfig(kind="serial")) as workers:
+            publish(run, config, output_kind(config.kind)(config, scorer), workers)
+
+    monkeypatch.setattr(outputs_module, "write", counted)
+    predict()
+    predict()
+    assert len(written) == 1
+    if changed == "input":
+        os.utime(tmp_path / "S.root", (1, 1))
+    if changed == "damage":
+        (tmp_path / "run" / "artifacts" / "pred" / "S.json").write_text("other")
+    predict(**changed if isinstance(changed, dict) else {})
+    assert len(written) == 1 + again
 
 
 def test_an_unknown_kind_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from small_analysis import config
 from preprocess import make_training_skims
 from utils.schema import InputError
 from utils.stages.preprocessing import reading, training_skims
-from utils.stages.preprocessing.repeating import rows_unit
+from utils.stages.preprocessing.repeating import rows_unit, training_unit
 from utils.system import units
 
 
 def write(path: Path, n: int = 3) -> None:
     columns = {"run": np.ones(n, "i4"), "evt": np.arange(n, dtype="u8"), "x": np.arange(float(n))}
+    columns["y"] = -columns["x"]
     with uproot.recreate(path) as file:
         file.mktree("T", {name: c.dtype for name, c in columns.items()}).extend(columns)
 
@@ -38,6 +40,69 @@ def test_rows_are_not_taken_over_where_their_file_has_another_number(tmp_path: P
 
     assert unit_of_b("A.root") == unit_of_b("C.root")
     assert unit_of_b("A.root") != unit_of_b("A.root", "C.root")
+
+
+SAMPLES = [{"A": {"p": {"class": 0, "cut": "x > 1"}}}, {"B": {"q": {"class": 1}}}]
+CUT_ELSEWHERE = [{"A": {"p": {"class": 0, "cut": "x > 2"}}}, SAMPLES[1]]
+
+
+@pytest.mark.parametrize(
+    ("changed", "rows", "skims"),
+    [
+        ({}, "", False),
+        ({"common_cut": "x > 0"}, "AB", True),
+        ({"training_samples": CUT_ELSEWHERE}, "A", True),
+        ({"weight": "x + 1"}, "AB", True),
+        ({"cont_features": ["x", "y"]}, "AB", True),
+        ({"misc_features": ["y"]}, "AB", True),
+        ({"derived_features": {"z": "2 * x"}, "misc_features": ["z"]}, "AB", True),
+        ({"missing": -99.0}, "AB", True),
+        ({"seed": 2}, "AB", True),
+        ({"train_size": 0.5}, "AB", True),
+        ({"clip": {"x": [0, 5]}}, "AB", True),
+        ({"scaler": {"with_std": False}}, "AB", True),
+        ({"chunk_size": 1000}, "", False),
+        ({"engine": {"kind": "serial"}}, "", False),
+        ({"force": True}, "", False),
+    ],
+    ids=lambda value: str(next(iter(value), "nothing")) if isinstance(value, dict) else "",
+)
+def test_what_a_changed_key_makes_done_again(
+    tmp_path: Path, changed: dict[str, Any], rows: str, skims: bool
+) -> None:
+    assert redone(tmp_path, lambda: None, **changed) == (rows, skims)
+
+
+def test_what_a_changed_input_or_step_makes_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert redone(tmp_path, lambda: os.utime(tmp_path / "B.root", (1, 1))) == ("B", True)
+    assert redone(tmp_path, lambda: write(tmp_path / "A.root")) == ("A", True)
+
+    def edited() -> None:
+        monkeypatch.setattr(units, "code_of", lambda step: f"{step}, edited")
+
+    assert redone(tmp_path, edited) == ("AB", True)
+
+
+def redone(folder: Path, happens: Callable[[], object], **changed: Any) -> tuple[str, bool]:
+    """Return which samples are read again after a change, and whether the skims are made again."""
+
+    def fingerprints(**keys: Any) -> list[str]:
+        analysis = config(folder, **{"training_samples": SAMPLES, **keys})
+        plan = reading.plan(analysis, analysis.read_samples)
+        made = [rows_unit(analysis, plan, code) for code in range(2)]
+        made.append(training_unit(analysis, [plan], [analysis.skim_file("train")]))
+        return [unit.fingerprint for unit in made]
+
+    for name in ("A", "B"):
+        write(folder / f"{name}.root")
+    before = fingerprints()
+    happens()
+    differ = [one != other for one, other in zip(before, fingerprints(**changed), strict=True)]
+    return "".join(name for name, differs in zip("AB", differ[:2], strict=True) if differs), differ[
+        2
+    ]
 
 
 def test_what_was_read_is_kept_where_what_fails_may_pass(

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -96,3 +97,16 @@ def test_folds_that_a_full_disk_kept_from_the_store_are_told(
     with pytest.raises(PipelineError, match=f"{said}resume=0123' goes on and delivers them"):
         meet_a_full_disk()
     assert list(trainings.glob("*/fold_0.json"))
+
+
+def test_a_fold_follows_from_every_key_but_what_only_names_and_carries_it(tmp_path: Path) -> None:
+    skim = SimpleNamespace(path=tmp_path / "train.h5", stamp=(1, 2))
+    training = keeping.KeptTraining(tmp_path, TrainConfig())
+    unit = training.unit(skim, 0)
+    stated = set(TrainConfig().model_dump(by_alias=True))
+    assert stated - set(unit.configuration) == {"engine", "experiment_name", "run_name"}
+    for changed in ({"seed": 7}, {"model_param": {"num_iterations": 7}}, {"n_splits": 7}):
+        other = keeping.KeptTraining(tmp_path, TrainConfig(**changed))
+        assert units.changed(other.unit(skim, 0), unit.made_from, False)
+    skim.stamp = (1, 3)
+    assert units.changed(training.unit(skim, 0), unit.made_from, False) == "its input changed"
