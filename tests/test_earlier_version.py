@@ -22,7 +22,7 @@ import pytest
 import uproot
 from numpy.typing import NDArray
 from one_process import refusal, run_commands, run_id, succeed
-from workspaces import Workspace
+from workspaces import Workspace, unpack
 
 from utils.formats.skims import open_skim
 
@@ -74,14 +74,9 @@ class Earlier:
             np.testing.assert_array_equal(found[name], values, strict=True)
 
 
-def unpack(folder: Path) -> None:
-    with tarfile.open(VERSION / "version-1.tar.xz") as archive:
-        archive.extractall(folder, filter="data")
-
-
 @pytest.fixture(scope="module")
 def earlier(shared_workspace: Workspace) -> Earlier:
-    unpack(shared_workspace.folder)
+    unpack(VERSION / "version-1.tar.xz", shared_workspace.folder)
     return Earlier(shared_workspace, json.loads((VERSION / "expected.json").read_text()))
 
 
@@ -228,7 +223,7 @@ def test_a_prediction_gives_the_stored_scores(
 
 
 def test_a_store_elsewhere_is_given_by_its_uri(earlier: Earlier, tmp_path: Path) -> None:
-    unpack(tmp_path)
+    unpack(VERSION / "version-1.tar.xz", tmp_path)
     locations = {
         "experiments": "artifact_location",
         "runs": "artifact_uri",
@@ -257,7 +252,7 @@ def test_the_tables_are_made_again_with_the_stored_scores(
     earlier: Earlier, ended: dict[str, tuple[int, str]], tmp_path: Path
 ) -> None:
     succeed([ended["tables"]])
-    unpack(tmp_path)
+    unpack(VERSION / "version-1.tar.xz", tmp_path)
     for name in ("train", "test"):
         again = earlier.artifacts / f"pred/{name}.parquet"
         stored = pd.read_parquet(tmp_path / again.relative_to(earlier.workspace.folder))

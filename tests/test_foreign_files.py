@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from workspaces import Workspace
+from workspaces import Workspace, unpack
 
 from utils.formats.manifests import Manifest, summed
 
@@ -55,8 +54,7 @@ EVALUATION = ("evaluate", "dataset=test", "sections=[scores]", "n_bootstrap=10")
 
 @pytest.fixture(scope="module")
 def received(shared_workspace: Workspace) -> Workspace:
-    with tarfile.open(VERSION / "version-1.tar.xz") as archive:
-        archive.extractall(shared_workspace.folder, filter="data")
+    unpack(VERSION / "version-1.tar.xz", shared_workspace.folder)
     run_id = json.loads((VERSION / "expected.json").read_text())["run_id"]
     shared_workspace.run("python", "-m", "utils.tracking", "adopt", run_id)
     return shared_workspace

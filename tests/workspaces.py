@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,14 @@ def last_run(workspace: Workspace) -> dict[str, str]:
 
     ids: dict[str, str] = json.loads((workspace.folder / "outputs" / "last_run.json").read_text())
     return ids
+
+
+def unpack(packed: Path, folder: Path) -> None:
+    """Unpack an archive as data: what leads out of the folder is refused."""
+    with tarfile.open(packed) as archive:
+        # As an argument of extractall it is unknown to Python 3.11.2, which Debian 12 has.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(folder)
 
 
 def toys(workspace: Workspace, n_events: int, *more: str) -> None:
