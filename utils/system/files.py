@@ -42,6 +42,8 @@ def check_addressable(path: Path, what: str) -> None:
 
 def system_message(error: OSError) -> str:
     """Return an error of the operating system in words, with the file it concerns."""
+    if error.errno is None:  # a library's own, of which only its text is known
+        return str(error)
     where = f": {error.filename}" if error.filename else ""
     if error.errno in _FULL and error.filename:
         where += f" (on the disk mounted at {_mount(Path(error.filename))})"

@@ -70,8 +70,7 @@ def end(number: int) -> None:
     with contextlib.suppress(OSError, ValueError):  # nobody listens: a closed terminal or pipe
         sys.stderr.write("error: interrupted; no incomplete output was left\n")
         sys.stderr.flush()
-    with contextlib.suppress(OSError, ValueError):
-        logging.shutdown()
+    logging.shutdown()
     discard_unfinished()  # what threads began meanwhile
     os._exit(128 + number)
 

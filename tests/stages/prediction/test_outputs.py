@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,30 +84,37 @@ class FakeRun:
         return f"runs:/run/{path}"
 
 
-def test_a_third_kind_needs_a_line_only(
+@pytest.fixture
+def predict(
     tmp_path: Path,
     tree: dict[str, Any],
     boosters: tuple[lightgbm.Booster, ...],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> Callable[..., None]:
+    """What predicts the means of sample S for a run, with keys of the configuration."""
     monkeypatch.setitem(OUTPUT_KINDS, "for_means", Means)
     monkeypatch.setattr(units, "RECORDS", tmp_path / "done")
-    raw = {"kind": "for_means", "run_id": "run", "sample_names": ["S"], "source": "ntuples"}
-    config = load(PredictConfig, {**raw, "cut": "x > 0"})
-    run, scorer = FakeRun(), scorer_of(tmp_path, boosters, MODULO)
-    with engine.start(EngineConfig(kind="serial")) as workers:
-        outputs = output_kind(config.kind)(config, scorer)
-        publish(run, config, outputs, workers)  # type: ignore[arg-type]
+    scorer = scorer_of(tmp_path, boosters, MODULO)
+
+    def predict(run: Any, **keys: Any) -> None:
+        raw = {"kind": "for_means", "run_id": "run", "sample_names": ["S"], "source": "ntuples"}
+        config = load(PredictConfig, {**raw, **keys})
+        with engine.start(EngineConfig(kind="serial")) as workers:
+            publish(run, config, output_kind(config.kind)(config, scorer), workers)
+
+    return predict
+
+
+def test_a_third_kind_needs_a_line_only(predict: Callable[..., None]) -> None:
+    run = FakeRun()
+    predict(run, cut="x > 0")
     assert set(run.published) == {"pred/S.json", "pred/audit_means_S.csv"}
     assert sum(json.loads(run.published["pred/S.json"])) == pytest.approx(1)
     assert run.said[0]["means"] == json.loads(run.published["pred/S.json"])
 
 
 def test_what_another_command_put_in_its_place_is_not_published(
-    tmp_path: Path,
-    tree: dict[str, Any],
-    boosters: tuple[lightgbm.Booster, ...],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, predict: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def replaced(task: Task) -> tuple[list[Outcome], LeakAudit]:
         done = write(task)
@@ -117,17 +124,10 @@ def test_what_another_command_put_in_its_place_is_not_published(
         (tmp_path / "theirs").replace(outcome.files["S.json"])
         return done
 
-    monkeypatch.setitem(OUTPUT_KINDS, "for_means", Means)
-    monkeypatch.setattr(units, "RECORDS", tmp_path / "done")
     monkeypatch.setattr(outputs_module, "write", replaced)
-    raw = {"kind": "for_means", "run_id": "run", "sample_names": ["S"], "source": "ntuples"}
-    config = load(PredictConfig, raw)
-    run, scorer = FakeRun(), scorer_of(tmp_path, boosters, MODULO)
-    with (
-        engine.start(EngineConfig(kind="serial")) as workers,
-        pytest.raises(RunError, match=r"S\.json was replaced by another command before run run"),
-    ):
-        publish(run, config, output_kind(config.kind)(config, scorer), workers)  # type: ignore[arg-type]
+    run = FakeRun()
+    with pytest.raises(RunError, match=r"S\.json was replaced by another command before run run"):
+        predict(run)
     assert run.published == {}
     assert not (tmp_path / "done").exists()
 
@@ -147,40 +147,28 @@ def test_what_another_command_put_in_its_place_is_not_published(
 )
 def test_what_makes_a_prediction_done_again(
     tmp_path: Path,
-    tree: dict[str, Any],
-    boosters: tuple[lightgbm.Booster, ...],
+    predict: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     changed: dict[str, Any] | str,
     again: bool,
 ) -> None:
-    monkeypatch.setitem(OUTPUT_KINDS, "for_means", Means)
-    monkeypatch.setattr(units, "RECORDS", tmp_path / "done")
-    (tmp_path / "run" / "artifacts").mkdir(parents=True)
-    run, scorer = (
-        Run("run", "0", str(tmp_path / "run" / "artifacts")),
-        scorer_of(tmp_path, boosters, MODULO),
-    )
-    written: list[Task] = []
+    artifacts = tmp_path / "run" / "artifacts"
+    artifacts.mkdir(parents=True)
+    run, written = Run("run", "0", str(artifacts)), []
 
     def counted(task: Task) -> tuple[list[Outcome], LeakAudit]:
         written.append(task)
         return write(task)
 
-    def predict(**keys: Any) -> None:
-        raw = {"kind": "for_means", "run_id": "run", "sample_names": ["S"], "source": "ntuples"}
-        config = load(PredictConfig, {**raw, **keys})
-        with engine.start(EngineConfig(kind="serial")) as workers:
-            publish(run, config, output_kind(config.kind)(config, scorer), workers)
-
     monkeypatch.setattr(outputs_module, "write", counted)
-    predict()
-    predict()
+    predict(run)
+    predict(run)
     assert len(written) == 1
     if changed == "input":
         os.utime(tmp_path / "S.root", (1, 1))
     if changed == "damage":
-        (tmp_path / "run" / "artifacts" / "pred" / "S.json").write_text("other")
-    predict(**changed if isinstance(changed, dict) else {})
+        (artifacts / "pred" / "S.json").write_text("other")
+    predict(run, **changed if isinstance(changed, dict) else {})
     assert len(written) == 1 + again
 
 

@@ -113,11 +113,9 @@ def keeping(config: TrainConfig, typed: Sequence[str]) -> Iterator[KeptTraining]
             if not kept.folds or run_id is None:
                 kept.drop()
                 raise
-            said, kind = str(error), type(error)
-            if not isinstance(error, PipelineError):
-                said, kind = system_message(error) if error.errno else said, PipelineError
-            raise kind(
-                f"{said}; {len(kept.folds)} trained folds are kept in {kept.folder}: "
+            told = PipelineError(system_message(error)) if isinstance(error, OSError) else error
+            raise type(told)(
+                f"{told}; {len(kept.folds)} trained folds are kept in {kept.folder}: "
                 f"'{uri_prefix()}python train.py resume={run_id}' goes on and delivers them"
             ) from error
 
