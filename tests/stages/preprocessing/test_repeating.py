@@ -13,6 +13,7 @@ import uproot
 from small_analysis import config
 
 from preprocess import make_training_skims
+from utils.formats.skims import open_skim
 from utils.schema import InputError
 from utils.stages.preprocessing import reading, training_skims
 from utils.stages.preprocessing.repeating import rows_unit, training_unit
@@ -57,10 +58,13 @@ CUT_ELSEWHERE = [{"A": {"p": {"class": 0, "cut": "x > 2"}}}, SAMPLES[1]]
         ({"misc_features": ["y"]}, "AB", True),
         ({"derived_features": {"z": "2 * x"}, "misc_features": ["z"]}, "AB", True),
         ({"missing": -99.0}, "AB", True),
-        ({"seed": 2}, "AB", True),
-        ({"train_size": 0.5}, "AB", True),
         ({"clip": {"x": [0, 5]}}, "AB", True),
-        ({"scaler": {"with_std": False}}, "AB", True),
+        ({"seed": 2}, "", True),
+        ({"train_size": 0.5}, "", True),
+        ({"duplicates": "error"}, "", True),
+        ({"scaler": {"with_std": False}}, "", True),
+        ({"pca": {"n_components": 1}}, "", True),
+        ({"class_to_info": {0: {"name": "a"}, 1: {"name": "b"}}}, "", True),
         ({"chunk_size": 1000}, "", False),
         ({"engine": {"kind": "serial"}}, "", False),
         ({"force": True}, "", False),
@@ -137,10 +141,18 @@ def test_what_was_read_is_kept_where_what_fails_may_pass(
     with pytest.raises(InputError, match="the disk is full"):
         make_training_skims(analysis)
     full = False
+    # What is done behind the reading may change meanwhile.
+    analysis = analysis.model_copy(update={"seed": 2})
     paths = make_training_skims(analysis)
     assert names == ["A", "B", "B"]
-    assert all(path.is_file() for path in paths)
     assert not training_skims.kept_folder(analysis).exists()
+    repeated = [open_skim(path).read() for path in paths]
+    make_training_skims(analysis.model_copy(update={"force": True}))
+    assert names == ["A", "B", "B", "A", "B"]
+    for path, found in zip(paths, repeated, strict=True):
+        for group, columns in open_skim(path).read().items():
+            for name, column in columns.items():
+                np.testing.assert_array_equal(found[group][name], column, strict=True)
 
 
 def test_an_input_that_changes_while_it_is_read_is_read_again(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,16 @@ STEP = "utils.stages.preprocessing"
 _OF_SAMPLES = {"training_samples", "prediction_samples", "input_samples", "samples"}
 _NOWHERE = {"engine", "chunk_size"}
 """Keys that no skim follows from."""
+
+_AFTER_READING = frozenset(
+    {"seed", "train_size", "duplicates", "class_to_info", "class_balance", "compute_w_CP"}
+    | {"scaler", "pca", "pipe_name", "output_samples", "output_filename_template", "check"}
+)
+"""Keys of what is done with rows that were read: no kept row follows from them.
+
+That weights are balanced or normalised decides of rows only whether they have a physics weight,
+which is looked at by itself.
+"""
 
 
 def prediction_unit(
@@ -71,7 +81,7 @@ def rows_unit(config: PreprocessConfig, plan: Plan, code: int) -> UnitOfWork:
         step=STEP,
         inputs=_inputs(plan, code),
         configuration=[
-            _rows_of(config, [sample]),
+            _rows_of(config, [sample], _AFTER_READING),
             *(plan.processes, code, _codes(plan, code), list(plan.shifts)),
         ],
         files=[path],
@@ -83,10 +93,13 @@ def kept_folder(config: PreprocessConfig) -> Path:
     return config.output_folder / f".{config.skim_file(config.output_samples[0]).stem}.rows"
 
 
-def _rows_of(config: PreprocessConfig, samples: Sequence[Sample]) -> Any:
-    """Return what of the configuration the rows of some samples follow from."""
+def _rows_of(
+    config: PreprocessConfig, samples: Sequence[Sample], without: Collection[str] = ()
+) -> Any:
+    """Return what of the configuration the rows of some samples follow from; not keys `without`."""
     stated = config.model_dump(mode="json", by_alias=True)
-    made = {k: v for k, v in row_keys(stated).items() if k not in _OF_SAMPLES | _NOWHERE}
+    others = {*_OF_SAMPLES, *_NOWHERE, *without}
+    made = {k: v for k, v in row_keys(stated).items() if k not in others}
     weights = [physics_weight(config), config.weight_name if config.for_training else None]
     return [
         made,
