@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -67,7 +69,8 @@ def test_models_are_kept_and_delivered_when_the_server_is_back(
     said = log.read_text()
     [error] = [line for line in said.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in said
-    assert error.startswith(f"error: the MLflow store {uri} can't take")
+    assert error.startswith(f"error: the MLflow store {uri} can't take the models: ")
+    assert "Retrying" in said  # nobody waits in silence
     assert "2 trained folds are kept in" in error
     run_id = said.split("MLflow run ")[1].split()[0]
     command = f"MLFLOW_TRACKING_URI={uri} python train.py resume={run_id}"
@@ -79,6 +82,60 @@ def test_models_are_kept_and_delivered_when_the_server_is_back(
     assert f"Trained: run_id={run_id}" in done.stderr
     [recipe] = tmp_path.glob(f"served/*/{run_id}/artifacts/recipe")
     assert {"recipe.json", "model_0.txt", "model_1.txt"} <= {p.name for p in recipe.iterdir()}
+
+
+@contextmanager
+def deaf() -> Iterator[str]:
+    """The address of a server that lets one connect, and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(100)
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_server_that_does_not_answer_is_asked_some_times_and_told(
+    shared_workspace: Workspace, analysis: str
+) -> None:
+    seconds = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0"}
+    with deaf() as uri:
+        done = shared_workspace.run(
+            *("python", "train.py", analysis, "n_splits=2"),
+            check=False,
+            environment={**seconds, "MLFLOW_TRACKING_URI": uri},
+        )
+    assert done.returncode == 1
+    said = done.stderr
+    assert said.splitlines()[-1].startswith(f"error: the MLflow store {uri} can't be opened: ")
+    assert "Traceback" not in said
+    assert said.count("Retrying") == 5
+
+
+def test_waiting_for_a_server_is_no_longer_than_half_a_minute_and_can_be_cut_off(
+    shared_workspace: Workspace, analysis: str, tmp_path: Path
+) -> None:
+    asked = "import os; from utils.formats import runs; print(os.environ[runs._TIMEOUT])"
+    assert shared_workspace.run("python", "-c", asked).stdout == "30\n"
+    log = tmp_path / "train.log"
+    with deaf() as uri, log.open("wb") as file:
+        training = subprocess.Popen(
+            [sys.executable, "train.py", analysis, "n_splits=2"],
+            cwd=shared_workspace.folder,
+            env={
+                **os.environ,
+                "MLFLOW_TRACKING_URI": uri,
+                "MLFLOW_HTTP_REQUEST_TIMEOUT": "1",
+                "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "9",
+                "TMPDIR": str(tmp_path),
+            },
+            stderr=file,
+        )
+        while "Retrying" not in log.read_text():
+            assert training.poll() is None, log.read_text()
+            time.sleep(0.05)
+        training.send_signal(signal.SIGTERM)
+        assert training.wait(HANGS) == 143
+    assert log.read_text().splitlines()[-1].startswith("error: interrupted; ")
+    assert list(tmp_path.iterdir()) == [log]
 
 
 def test_a_training_goes_on_while_the_store_takes_nothing(

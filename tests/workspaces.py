@@ -59,8 +59,8 @@ class Workspace:
         assert done.returncode == status, done.stdout + done.stderr
         lines = [x for x in done.stderr.splitlines() if x.startswith("error: ")]
         assert len(lines) == 1, done.stderr
-        assert "Traceback" not in done.stderr
-        assert done.stderr.splitlines()[-1] == lines[0]
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.stderr.splitlines()[-1] == lines[0], done.stderr
         return lines[0].removeprefix("error: ")
 
 

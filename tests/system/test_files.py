@@ -7,6 +7,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -71,7 +72,13 @@ def test_an_error_of_the_system_names_its_file() -> None:
     assert system_message(PermissionError(13, "Permission denied", "/there")) == (
         "Permission denied: /there"
     )
-    assert system_message(OSError(28, "No space left on device")) == "No space left on device"
+    full = (errno.ENOSPC, "No space left on device")
+    temporary = tempfile.gettempdir()
+    assert system_message(OSError(*full)) == (
+        f"No space left on device: {temporary} (on {files.disk_of(Path(temporary))})"
+    )
+    copied = OSError(*full, "/source/x.root", None, "/target/x.root")
+    assert "No space left on device: /target/x.root (on the disk " in system_message(copied)
 
 
 @pytest.mark.parametrize("error", [InputError, ProofError])
@@ -96,9 +103,9 @@ def test_a_full_disk_is_named_by_what_is_written(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as told, complete(path):
         raise OSError(errno.ENOSPC, "No space left on device", "/elsewhere/source.root")
     assert system_message(told.value) == (
-        f"No space left on device: {path} (on the disk mounted at {files._mount(path)})"
+        f"No space left on device: {path} (on {files.disk_of(path)})"
     )
-    assert os.path.ismount(files._mount(path))
+    assert os.path.ismount(files.disk_of(path).removeprefix("the disk mounted at "))
 
 
 def left_by(process: Process, folder: Path, suffix: str = "") -> Path:

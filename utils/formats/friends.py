@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -226,14 +226,22 @@ class FriendWriter:
         self._until_complete = ExitStack()
 
     def __enter__(self) -> Self:
-        partial = self._until_complete.enter_context(complete(self.path))
-        self._file = uproot.recreate(partial, compression=self._compression)
-        # hadd complains about a tree whose room for baskets had to grow while it was written.
-        n_baskets = self._n_expected // self._basket_entries + 3
-        self._tree = self._file.mktree(
-            self._tree_name, self.branches, initial_basket_capacity=max(10, n_baskets)
-        )
+        with ExitStack() as stack:
+            partial = stack.enter_context(complete(self.path))
+            self._file = uproot.recreate(partial, compression=self._compression)
+            stack.push(self._close)
+            # hadd complains about a tree whose room for baskets had to grow while it was written.
+            n_baskets = self._n_expected // self._basket_entries + 3
+            self._tree = self._file.mktree(
+                self._tree_name, self.branches, initial_basket_capacity=max(10, n_baskets)
+            )
+            self._until_complete = stack.pop_all()
         return self
+
+    def _close(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Close the file; after an error, that one is told and not what closing then meets."""
+        with suppress(*([OSError] if kind else [])):
+            self._file.close()
 
     def append(self, columns: Mapping[str, Array]) -> None:
         """Add the next rows, `(n,)` per branch, for all branches and exactly in their dtypes."""
@@ -272,10 +280,9 @@ class FriendWriter:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._file.close()
             self._until_complete.__exit__(kind, error, trace)
             return
-        with self._until_complete, self._file:
+        with self._until_complete:
             if self._waiting:
                 self._flush()
             self._file[self._tree_name + SUFFIX] = self._metadata

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -47,11 +48,13 @@ from utils.system.files import (
     check_addressable,
     complete,
     discard_abandoned,
+    disk_of,
     is_abandoned,
     kept_alive,
     locked,
     outlive,
     scratch,
+    system_message,
     unfinished,
     unfinished_below,
     writing,
@@ -88,8 +91,13 @@ ADOPT = "python -m utils.tracking adopt"
 """The command that checks the models of a run of an earlier version and writes its manifest."""
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# A server that is gone for good is told after a minute, not after five.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+_RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_FOR_FILES = os.environ.get(_TIMEOUT, "120")
+"""Seconds that a server may take over a file, which it passes on before it answers."""
+# A server that is gone for good is told after a minute, not after five; one that takes questions
+# and answers none after four, not after thirteen, with a line each half minute.
+os.environ.setdefault(_RETRIES, "5")
+os.environ.setdefault(_TIMEOUT, "30")
 
 
 def store_uri() -> str:
@@ -155,7 +163,8 @@ def client() -> MlflowClient:
     import mlflow
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # Errors are raised as well: its own log would add their tracebacks to our one line.
+    # Errors are raised as well: its own log would add their tracebacks to our one line. That a
+    # server does not answer is told by urllib3.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     uri = store_uri()
     mlflow.set_tracking_uri(uri)
@@ -179,7 +188,7 @@ def check_store() -> None:
     """Raise RunError where the store does not answer or can't be written. No store is made."""
     path = _sqlite_file()
     if path is None:  # a server, which answers soon or not at all
-        with _impatient(), _answering("be read"):
+        with _asking(**{_RETRIES: "0", _TIMEOUT: "5"}), _answering("be read"):
             client().search_experiments(max_results=1)
         return
     check_writable(path, "the MLflow store")
@@ -192,11 +201,10 @@ def check_store() -> None:
 
 
 @contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """Let MLflow ask a server but once, for five seconds."""
-    few = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-    before = {name: os.environ.get(name) for name in few}
-    os.environ |= few
+def _asking(**how: str) -> Iterator[None]:
+    """Let MLflow ask a server in a way that these variables of the environment set."""
+    before = {name: os.environ.get(name) for name in how}
+    os.environ |= how
     try:
         yield
     finally:
@@ -317,18 +325,21 @@ class NewRun:
             )
             with (
                 warnings.catch_warnings(),
-                _quiet(),
                 _without_a_map_of_packages(),
                 _answering("take the models"),
             ):
                 warnings.simplefilter("ignore")  # advice for model servers, which this is not
-                mlflow.lightgbm.log_model(
-                    booster,
-                    name=f"model_{index}",
-                    signature=signature,
-                    input_example=frame,
-                    pip_requirements=requirements,
-                )
+                try:
+                    mlflow.lightgbm.log_model(
+                        booster,
+                        name=f"model_{index}",
+                        signature=signature,
+                        input_example=frame,
+                        pip_requirements=requirements,
+                    )
+                except lightgbm.basic.LightGBMError as error:  # it does not say why it can't write
+                    disk = disk_of(Path(tempfile.gettempdir()))
+                    raise RunError(f"{_first_line(error)}: is {disk} full?") from error
 
     def publish(self, folder: Path, about: Mapping[str, Any]) -> None:
         """Publish everything below `folder`, with the manifest that says that all is there."""
@@ -702,7 +713,7 @@ class Run:
         """Return a local copy of an artifact as it is. Raises RunError where there is none."""
         found = self._place(path)
         if found is None and path in self.artifacts(str(Path(path).parent)):
-            with _answering("give an artifact"):
+            with _asking(**{_TIMEOUT: _FOR_FILES}), _answering("give an artifact"):
                 found = Path(self.client.download_artifacts(self.run_id, path))
         if found is None or not found.is_file():
             raise RunError(f"run {self.run_id} has no {what} ({path})")
@@ -865,7 +876,8 @@ class Run:
         """Log a file to a server under the name that its artifact path has."""
         if source.name != Path(path).name:
             source = Path(shutil.copyfile(source, temporary / Path(path).name))
-        self.client.log_artifact(self.run_id, str(source), Path(path).parent.as_posix())
+        with _asking(**{_TIMEOUT: _FOR_FILES}):
+            self.client.log_artifact(self.run_id, str(source), Path(path).parent.as_posix())
 
     def _logged_metrics(self) -> dict[str, float]:
         """Return the newest values of the run's metrics in the store."""
@@ -1144,20 +1156,12 @@ def _without_a_map_of_packages() -> Iterator[None]:
         state._MODULES_TO_PACKAGES = kept
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep MLflow's own warnings from the user; that a server does not answer is told by others."""
-    logger = logging.getLogger("mlflow")
-    previous = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(previous)
-
-
 def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if isinstance(error, shutil.Error):  # of a folder's copy: what failed, and why, file by file
+        _, target, why = error.args[0][0]
+        return f"{target}: {why}" + (f" (on {disk_of(Path(target))})" if "space" in why else "")
+    said = system_message(error) if isinstance(error, OSError) else str(error)
+    lines = said.strip().splitlines() or [type(error).__name__]
     # SQLAlchemy begins with advice for programmers.
     return next((line for line in lines if not line.startswith("(raised as a result")), lines[0])
 

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from utils.columns.arrays import Array, Groups, RowRange
 from utils.schema import InputError, PipelineError, SampleInfo, alternative_samples, nearest
-from utils.system.files import complete
+from utils.system.files import complete, disk_of, has_no_space, is_full
 
 GROUPS = (
     "cont_features",
@@ -649,6 +649,11 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, _pytables().HDF5ExtError) as error:
+        # HDF5 does not say so, nor whether a file that was cut short is one for that reason.
+        if has_no_space(path.parent) or (isinstance(error, OSError) and is_full(error)):
+            raise InputError(f"{path} cannot be written: {disk_of(path)} is full") from error
         cause = _cause(error)
-        asked = "" if "locks" in cause else "; is the folder writable and not full?"
+        asked = (
+            "" if "locks" in cause else f"; is the folder writable, and {disk_of(path)} not full?"
+        )
         raise InputError(f"{path} cannot be written: {cause}{asked}") from error

@@ -41,21 +41,37 @@ def check_addressable(path: Path, what: str) -> None:
 
 
 def system_message(error: OSError) -> str:
-    """Return an error of the operating system in words, with the file it concerns."""
+    """Return an error of the operating system in words, with the file it concerns.
+
+    Of a full disk that names no file it is the folder of temporary files: what libraries write
+    there. What is ours has a name (`writing`).
+    """
     if error.errno is None:  # a library's own, of which only its text is known
         return str(error)
-    where = f": {error.filename}" if error.filename else ""
-    if error.errno in _FULL and error.filename:
-        where += f" (on the disk mounted at {_mount(Path(error.filename))})"
-    return f"{error.strerror}{where}"
+    if is_full(error):  # of a copy, the second name is what could not be written
+        name = error.filename2 or error.filename or tempfile.gettempdir()
+        return f"{error.strerror}: {name} (on {disk_of(Path(name))})"
+    return f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
 
 
-def _mount(path: Path) -> Path:
-    """Return where the disk is mounted that a path is on."""
+def is_full(error: OSError) -> bool:
+    """Tell whether an error says that a disk, or a user's share of it, is full."""
+    return error.errno in _FULL
+
+
+def disk_of(path: Path) -> str:
+    """Return, in words, which disk a path is on: where it is mounted."""
     place = path.absolute()
     while place != place.parent and not (place.exists() and place.is_mount()):
         place = place.parent
-    return place
+    return f"the disk mounted at {place}"
+
+
+def has_no_space(path: Path) -> bool:
+    """Tell whether the disk of what is at `path` has less than a megabyte left."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(path).free < 1_000_000
+    return False
 
 
 @contextlib.contextmanager
@@ -64,9 +80,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
-        raise OSError(error.errno, error.strerror or os.strerror(error.errno), str(path)) from error
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextlib.contextmanager
@@ -233,5 +249,6 @@ def scratch(parent: Path | None = None) -> Iterator[Path]:
     place.mkdir(parents=True, exist_ok=True)
     discard_abandoned(place)
     with unfinished(place / "htt-ml") as folder:
-        folder.mkdir(mode=0o700)
+        with writing(folder):
+            folder.mkdir(mode=0o700)
         yield folder
