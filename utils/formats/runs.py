@@ -369,12 +369,19 @@ def training_run(
             if resumed is not None:
                 opened.set_tag(resumed, "trained_by", mark.stem)
                 _drop_models(opened, resumed)
-            active = mlflow.start_run(
-                run_id=resumed,
-                experiment_id=_experiment(opened, experiment_name) if resumed is None else None,
-                run_name=run_name,
-                tags={**tags, "trained_by": mark.stem},
-            )
+            experiment_id = _experiment(opened, experiment_name) if resumed is None else None
+            try:
+                active = mlflow.start_run(
+                    run_id=resumed,
+                    experiment_id=experiment_id,
+                    run_name=run_name,
+                    tags={**tags, "trained_by": mark.stem},
+                )
+            except BaseException as error:
+                if ended_by(error) is not None:  # the store may have the run, and no one its id
+                    _end_dead_run(mark.stem, "KILLED")
+                    mark.unlink()
+                raise
         info = active.info
         killed = partial(_end, mark, "KILLED", partial(opened.set_terminated, info.run_id))
         with last_words(killed):

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from utils.schema import ConfigError, EngineConfig, PipelineError
-from utils.system.files import system_message
+from utils.system.files import share, system_message
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -49,8 +50,12 @@ class Engine:
     def shares_memory(self) -> bool:
         return self.kind != "dask"
 
-    def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+    def map(
+        self, function: Callable[[T], R], tasks: Sequence[T], folders: Iterable[Path] = ()
+    ) -> Iterator[R]:
         """Yield `function(task)` for each task, in the order of the tasks, as they complete.
+
+        `folders` are those that the tasks write in.
 
         The local engine's workers are threads of this process, for functions that release the
         interpreter lock. An error of a worker is raised here: a PipelineError as it is, any other
@@ -61,6 +66,7 @@ class Engine:
         if self.cluster is not None:
             from utils.system import clusters
 
+            share(folders)
             yield from clusters.results(self.cluster, run, tasks)
         elif self.kind == "serial" or n_jobs <= 1:
             yield from map(run, tasks)

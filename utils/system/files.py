@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from utils.schema import InputError, PipelineError
@@ -143,6 +143,9 @@ _MARK = ".tmp"
 _UNFINISHED: set[Path] = set()
 """What this process is writing: a signal ends the process in the midst of its other threads."""
 
+_SHARED: set[Path] = set()
+"""Folders in which other processes write for this one."""
+
 _TOUCHED: set[Path] = set()
 """What shows by its time that this process lives."""
 
@@ -177,21 +180,42 @@ def _remove(partial: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def share(folders: Iterable[Path]) -> None:
+    """Say that other processes write in these folders for this one."""
+    _SHARED.update(folders)
+
+
 def discard_unfinished() -> None:
-    """Remove what any thread of this process is writing. The process has to end at once then."""
+    """Remove what any thread of this process, or a dead one for it, is writing.
+
+    The process has to end at once then.
+    """
     for partial in tuple(_UNFINISHED):
         with contextlib.suppress(OSError):
             _remove(partial)
+    for _ in _discarded(_SHARED):
+        pass
 
 
 def discard_abandoned(*folders: Path) -> None:
     """Remove what processes that are dead left unfinished in these folders (not below them)."""
-    for folder in dict.fromkeys(folders):
+    for path in _discarded(folders):
+        log.info("Removed %s, which a command left that ended early", path)
+
+
+def _discarded(folders: Iterable[Path]) -> Iterator[Path]:
+    """Remove what dead processes left unfinished in folders, and yield it."""
+    for folder in {*folders}:
         for path in unfinished_in(folder):
             with contextlib.suppress(OSError):  # another command may be as quick; others' own stay
                 if is_abandoned(path):
                     _remove(path)
-                    log.info("Removed %s, which a command left that ended early", path)
+                    yield path
+
+
+def unfinished_elsewhere() -> list[Path]:
+    """Return the folders in which others still write for this process, or left something."""
+    return sorted(folder for folder in _SHARED if unfinished_in(folder))
 
 
 def is_abandoned(partial: Path) -> bool:

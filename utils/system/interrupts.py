@@ -3,7 +3,7 @@
 SIGTERM (batch systems), SIGHUP (a closed terminal) and SIGINT (Ctrl-C) become a KeyboardInterrupt
 in the main thread, which unwinds what is open. Python delivers that between two of its own steps
 only, and unwinding may wait for a server or for threads: a thread of its own hears of the signal at
-once, waits for `PATIENCE`, and then ends the process all the same.
+once, waits for `PATIENCE`, lets what must be said be said, and then ends the process all the same.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
-from utils.system.files import discard_unfinished
+from utils.system.files import discard_unfinished, unfinished_elsewhere
 
 PATIENCE = 3.0
 """Seconds that unwinding may take."""
+
+SAYING = 1.0
+"""Seconds that all last words together may take, where it took longer."""
 
 _LAST_WORDS: list[Callable[[], None]] = []
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -67,8 +71,14 @@ def end(number: int) -> None:
     Threads that are still at work would begin further files, or keep the process waiting.
     """
     discard_unfinished()
+    left = unfinished_elsewhere()
+    said = (
+        f"what its workers still write in {left[0]} goes with the next command"
+        if left
+        else "no incomplete output was left"
+    )
     with contextlib.suppress(OSError, ValueError):  # nobody listens: a closed terminal or pipe
-        sys.stderr.write("error: interrupted; no incomplete output was left\n")
+        sys.stderr.write(f"error: interrupted; {said}\n")
         sys.stderr.flush()
     logging.shutdown()
     discard_unfinished()  # what threads began meanwhile
@@ -85,8 +95,10 @@ def _hear(pipe: int) -> None:
     while number not in _SIGNALS:
         number = os.read(pipe, 1)[0]
     threading.Event().wait(PATIENCE)
-    for say in tuple(_LAST_WORDS):
-        thread = threading.Thread(target=say, daemon=True)
+    saying = [threading.Thread(target=say, daemon=True) for say in tuple(_LAST_WORDS)]
+    for thread in saying:
         thread.start()
-        thread.join(1.0)
+    over = time.monotonic() + SAYING
+    for thread in saying:
+        thread.join(max(0.0, over - time.monotonic()))
     end(number)

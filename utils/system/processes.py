@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import signal
 import socket
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -58,6 +60,18 @@ class Process:
             with suppress(OSError):
                 return _started(self.pid) != self.started
         return time.time() - heartbeat > HEARTBEAT_ENDS
+
+
+def kill(pids: Iterable[int], seconds: float = 0.5) -> None:
+    """Kill processes of this machine at once, and wait until they are dead, but no longer."""
+    left, over = set(pids), time.monotonic() + seconds
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    while left and time.monotonic() < over:
+        with suppress(OSError):  # a system without /proc
+            left = {pid for pid in left if _started(pid) is not None}
+        time.sleep(0.01)
 
 
 @cache

@@ -158,7 +158,8 @@ def publish(run: Run, config: PredictConfig, kind: OutputKind, workers: Engine) 
         n_threads, n_written = workers.threads(len(left)), 0
         left = [task.given(n_threads, workers.memory) for task in left]
         with progress(sum(t.n_rows for t in left), "events", "predicting") as bar:
-            done = workers.map(write, left)
+            places = (path for task in left for out in task.outputs for path in out.lasting)
+            done = workers.map(write, left, {path.parent for path in places})
             for task, (outcomes, audit) in zip(left, done, strict=True):
                 for line in (line for outcome in outcomes for line in outcome.said):
                     log.info("%s", line)

@@ -69,7 +69,8 @@ def write_prediction_skims(
     )
     with progress(sum(t.plan.n_entries for t in largest_first), "events", "writing skims") as bar:
         within = [task.within(workers.memory) for task in largest_first]
-        done = workers.map(write_prediction_skim, within)
+        folders = {task.path.parent for task in within}
+        done = workers.map(write_prediction_skim, within, folders)
         for task, flow in zip(largest_first, done, strict=True):
             flows[task.path] = flow
             units.record(task.unit, [list(vars(row).values()) for row in flow])

@@ -24,6 +24,7 @@ from utils.system.clusters.options import (
     security,
 )
 from utils.system.interrupts import ended_by, last_words
+from utils.system.processes import kill
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +178,12 @@ def _running(config: EngineConfig) -> Iterator[Cluster]:
 @contextmanager
 def _on_this_machine(config: EngineConfig, n_workers: int) -> Iterator[Cluster]:
     started = local_cluster(config, n_workers)
-    with _closed(started), _client(config, started, None) as client:
+
+    def end_workers() -> None:
+        # Now, so that what they write can go: else they would outlive this process for a while.
+        kill(nanny.pid for nanny in [*started.workers.values()] if nanny.pid)
+
+    with _closed(started), _client(config, started, None) as client, _at_an_interrupt(end_workers):
         yield Cluster(client, started.scheduler_address, config.wait_seconds or _PATIENCE_HERE)
 
 
@@ -218,13 +224,20 @@ def _on_batch_system(config: EngineConfig, n_workers: int) -> Iterator[Cluster]:
                 subprocess.run([command, *current()], capture_output=True, check=False, timeout=2)
             remove_certificates(logs)
 
-        with last_words(cancel):
-            try:
-                yield cluster
-            except BaseException as error:
-                if ended_by(error) is not None:
-                    cancel()
-                raise
+        with _at_an_interrupt(cancel):
+            yield cluster
+
+
+@contextmanager
+def _at_an_interrupt(end_workers: Callable[[], None]) -> Iterator[None]:
+    """Let workers end with a command that is told to end, however far its unwinding comes."""
+    with last_words(end_workers):
+        try:
+            yield
+        except BaseException as error:
+            if ended_by(error) is not None:
+                end_workers()
+            raise
 
 
 async def _submitted(cluster: Any) -> None:
