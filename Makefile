@@ -41,7 +41,7 @@ LOSSES := tests/test_kills.py tests/system/test_files.py tests/system/test_inter
 	tests/formats/ntuples/test_servers.py tests/stages/preprocessing/test_repeating.py \
 	tests/stages/training/test_keeping.py tests/stages/prediction/test_outputs.py \
 	tests/results/report/test_pdf.py tests/test_engines.py tests/test_slurm.py \
-	tests/test_remote_inputs.py tests/test_lost_store.py
+	tests/test_remote_inputs.py tests/test_lost_store.py tests/test_full_disks.py
 
 # Every stage killed at fifty moments, and all tests of losses twenty times: some hours.
 soak: $(TEST_STAMP)

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from patience import HANGS
 
 DRIVER = r"""
 import csv, hashlib, importlib, io, json, logging, os, pathlib, random, runpy, shutil, signal, sys
+import time
 sys.path.insert(0, os.getcwd())
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 order = json.load(sys.stdin)
@@ -42,10 +43,13 @@ def command(words, report, kill_at=0, ended_by=signal.SIGKILL):
             report.write_text(json.dumps([seen, recorded, said.getvalue()]))
         watching = True
         def count(event, _):
-            nonlocal seen
+            nonlocal seen, watching
             if watching and event in CALLS:
                 seen += 1
                 if seen == kill_at:
+                    watching = False
+                    told.write_text(str(time.time()))
+                    watching = True
                     os.kill(os.getpid(), ended_by)
         record = units.record
         def recording(unit, result):
@@ -70,6 +74,11 @@ def command(words, report, kill_at=0, ended_by=signal.SIGKILL):
         os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return status, *(json.loads(report.read_text()) if report.is_file() else (0, [], ""))
+
+
+def seconds_since():
+    "Return how long ago a command was told to end."
+    return time.time() - float(told.read_text())
 
 
 def restore():
@@ -125,6 +134,19 @@ def of_run():
     return found
 
 
+def status_of_run():
+    "Return the status of the newest run in the store; None where there is none."
+    import sqlite3
+    if not (here / "mlflow.db").is_file():
+        return None
+    with sqlite3.connect(here / "mlflow.db") as store:
+        try:
+            found = store.execute("SELECT status FROM runs ORDER BY start_time DESC").fetchone()
+        except sqlite3.OperationalError:  # a store that was being made
+            return None
+    return found[0] if found else None
+
+
 def resumed():
     "Return the command that goes on with a killed training: the same one, or resume=RUN_ID."
     for path in (here / "outputs" / "trainings").glob("*/run.json"):
@@ -161,7 +183,7 @@ def done_now():
     return sorted(found)
 
 
-report = kept / "report.json"
+report, told = kept / "report.json", kept / "told"
 shutil.rmtree(kept, ignore_errors=True)
 kept.mkdir()
 for name in STATE:
@@ -170,10 +192,14 @@ for name in STATE:
         shutil.copytree(path, kept / name)
     elif path.is_file():
         shutil.copy2(path, kept / name)
-words = order["command"]
-status, n_calls, recorded, said = command(words, report)
-assert status == 0, said
-undisturbed, all_done, n_done = contents(), done_now(), len(recorded)
+words, engines = order["command"], order["engines"]
+undisturbed = []
+for engine in engines:
+    restore()
+    status, n_calls, recorded, said = command([*words, *engine], report)
+    assert status == 0, said
+    undisturbed.append(contents())
+all_done, n_done = done_now(), len(recorded)
 outcomes = []
 # Two thirds of the moments after the first unit was done.
 chosen, times = random.Random(order["seed"]), order["times"]
@@ -182,21 +208,26 @@ moments = [chosen.randint(1, n_calls) for _ in range(times // 3)]
 moments += [chosen.randint(first + 1, n_calls) for _ in range(times - times // 3)]
 for number, moment in enumerate(moments):
     ended_by, status = (signal.SIGKILL, signal.SIGTERM)[number % 2], 0
+    one = number // 2 % len(engines)
+    engine, expected_contents = engines[one], undisturbed[one]
     while status == 0:  # it ended before: how often threads call differs from time to time
         restore()
-        status, calls, _, ending = command(words, report, moment, ended_by)
+        status, calls, _, ending = command([*words, *engine], report, moment, ended_by)
         moment = min(moment, calls) * 9 // 10 if status == 0 else moment
+    seconds, run_status = seconds_since(), status_of_run()
     expected = 143 if ended_by == signal.SIGTERM else -signal.SIGKILL
     left = [str(p) for p in unfinished_below(here / "data")]
     kept_already = set(done_now())
-    again, _, redone, log = command(resumed(), report)
+    again, _, redone, log = command([*resumed(), *engine], report)
     redone, found = {key for key, _ in redone}, contents()
     outcomes.append({
         "moment": moment, "status": status, "expected": expected, "left": left, "again": again,
-        "ending": ending,
+        "ending": ending, "seconds": seconds, "run_status": run_status,
+        "temporary": os.listdir(os.environ["TMPDIR"]),
         "log": log, "redone": sorted(redone), "kept": sorted(kept_already),
         "twice": sorted(redone & kept_already),
-        "changed": [k for k in {*undisturbed, *found} if undisturbed.get(k) != found.get(k)],
+        "changed": [name for name in {*expected_contents, *found}
+                    if expected_contents.get(name) != found.get(name)],
         "litter": [str(p) for f in ("data", "outputs") for p in unfinished_below(here / f)],
         "units": n_done, "kept_trainings": os.listdir(here / "outputs" / "trainings")
             if (here / "outputs" / "trainings").is_dir() else [],
@@ -212,12 +243,12 @@ def killed(
     times: int,
     seed: int = 1,
     imports: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
+    engines: Sequence[Sequence[str]] = ((),),
 ) -> list[dict[str, Any]]:
     """Run a command in a copy of the project, undisturbed, and then ended at random calls.
 
     Each time the state before is restored, the command ended, by SIGKILL and SIGTERM in turn, and
-    run again. Returns what came of each time.
+    run again; with the keys of each of `engines` in turn. Returns what came of each time.
     """
     order = {
         "kept": str(folder.parent / "kept"),
@@ -225,6 +256,7 @@ def killed(
         "times": times,
         "seed": seed,
         "imports": list(imports),
+        "engines": [list(engine) for engine in engines],
     }
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PYTEST"))}
     # Commands of other tests would tidy what these leave among temporary files, and say so.
@@ -234,7 +266,7 @@ def killed(
         [sys.executable, "-c", DRIVER],
         input=json.dumps(order),
         cwd=folder,
-        env={**env, **(environment or {})},
+        env=env,
         capture_output=True,
         text=True,
         check=False,

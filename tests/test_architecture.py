@@ -87,6 +87,7 @@ ABOVE_THE_FLOORS = {
     "test_foreign_files.py": "runs and analyses from elsewhere, in every script",
     "test_group_files.py": "all stages, with files composed as groups compose them",
     "test_labelled_set.py": "all stages, with a labelled set of one's own",
+    "test_full_disks.py": "all stages, on a disk that is full",
     "test_house.py": "environments, documents and what is tracked",
     "test_lost_store.py": "a training whose tracking server goes away, and what resume delivers",
     "test_mlflow_ui.py": "a run in MLflow's own pages",

@@ -169,8 +169,11 @@ def test_a_kill_at_any_call_leaves_one_publication_or_the_other(
     assert new
 
 
-TINY = ("analysis=bbH_tt_tauES", "year=2018", "engine=serial")
-"""An analysis with a variation, one thing after the other."""
+TINY = ("analysis=bbH_tt_tauES", "year=2018")
+"""An analysis with a variation."""
+
+ENGINES = (("engine=serial",), ("engine=local", "engine.n_workers=2"))
+"""One thing after the other, and two at a time."""
 
 PREDICTION = ("--config-path", "configs/preprocess/prediction_data", "--config-name", "bbH_tt")
 
@@ -191,8 +194,12 @@ def check(outcomes: list[dict[str, Any]]) -> None:
         assert outcome["twice"] == [], outcome
         assert outcome["all_done"], outcome
         assert outcome["litter"] == [], outcome
+        assert outcome["temporary"] == [], outcome
         if outcome["expected"] == 128 + signal.SIGTERM:
             assert outcome["left"] == [], outcome
+        if outcome["status"] == 128 + signal.SIGTERM:
+            assert outcome["run_status"] != "RUNNING", outcome
+            assert outcome["seconds"] < 20, outcome  # five, on a machine that has nothing else
     # Mostly, something had been done that was not done again.
     assert any(len(outcome["redone"]) < outcome["units"] for outcome in outcomes)
 
@@ -205,14 +212,14 @@ def test_a_killed_preprocessing_is_taken_up(project: Workspace, path: str, kills
         names = "input_samples=[ZZTo4L,VBFHToTauTau_M125,TTToHadronic]"
         command = ["preprocess.py", *PREDICTION, *TINY, names]
     imports = ["utils.stages.preprocessing", "utils.formats.runs", "hydra"]
-    check(killed(project.folder, command, kills, imports=imports))
+    check(killed(project.folder, command, kills, imports=imports, engines=ENGINES))
 
 
 def test_a_killed_training_is_resumed(project: Workspace, kills: int) -> None:
     project.run("python", "preprocess.py", *TINY)
     command = ["train.py", *TINY, "n_splits=3", "model_param.num_iterations=20"]
     imports = ["utils.stages.training", "utils.formats.runs", "hydra", "mlflow", "pandas"]
-    outcomes = killed(project.folder, command, kills, imports=imports)
+    outcomes = killed(project.folder, command, kills, imports=imports, engines=ENGINES)
     check(outcomes)
     for outcome in outcomes:
         # A training that was killed before its run was there begins anew.
@@ -226,9 +233,9 @@ def test_a_killed_prediction_is_taken_up(project: Workspace, kind: str, kills: i
     samples = ["source=ntuples", "sample_names=[ZZTo4L,VBFHToTauTau_M125,TTToHadronic]"]
     more = samples if kind == "for_datacards" else []
     run = f"run_id={last_run(project)['run_id']}"
-    command = ["predict.py", "--config-name", kind, run, "engine=serial", *more]
+    command = ["predict.py", "--config-name", kind, run, *more]
     imports = ["utils.stages.prediction", "utils.formats.runs", "hydra", "uproot", "pyarrow"]
-    check(killed(project.folder, command, kills, imports=imports))
+    check(killed(project.folder, command, kills, imports=imports, engines=ENGINES))
 
 
 def test_a_killed_evaluation_is_taken_up(project: Workspace, kills: int) -> None:
@@ -237,8 +244,8 @@ def test_a_killed_evaluation_is_taken_up(project: Workspace, kills: int) -> None
     run = f"run_id={last_run(project)['run_id']}"
     project.run("python", "predict.py", "--config-name", "for_evaluation", run)
     made = "sections=[confusion,densities,correlations,importances,variations]"
-    command = ["evaluate.py", run, "n_bootstrap=5", made, "engine.n_workers=1"]
+    command = ["evaluate.py", run, "n_bootstrap=5", made]
     # An earlier one, which stands until then.
     project.run("python", *command[:2], "sections=[features]")
     imports = ["utils.stages.evaluation", "utils.formats.runs", "hydra", "mlflow"]
-    check(killed(project.folder, command, kills, imports=imports))
+    check(killed(project.folder, command, kills, imports=imports, engines=ENGINES))
