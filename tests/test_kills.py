@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from input_servers import http
 from killing import killed
+from patience import HANGS
 from workspaces import Workspace, last_run, toys
 
 from utils.schema import PROJECT
+from utils.system.files import unfinished_in
 
 KILLED_EVERYWHERE = r"""
 import os, signal, sys
@@ -249,3 +255,50 @@ def test_a_killed_evaluation_is_taken_up(project: Workspace, kills: int) -> None
     project.run("python", *command[:2], "sections=[features]")
     imports = ["utils.stages.evaluation", "utils.formats.runs", "hydra", "mlflow"]
     check(killed(project.folder, command, kills, imports=imports, engines=ENGINES))
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_of_a_command_that_is_ended_leave_nothing(
+    project: Workspace, ended_by: signal.Signals, tmp_path: Path
+) -> None:
+    """They are in the midst of a skim: the server of its input does not answer until then."""
+    project.run("python", "preprocess.py", *TINY)
+    skims = project.folder / "data/bbH/tt/2018/skims/prediction"
+    shutil.rmtree(skims, ignore_errors=True)
+    begun, ended = threading.Event(), threading.Event()
+
+    def wait(_: int) -> bool:
+        if unfinished_in(skims):
+            begun.set()
+            ended.wait(HANGS)
+        return False
+
+    log = tmp_path / "log"
+    with http(project.folder / "data/bbH/tt/2018/ntuples") as server, log.open("wb") as file:
+        given = (f"input_path={server.url}", "input_samples=[ZZTo4L]")
+        command = ("preprocess.py", *PREDICTION, *TINY, *given)
+        server.fails = wait
+        running = subprocess.Popen(
+            [sys.executable, *command, "engine=dask", "engine.n_workers=1"],
+            cwd=project.folder,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            stderr=file,
+        )
+        while not begun.wait(0.1):
+            assert running.poll() is None, log.read_text()
+        workers = psutil.Process(running.pid).children(recursive=True)
+        running.send_signal(ended_by)
+        status = running.wait(HANGS)
+        ended.set()
+        psutil.wait_procs(workers, HANGS)
+        said = log.read_text()
+        if ended_by == signal.SIGTERM:
+            assert status == 143, said
+            assert said.endswith("error: interrupted; no incomplete output was left\n")
+            assert unfinished_in(skims) == []
+            assert list(tmp_path.iterdir()) == [log]
+        done = project.run("python", *command, environment={"TMPDIR": str(tmp_path)})
+    assert "sample ZZTo4L: unchanged" not in done.stderr
+    assert (skims / "ZZTo4L.h5").is_file()
+    assert unfinished_in(skims) == []
+    assert list(tmp_path.iterdir()) == [log]

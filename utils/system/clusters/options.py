@@ -51,6 +51,9 @@ def security(config: EngineConfig) -> Any:
     return Security(**{"require_encryption": True, **files})
 
 
+_NO_TRACKING = "ignore:resource_tracker"
+
+
 def local_cluster(config: EngineConfig, n_workers: int) -> Any:
     """Return worker processes on this machine, started. Raises ConfigError for wrong options."""
     from distributed import LocalCluster, Nanny, Worker
@@ -66,6 +69,10 @@ def local_cluster(config: EngineConfig, n_workers: int) -> Any:
         "security": security(config),
         **config.cluster_options,
     }
+    # Python's keeper of semaphores removes those of a command that is cut off, and tells as much.
+    given = os.environ.get("PYTHONWARNINGS", "")
+    if _NO_TRACKING not in given:
+        os.environ["PYTHONWARNINGS"] = f"{given},{_NO_TRACKING}".strip(",")
     try:
         return LocalCluster(**options)
     except (TypeError, ValueError, RuntimeError, ImportError, OSError) as error:
