@@ -84,6 +84,54 @@ def test_models_are_kept_and_delivered_when_the_server_is_back(
     assert {"recipe.json", "model_0.txt", "model_1.txt"} <= {p.name for p in recipe.iterdir()}
 
 
+def status_of(store: Path, run_id: str) -> str:
+    """Return the status of a run in a server's store."""
+    with changing(store) as connection:
+        query = "SELECT status FROM runs WHERE run_uuid = ?"
+        found: str = connection.execute(query, (run_id,)).fetchone()[0]
+    return found
+
+
+def test_a_server_hears_that_a_training_was_ended_and_has_it_whole_when_resumed(
+    shared_workspace: Workspace, analysis: str, tmp_path: Path
+) -> None:
+    store = tmp_path / "server.db"
+    stores = ("--backend-store-uri", f"sqlite:///{store}")
+    kept = ("--artifacts-destination", str(tmp_path / "served"))
+    with mlflow("server", tmp_path, *stores, *kept) as uri:
+        there = {"MLFLOW_TRACKING_URI": uri}
+
+        def ended_by(number: signal.Signals, *command: str) -> tuple[int, str]:
+            """Train until the run is there and RUNNING, and end it."""
+            log = tmp_path / f"{number}.log"
+            with log.open("wb") as file:
+                training = subprocess.Popen(
+                    [sys.executable, "train.py", *command],
+                    cwd=shared_workspace.folder,
+                    env={**os.environ, **there},
+                    stderr=file,
+                )
+            while not (found := re.search(r"MLflow run (\w+)", log.read_text())):
+                assert training.poll() is None, log.read_text()
+                time.sleep(0.05)
+            while not n_parameters(store) or status_of(store, found[1]) != "RUNNING":
+                time.sleep(0.05)
+            training.send_signal(number)
+            return training.wait(HANGS), found[1]
+
+        status, run_id = ended_by(signal.SIGTERM, analysis, *LONG)
+        assert status == 143
+        assert status_of(store, run_id) == "KILLED"
+        resume = f"resume={run_id}"
+        assert ended_by(signal.SIGKILL, resume) == (-signal.SIGKILL, run_id)
+        assert status_of(store, run_id) == "RUNNING"
+        done = shared_workspace.run("python", "train.py", resume, environment=there)
+        assert f"Run {run_id}, whose training died, is KILLED now" in done.stderr
+        assert status_of(store, run_id) == "FINISHED"
+    [recipe] = tmp_path.glob(f"served/*/{run_id}/artifacts/recipe")
+    assert {"recipe.json", "model_0.txt", "model_1.txt"} <= {p.name for p in recipe.iterdir()}
+
+
 @contextmanager
 def deaf() -> Iterator[str]:
     """The address of a server that lets one connect, and never answers."""
