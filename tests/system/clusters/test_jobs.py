@@ -55,6 +55,33 @@ def test_a_reason_that_is_not_known_yet_is_asked_for_soon(
     assert "1 job PENDING (Priority)" in caplog.text
 
 
+def test_a_reason_that_stays_unknown_is_told_as_none_and_asked_for_less_and_less(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    queue = Queue(JobState("PENDING", "None"))
+    for _ in range(120):
+        queue.look(1)
+    line = "Waiting for Slurm: 1 job PENDING"
+    assert [record.getMessage() for record in caplog.records] == [line] * 2
+    assert queue.asked <= 12
+
+
+def test_jobs_that_wait_while_others_work_are_told_each_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    queue = Queue(RUNS, WAITS)
+    for _ in range(120):
+        queue.look(1, n_workers=1)
+    line = "Waiting for Slurm: 1 job PENDING (Priority)"
+    assert [record.getMessage() for record in caplog.records] == [line] * 2
+    assert queue.asked == 2
+    queue.said = {"1": RUNS, "2": RUNS}
+    queue.look(60, n_workers=2)
+    assert len(caplog.records) == 2
+
+
 @pytest.mark.parametrize(
     ("reason", "ends"),
     [

@@ -100,9 +100,10 @@ class Jobs:
     _asked: float = float("-inf")
     _told: float = float("-inf")
     _n_workers: int = 0
+    _soon: float = 0.5
 
     def look(self, n_workers: int) -> None:
-        """Tell of jobs that ended, and each minute why jobs wait while no worker is there.
+        """Tell of jobs that ended, and each minute why others wait.
 
         Raises PipelineError when no worker is left and none can come: every job has ended, or
         waits for something that does not come by waiting.
@@ -128,17 +129,20 @@ class Jobs:
                 )
         left = {i: state for i, state in said.items() if not state.ended}
         if n_workers:
-            return
-        if not left:
+            left = {i: state for i, state in left.items() if state.state == "PENDING"}
+        elif not left:
             raise PipelineError(f"every Slurm job has ended: {self._described(said)}")
-        if all(state.waits_for_ever for state in left.values()):
+        elif all(state.waits_for_ever for state in left.values()):
             raise PipelineError(
                 f"Slurm will not start what was asked for: {self._described(left)}: change "
                 "engine.cluster_options"
             )
-        if any(state.state == "PENDING" and state.reason == "None" for state in left.values()):
-            self._asked = now - pause + 1  # Slurm has not looked at them yet
-        elif now - self._told >= TOLD_EVERY:
+        elif any(state.state == "PENDING" and state.reason == "None" for state in left.values()):
+            self._soon *= 2  # Slurm has not looked at them yet
+            if self._soon < pause:
+                self._asked = now - pause + self._soon
+                return
+        if left and now - self._told >= TOLD_EVERY:
             self._told = now
             log.info("Waiting for Slurm: %s", self.waiting(left))
 
