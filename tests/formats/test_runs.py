@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -348,6 +349,19 @@ def test_a_broken_store_is_told(store: Path, capfd: pytest.CaptureFixture[str]) 
     assert "Traceback" not in capfd.readouterr().err
 
 
+def cut_off_after(n_files: int) -> Callable[..., None]:
+    """Return what sends so many files to a server, and is interrupted then."""
+    send, sent = mlflow.MlflowClient.log_artifact, []
+
+    def cut_off(self: Any, run_id: str, path: str, folder: str) -> None:
+        if len(sent) == n_files:
+            raise KeyboardInterrupt
+        sent.append(path)
+        send(self, run_id, path, folder)
+
+    return cut_off
+
+
 def test_a_server_keeps_publications_and_its_end_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,10 +379,36 @@ def test_a_server_keeps_publications_and_its_end_is_told(
         kept = [p for p in run.artifacts("plots/test") if not p.endswith(".json")]
         assert len(kept) == 2  # each publication under a name of its own
         assert run.lists("plots/test/a.html")
+        source.write_text("newer")
+        for n_sent in range(2):  # of the figure and the manifest
+            with monkeypatch.context() as patched:
+                patched.setattr(mlflow.MlflowClient, "log_artifact", cut_off_after(n_sent))
+                with pytest.raises(KeyboardInterrupt):
+                    run.publish({"plots/test/a.html": source}, {"metrics": {"test/a": 2.0}})
+            assert run.artifact("plots/test/a.html", "figure").read_text() == "new"
+            assert run._logged_metrics()["test/a"] == 1.0
     with pytest.raises(RunError, match=f"the MLflow store {address} can't"):
         run.log_metrics({"a": 1.0})
     with pytest.raises(RunError, match=f"the MLflow store {address} can't"):
         run.publish({"plots/test/a.html": source})
+
+
+def test_a_training_that_is_ended_while_its_run_is_made_is_marked_killed(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = mlflow.start_run
+
+    def made_and_interrupted(**how: Any) -> None:
+        start(**how)
+        mlflow.end_run("RUNNING")  # as if it were not known yet
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mlflow, "start_run", made_and_interrupted)
+    with pytest.raises(KeyboardInterrupt), runs.training_run("an experiment", None, {}):
+        pass
+    with sqlite3.connect(store / "mlflow.db") as database:
+        assert database.execute("SELECT status FROM runs").fetchall() == [("KILLED",)]
+    assert list(runs.RUNNING.iterdir()) == []
 
 
 def test_a_failed_training_is_marked_failed(store: Path) -> None:
