@@ -1,7 +1,8 @@
-"""Threads, a real Dask cluster and a real Slurm give the same skims, models and scores."""
+"""Threads, a real Dask cluster and a real Slurm give the same skims, models, scores and metrics."""
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,6 +22,8 @@ TWO = "[TTToHadronic,VBFHToTauTau_M125]"
 def chain(w: Workspace, name: str, engine: list[str], environment: dict[str, str]) -> str:
     """Run all stages in folders of that name; return the id of the run."""
     where = ["year=2018", *engine, f"skim_path=data/{name}"]
+    # evaluate.py computes in its own process, and refuses engines that compute elsewhere.
+    here = engine if engine[0] not in ("engine=dask", "engine=slurm") else []
     prediction = ["--config-path", "configs/preprocess/prediction_data"]
     results = run_commands(
         w.folder,
@@ -31,6 +34,11 @@ def chain(w: Workspace, name: str, engine: list[str], environment: dict[str, str
             [
                 *("predict.py", "--config-name", "for_datacards", "run_id=RUN", *engine),
                 *(f"sample_names={TWO}", f"output_path=data/friends_{name}"),
+            ],
+            ["predict.py", "--config-name", "for_evaluation", "run_id=RUN", *engine],
+            [
+                *("evaluate.py", "run_id=RUN", "n_bootstrap=5", *here),
+                "sections=[confusion,roc,densities]",
             ],
         ],
         environment,
@@ -57,19 +65,30 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def same_results(w: Workspace, name: str, run: str, local_run: str) -> None:
-    """Hold that skims, models and friend trees have the contents of the local ones."""
+    """Hold that all that the stages made has the contents of what they made locally."""
     data = w.folder / "data"
     for skim in ("training/train.h5", "training/test.h5", "prediction/VBFHToTauTau_M125.h5"):
         for group in ("cont_features", "cat_features", "misc_features", "targets", "weights"):
             pd.testing.assert_frame_equal(
                 pd.read_hdf(data / name / skim, group), pd.read_hdf(data / "local" / skim, group)
             )
+    [made] = w.folder.glob(f"mlruns/*/{run}/artifacts")
+    [expected] = w.folder.glob(f"mlruns/*/{local_run}/artifacts")
     for i in range(2):
-        [text, expected] = (
-            next(w.folder.glob(f"mlruns/*/{one}/artifacts/recipe/model_{i}.txt")).read_text()
-            for one in (run, local_run)
+        model = f"recipe/model_{i}.txt"
+        assert (made / model).read_text() == (expected / model).read_text()
+    tables = sorted(table.name for table in (expected / "pred").glob("*.parquet"))
+    assert tables == ["test.parquet", "train.parquet"]
+    for table in tables:
+        pd.testing.assert_frame_equal(
+            *(pd.read_parquet(of / "pred" / table) for of in (made, expected)), check_exact=True
         )
-        assert text == expected
+    [metrics, expected_metrics] = (
+        json.loads((of / "plots" / "test" / "manifest.json").read_text())["metrics"]
+        for of in (made, expected)
+    )
+    assert expected_metrics
+    np.testing.assert_equal(metrics, expected_metrics)
     for sample in ("TTToHadronic", "VBFHToTauTau_M125"):
         trees = []
         for folder in (f"friends_{name}", "friends_local"):
@@ -90,15 +109,27 @@ def test_a_dask_cluster_gives_the_same(local: tuple[Workspace, str], scheduler: 
     same_results(w, "dask", chain(w, "dask", engine, {}), run)
 
 
+TOGETHER = """
+logs=$(dirname "$(readlink /proc/$$/fd/1)")
+until [ "$(ls "$logs" | grep -c '^slurm-')" -ge 2 ]; do sleep 0.1; done
+"""
+"""Holds a job's worker back until a second job of the same command has begun."""
+
+
 def test_slurm_gives_the_same(local: tuple[Workspace, str], slurm: dict[str, str]) -> None:
     w, run = local
+    (w.folder / "together.sh").write_text(TOGETHER)
     engine = [
-        *("engine=slurm", "engine.n_workers=1", "engine.cluster_options.interface=lo"),
+        *("engine=slurm", "engine.n_workers=2", "engine.cluster_options.interface=lo"),
         "engine.cluster_options.memory=1 GB",
+        "engine.cluster_options.job_script_prologue=['. ./together.sh']",
     ]
     same_results(w, "slurm", chain(w, "slurm", engine, slurm), run)
-    logs = list(w.folder.glob("outputs/jobs/*/slurm-*.log"))
-    assert len(logs) == 4  # a job for each command
+    commands = sorted(w.folder.glob("outputs/jobs/*"))
+    assert len(commands) == 5  # all but evaluate.py
+    for logs in commands:
+        # Both ran at the same time, or neither would have come to its worker.
+        assert [log.suffix for log in sorted(logs.iterdir())] == [".log"] * 2
     assert list(w.folder.glob("slurm-*")) == []
     assert list(w.folder.rglob("*.pem")) == []
 
