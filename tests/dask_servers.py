@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from distributed import Security
 from patience import HANGS
 from servers import says, started
 
@@ -17,6 +18,16 @@ Process = subprocess.Popen[bytes]
 DASK = [sys.executable, "-m", "dask"]
 HERE = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
 """Where both listen; without a dashboard, there is still a server of theirs that speaks HTTP."""
+
+
+def certificates(folder: Path) -> dict[str, Path]:
+    """Write a new certificate, its key and the authority that signed it; return the files."""
+    made = Security.temporary().get_tls_config_for_role("scheduler")
+    files = {name: folder / f"{name}.pem" for name in ("ca_file", "cert", "key")}
+    for name, path in files.items():
+        path.touch(mode=0o600)
+        path.write_text(made[name])
+    return files
 
 
 class Running:
