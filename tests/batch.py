@@ -33,6 +33,7 @@ SelectTypeParameters=CR_Core_Memory
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
+SlurmdParameters=config_overrides
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
 ReturnToService=2
@@ -48,7 +49,7 @@ PartitionName=short Nodes={host} MaxTime=1 State=UP
 PartitionName=closed Nodes={host} State=DOWN
 """
 """Jobs that use more memory than they asked for are killed; `short` takes jobs of a minute, and
-`closed` starts none."""
+`closed` starts none. Two jobs of a core run side by side, also where the machine has one."""
 
 
 @contextmanager
@@ -89,7 +90,7 @@ def _start(folder: Path, stack: ExitStack) -> dict[str, str] | None:
             controller=free_port(),
             node=free_port(),
             folder=folder,
-            cpus=os.cpu_count(),
+            cpus=max(2, os.cpu_count() or 1),
         )
     )
     munged = [
