@@ -118,6 +118,32 @@ def test_http_that_drops_connections(made: Workspace, served: Served) -> None:
     check_equal(made, "http", served.url)
 
 
+def test_http_without_ranges(made: Workspace, served: Served) -> None:
+    served.ranges = False
+    try:
+        check_server(made, "whole", served.url)
+    finally:
+        served.ranges = True
+
+
+def test_the_friend_tree_itself_may_be_on_a_server(made: Workspace) -> None:
+    ntuple = f"{NTUPLES}/{SAMPLE}.root"
+    with http(made.folder / "data/friends_http") as server:
+        tree = f"{server.url}/{SAMPLE}_pred.root"
+        [proved, refused] = run_commands(
+            made.folder,
+            [
+                ["utils.proof", ntuple, tree, "--scores", "RUN"],
+                ["utils.proof", f"{NTUPLES}/ZZTo4L.root", tree],
+            ],
+        )
+        assert server.requests
+    succeed([proved])
+    assert f"is a friend of {SAMPLE}.root" in proved[1]
+    assert refused[0] == 1
+    assert "Traceback" not in refused[1]
+
+
 def test_xrootd(made: Workspace) -> None:
     with xrootd() as (url, folder):
         for path in (made.folder / NTUPLES).glob("*.root"):

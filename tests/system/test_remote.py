@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,6 +109,39 @@ def test_neighbours_travel_together(served: Served, content: bytes) -> None:
         assert len(served.requests) == asked + 1
         assert [bytes(file.taken(r)) for r in ranges] == [content[r.start : r.stop] for r in ranges]
         assert len(served.requests) == asked + 1
+
+
+def test_ranges_are_asked_for_side_by_side(served: Served, content: bytes) -> None:
+    """None is answered before four are there."""
+    ranges = [Range(start, 2_000) for start in range(100_000, 900_000, 200_000)]
+    arrived, together = threading.Condition(), []
+
+    def wait(_: int) -> bool:
+        with arrived:
+            together.append(1)
+            arrived.notify_all()
+            return not arrived.wait_for(lambda: len(together) >= len(ranges), 20)
+
+    with open_bytes(url_of(served)) as file:
+        file.read([Range(0, 20)])
+        served.fails = wait
+        file.prepare(ranges)
+        assert [bytes(file.taken(r)) for r in ranges] == [content[r.start : r.stop] for r in ranges]
+    assert len(together) == len(ranges)  # none was dropped, and asked for again
+
+
+def test_the_wait_for_the_next_attempt_doubles_until_patience_ends(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(remote, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=waits.append))
+    monkeypatch.setattr(remote, "random", SimpleNamespace(uniform=lambda *_: 1.0))
+    monkeypatch.setenv(remote.PATIENCE, "2")
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.1)
+    served.status = 503
+    with pytest.raises(InputError, match="could not open it in 6 attempts"):
+        open_bytes(url_of(served))
+    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6])
 
 
 @pytest.mark.parametrize("ranges", [True, False])

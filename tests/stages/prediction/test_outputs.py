@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from utils.stages.prediction.inputs import input_samples
 from utils.stages.prediction.outputs import Outcome, Scored, Task, write
 from utils.stages.prediction.rows import RowSource
 from utils.stages.prediction.scorer import Scorer
+from utils.stages.preprocessing import reading
 from utils.system import engine, units
 from utils.system.files import complete
 
@@ -96,10 +97,11 @@ def predict(
     monkeypatch.setattr(units, "RECORDS", tmp_path / "done")
     scorer = scorer_of(tmp_path, boosters, MODULO)
 
-    def predict(run: Any, **keys: Any) -> None:
+    def predict(run: Any, memory: int | None = None, **keys: Any) -> None:
         raw = {"kind": "for_means", "run_id": "run", "sample_names": ["S"], "source": "ntuples"}
         config = load(PredictConfig, {**raw, **keys})
         with engine.start(EngineConfig(kind="serial")) as workers:
+            workers = replace(workers, memory=memory)
             publish(run, config, output_kind(config.kind)(config, scorer), workers)
 
     return predict
@@ -111,6 +113,25 @@ def test_a_third_kind_needs_a_line_only(predict: Callable[..., None]) -> None:
     assert set(run.published) == {"pred/S.json", "pred/audit_means_S.csv"}
     assert sum(json.loads(run.published["pred/S.json"])) == pytest.approx(1)
     assert run.said[0]["means"] == json.loads(run.published["pred/S.json"])
+
+
+@pytest.mark.parametrize(("memory", "sizes"), [(None, [50]), (1, [7] * 7 + [1])])
+def test_rows_are_read_in_chunks_that_fit_into_a_worker(
+    predict: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    memory: int | None,
+    sizes: list[int],
+) -> None:
+    monkeypatch.setattr(reading, "_LEAST_ROWS", 7)
+    found: list[int] = []
+
+    def written(self: Mean, scorer: Scorer, scored: Iterable[Scored]) -> Any:
+        return write_mean(self, scorer, (found.append(s.rows.span.size) or s for s in scored))
+
+    write_mean = Mean.written
+    monkeypatch.setattr(Mean, "written", written)
+    predict(FakeRun(), memory=memory)
+    assert found == sizes
 
 
 def test_what_another_command_put_in_its_place_is_not_published(

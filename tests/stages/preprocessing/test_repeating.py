@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,12 @@ import pytest
 import uproot
 from small_analysis import config
 
-from preprocess import make_training_skims
+from preprocess import make_prediction_skims, make_training_skims
 from utils.formats.skims import open_skim
 from utils.schema import InputError
 from utils.stages.preprocessing import reading, training_skims
 from utils.stages.preprocessing.repeating import rows_unit, training_unit
-from utils.system import units
+from utils.system import engine, units
 
 
 def write(path: Path, n: int = 3) -> None:
@@ -174,3 +176,44 @@ def test_an_input_that_changes_while_it_is_read_is_read_again(
     for _ in range(3):
         make_training_skims(analysis)
     assert names == ["S", "S"]
+
+
+@pytest.mark.parametrize(("memory", "sizes"), [(None, [40]), (1, [7] * 5 + [5])])
+def test_what_is_read_at_once_fits_into_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int | None, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(units, "RECORDS", tmp_path / "done")
+    monkeypatch.setattr(reading, "_LEAST_ROWS", 7)
+    write(tmp_path / "S.root", 40)
+    analysis = config(tmp_path)
+    whole, read, stream = engine.start, reading.read, reading.stream
+    found: list[int] = []
+
+    @contextmanager
+    def small(given: Any) -> Iterator[engine.Engine]:
+        with whole(given) as workers:
+            yield replace(workers, memory=memory)
+
+    def reads(unit: Any) -> Any:
+        found.append(unit.entries.size)
+        return read(unit)
+
+    def streams(unit: Any) -> Iterator[Any]:
+        for part in stream(unit):
+            found.append(part.n_read)
+            yield part
+
+    monkeypatch.setattr(engine, "start", small)
+    with monkeypatch.context() as training:
+        training.setattr(reading, "read", reads)
+        make_training_skims(analysis)
+    assert found == sizes
+    found.clear()
+    monkeypatch.setattr(reading, "stream", streams)
+    keys = {
+        "for_training": False,
+        "input_samples": ["S"],
+        "input_pipe_file": str(analysis.pipe_file),
+    }
+    make_prediction_skims(config(tmp_path, **keys))
+    assert found == sizes
