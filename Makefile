@@ -41,12 +41,14 @@ LOSSES := tests/test_kills.py tests/system/test_files.py tests/system/test_inter
 	tests/formats/ntuples/test_servers.py tests/stages/preprocessing/test_repeating.py \
 	tests/stages/training/test_keeping.py tests/stages/prediction/test_outputs.py \
 	tests/results/report/test_pdf.py tests/test_engines.py tests/test_slurm.py \
-	tests/test_remote_inputs.py tests/test_lost_store.py tests/test_full_disks.py
+	tests/test_remote_inputs.py tests/test_lost_store.py tests/test_full_disks.py \
+	tests/test_listening.py
 
-# Every stage killed at fifty moments, and all tests of losses twenty times: some hours.
+# Every stage killed at fifty moments, and all tests of losses twenty times: an hour or two. More
+# of them than there are cores run side by side, because they mostly wait.
 soak: $(TEST_STAMP)
-	pytest --soak -n 2 --dist load tests/test_kills.py
-	for i in $$(seq 20); do pytest -q -n 2 --dist loadfile $(LOSSES) || exit 1; done
+	pytest --soak -n 4 --dist load tests/test_kills.py
+	for i in $$(seq 20); do pytest -q -n 4 --dist loadfile $(LOSSES) || exit 1; done
 
 bench: $(TEST_STAMP)
 	python -m benchmarks

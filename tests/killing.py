@@ -215,6 +215,8 @@ for number, moment in enumerate(moments):
         status, calls, _, ending = command([*words, *engine], report, moment, ended_by)
         moment = min(moment, calls) * 9 // 10 if status == 0 else moment
     seconds, run_status = seconds_since(), status_of_run()
+    running = here / "outputs" / "running"
+    marks = os.listdir(running) if running.is_dir() else []
     expected = 143 if ended_by == signal.SIGTERM else -signal.SIGKILL
     left = [str(p) for p in unfinished_below(here / "data")]
     kept_already = set(done_now())
@@ -223,7 +225,7 @@ for number, moment in enumerate(moments):
     outcomes.append({
         "moment": moment, "status": status, "expected": expected, "left": left, "again": again,
         "ending": ending, "seconds": seconds, "run_status": run_status,
-        "temporary": os.listdir(os.environ["TMPDIR"]),
+        "marks": marks, "temporary": os.listdir(os.environ["TMPDIR"]),
         "log": log, "redone": sorted(redone), "kept": sorted(kept_already),
         "twice": sorted(redone & kept_already),
         "changed": [name for name in {*expected_contents, *found}

@@ -89,6 +89,7 @@ ABOVE_THE_FLOORS = {
     "test_labelled_set.py": "all stages, with a labelled set of one's own",
     "test_full_disks.py": "all stages, on a disk that is full",
     "test_house.py": "environments, documents and what is tracked",
+    "test_listening.py": "what a command with an engine listens to",
     "test_lost_store.py": "a training whose tracking server goes away, and what resume delivers",
     "test_mlflow_ui.py": "a run in MLflow's own pages",
     "test_open_data.py": "all stages, on open data",

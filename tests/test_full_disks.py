@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,8 +46,16 @@ class Disk:
         return f"the disk mounted at {self.folder}"
 
 
+@pytest.fixture
+def disk(mounted: Disk) -> Disk:
+    """A small disk with nothing on it."""
+    for path in mounted.folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return mounted
+
+
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
     folder = tmp_path_factory.mktemp("disk")
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)

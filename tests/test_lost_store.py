@@ -69,7 +69,7 @@ def test_models_are_kept_and_delivered_when_the_server_is_back(
     said = log.read_text()
     [error] = [line for line in said.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in said
-    assert error.startswith(f"error: the MLflow store {uri} can't take the models: ")
+    assert error.startswith(f"error: the MLflow store {uri} can't take the data sets: ")
     assert "Retrying" in said  # nobody waits in silence
     assert "2 trained folds are kept in" in error
     run_id = said.split("MLflow run ")[1].split()[0]
@@ -115,6 +115,7 @@ def test_a_server_hears_that_a_training_was_ended_and_has_it_whole_when_resumed(
                 assert training.poll() is None, log.read_text()
                 time.sleep(0.05)
             while not n_parameters(store) or status_of(store, found[1]) != "RUNNING":
+                assert training.poll() is None, log.read_text()
                 time.sleep(0.05)
             training.send_signal(number)
             return training.wait(HANGS), found[1]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import input_servers
@@ -347,6 +348,22 @@ def test_a_broken_store_is_told(store: Path, capfd: pytest.CaptureFixture[str]) 
     with pytest.raises(RunError, match=r"can't take the metrics: .* no such table: metrics"):
         run.log_metrics({"a": 1.0})
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_server_has_time_for_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which it passes on before it answers; a user's own longer time counts."""
+    seen: list[str] = []
+    timeout = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    run = runs.Run("r", "0", "mlflow-artifacts:/r")
+    log_artifact = lambda *_: seen.append(os.environ[timeout])  # noqa: E731
+    run.__dict__["client"] = SimpleNamespace(log_artifact=log_artifact)
+    source = tmp_path / "a.csv"
+    source.touch()
+    for given in ("30", "600"):
+        monkeypatch.setenv(timeout, given)
+        run._send(source, "pred/a.csv", tmp_path)
+        assert os.environ[timeout] == given
+    assert seen == ["120", "600"]
 
 
 def cut_off_after(n_files: int) -> Callable[..., None]:

@@ -92,8 +92,6 @@ ADOPT = "python -m utils.tracking adopt"
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 _RETRIES, _TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
-_FOR_FILES = os.environ.get(_TIMEOUT, "120")
-"""Seconds that a server may take over a file, which it passes on before it answers."""
 # A server that is gone for good is told after a minute, not after five; one that takes questions
 # and answers none after four, not after thirteen, with a line each half minute.
 os.environ.setdefault(_RETRIES, "5")
@@ -215,6 +213,15 @@ def _asking(**how: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _patient() -> contextlib.AbstractContextManager[None]:
+    """Let MLflow's server take two minutes, for what it passes on before it answers: files.
+
+    And for what must not be asked for twice.
+    """
+    given = os.environ.get(_TIMEOUT, "")
+    return _asking(**{_TIMEOUT: str(max(120, int(given) if given.isdigit() else 0))})
+
+
 def artifact_folder() -> Path | None:
     """Return the folder that artifacts of a sqlite store go to, beside it; None for a server."""
     path = _sqlite_file()
@@ -326,6 +333,7 @@ class NewRun:
             with (
                 warnings.catch_warnings(),
                 _without_a_map_of_packages(),
+                _patient(),
                 _answering("take the models"),
             ):
                 warnings.simplefilter("ignore")  # advice for model servers, which this is not
@@ -370,18 +378,13 @@ def training_run(
                 opened.set_tag(resumed, "trained_by", mark.stem)
                 _drop_models(opened, resumed)
             experiment_id = _experiment(opened, experiment_name) if resumed is None else None
-            try:
+            with _ended_in_the_making(mark), _patient():
                 active = mlflow.start_run(
                     run_id=resumed,
                     experiment_id=experiment_id,
                     run_name=run_name,
                     tags={**tags, "trained_by": mark.stem},
                 )
-            except BaseException as error:
-                if ended_by(error) is not None:  # the store may have the run, and no one its id
-                    _end_dead_run(mark.stem, "KILLED")
-                    mark.unlink()
-                raise
         info = active.info
         killed = partial(_end, mark, "KILLED", partial(opened.set_terminated, info.run_id))
         with last_words(killed):
@@ -397,6 +400,27 @@ def training_run(
                 # What ended the work is told, not that the store is lost too.
                 with contextlib.suppress(*(() if status == "FINISHED" else (RunError,))):
                     _end(mark, status, mlflow.end_run)
+
+
+@contextlib.contextmanager
+def _ended_in_the_making(mark: Path) -> Iterator[None]:
+    """End, by the tag of its mark, a run that the store may have when this is interrupted.
+
+    Where it has none yet, the mark stays for the next command to look again.
+    """
+
+    def end() -> None:
+        with contextlib.suppress(RunError):
+            if _end_dead_run(mark.stem, "KILLED"):
+                mark.unlink(missing_ok=True)
+
+    with last_words(end):
+        try:
+            yield
+        except BaseException as error:
+            if ended_by(error) is not None:
+                end()
+            raise
 
 
 def _drop_models(opened: MlflowClient, run_id: str) -> None:
@@ -470,14 +494,17 @@ def end_dead_runs() -> None:
             log.info("%s is left to the next command: %s", mark, _first_line(error))
 
 
-def _end_dead_run(trained_by: str, status: str) -> None:
+def _end_dead_run(trained_by: str, status: str) -> int:
+    """Tell the store how the training ended that left this tag; return of how many runs."""
     opened = client()
     with _answering("end the run of a command that died"):
         experiments = [e.experiment_id for e in opened.search_experiments()]
         query = f"tags.trained_by = '{trained_by}' AND attributes.status = 'RUNNING'"
-        for run in opened.search_runs(experiments, query):
+        found = opened.search_runs(experiments, query)
+        for run in found:
             opened.set_terminated(run.info.run_id, status)
             log.info("Run %s, whose training died, is %s now", run.info.run_id, status)
+    return len(found)
 
 
 def _keep_new_runs_here(trained: str | None) -> None:
@@ -720,7 +747,7 @@ class Run:
         """Return a local copy of an artifact as it is. Raises RunError where there is none."""
         found = self._place(path)
         if found is None and path in self.artifacts(str(Path(path).parent)):
-            with _asking(**{_TIMEOUT: _FOR_FILES}), _answering("give an artifact"):
+            with _patient(), _answering("give an artifact"):
                 found = Path(self.client.download_artifacts(self.run_id, path))
         if found is None or not found.is_file():
             raise RunError(f"run {self.run_id} has no {what} ({path})")
@@ -883,7 +910,7 @@ class Run:
         """Log a file to a server under the name that its artifact path has."""
         if source.name != Path(path).name:
             source = Path(shutil.copyfile(source, temporary / Path(path).name))
-        with _asking(**{_TIMEOUT: _FOR_FILES}):
+        with _patient():
             self.client.log_artifact(self.run_id, str(source), Path(path).parent.as_posix())
 
     def _logged_metrics(self) -> dict[str, float]:
@@ -1164,9 +1191,9 @@ def _without_a_map_of_packages() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    if isinstance(error, shutil.Error):  # of a folder's copy: what failed, and why, file by file
-        _, target, why = error.args[0][0]
-        return f"{target}: {why}" + (f" (on {disk_of(Path(target))})" if "space" in why else "")
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        _, target, why = error.args[0][0]  # of a folder's copy, file by file
+        return f"{target}: {why} (on {disk_of(Path(target))})"
     said = system_message(error) if isinstance(error, OSError) else str(error)
     lines = said.strip().splitlines() or [type(error).__name__]
     # SQLAlchemy begins with advice for programmers.

@@ -650,9 +650,10 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except (OSError, _pytables().HDF5ExtError) as error:
         # HDF5 does not say so, nor whether a file that was cut short is one for that reason.
-        if has_no_space(path.parent) or (isinstance(error, OSError) and is_full(error)):
+        cause, of_system = _cause(error), isinstance(error, OSError) and error.errno is not None
+        no_space = is_full(error) if of_system else has_no_space(path.parent)
+        if no_space and "locks" not in cause:
             raise InputError(f"{path} cannot be written: {disk_of(path)} is full") from error
-        cause = _cause(error)
         asked = (
             "" if "locks" in cause else f"; is the folder writable, and {disk_of(path)} not full?"
         )

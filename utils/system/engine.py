@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from utils.system.clusters import Cluster
 
+# What is left of tasks when their consumer fails is joblib's advice to nobody.
+warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were) ")
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -91,8 +94,6 @@ def _described(function: Callable[[T], R], task: T) -> R:
 def _on_threads(run: Callable[[Any], Any], tasks: Iterable[Any], n_jobs: int) -> Iterator[Any]:
     from joblib import Parallel, delayed, parallel_config
 
-    # What is left when the consumer fails is joblib's advice to nobody.
-    warnings.filterwarnings("ignore", r"\d+ tasks (have been|which were) ")
     # Never more than a few results wait for the consumer, so memory stays flat.
     with parallel_config(backend="threading", n_jobs=n_jobs):
         parallel = Parallel(return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)

@@ -186,14 +186,14 @@ def share(folders: Iterable[Path]) -> None:
 
 
 def discard_unfinished() -> None:
-    """Remove what any thread of this process, or a dead one for it, is writing.
+    """Remove what any thread of this process is writing. The process has to end at once then.
 
-    The process has to end at once then.
+    So goes what dead processes left where others write for this one.
     """
     for partial in tuple(_UNFINISHED):
         with contextlib.suppress(OSError):
             _remove(partial)
-    for _ in _discarded(_SHARED):
+    for _ in _discarded(tuple(_SHARED)):
         pass
 
 
@@ -214,8 +214,8 @@ def _discarded(folders: Iterable[Path]) -> Iterator[Path]:
 
 
 def unfinished_elsewhere() -> list[Path]:
-    """Return the folders in which others still write for this process, or left something."""
-    return sorted(folder for folder in _SHARED if unfinished_in(folder))
+    """Return the folders in which others write for this process and something is unfinished."""
+    return sorted(folder for folder in tuple(_SHARED) if unfinished_in(folder))
 
 
 def is_abandoned(partial: Path) -> bool:

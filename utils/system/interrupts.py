@@ -70,19 +70,21 @@ def end(number: int) -> None:
 
     Threads that are still at work would begin further files, or keep the process waiting.
     """
-    discard_unfinished()
-    left = unfinished_elsewhere()
-    said = (
-        f"what its workers still write in {left[0]} goes with the next command"
-        if left
-        else "no incomplete output was left"
-    )
-    with contextlib.suppress(OSError, ValueError):  # nobody listens: a closed terminal or pipe
-        sys.stderr.write(f"error: interrupted; {said}\n")
-        sys.stderr.flush()
-    logging.shutdown()
-    discard_unfinished()  # what threads began meanwhile
-    os._exit(128 + number)
+    try:
+        discard_unfinished()
+        left = unfinished_elsewhere()
+        said = (
+            f"what is unfinished in {left[0]} goes with a later command, when its writer is dead"
+            if left
+            else "no incomplete output was left"
+        )
+        with contextlib.suppress(OSError, ValueError):  # nobody listens: a closed terminal or pipe
+            sys.stderr.write(f"error: interrupted; {said}\n")
+            sys.stderr.flush()
+        logging.shutdown()
+        discard_unfinished()  # what threads began meanwhile
+    finally:
+        os._exit(128 + number)
 
 
 def _interrupt(number: int, _: object) -> None:

@@ -66,7 +66,7 @@ def kill(pids: Iterable[int], seconds: float = 0.5) -> None:
     """Kill processes of this machine at once, and wait until they are dead, but no longer."""
     left, over = set(pids), time.monotonic() + seconds
     for pid in left:
-        with suppress(ProcessLookupError):
+        with suppress(OSError):  # dead, or another user's
             os.kill(pid, signal.SIGKILL)
     while left and time.monotonic() < over:
         with suppress(OSError):  # a system without /proc

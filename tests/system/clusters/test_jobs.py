@@ -77,9 +77,12 @@ def test_jobs_that_wait_while_others_work_are_told_each_minute(
     line = "Waiting for Slurm: 1 job PENDING (Priority)"
     assert [record.getMessage() for record in caplog.records] == [line] * 2
     assert queue.asked == 2
+    queue.said = {"1": RUNS, "2": JobState("PENDING", "Resources")}
+    queue.look(60, n_workers=1)
+    assert "1 job PENDING (Resources)" in caplog.text
     queue.said = {"1": RUNS, "2": RUNS}
     queue.look(60, n_workers=2)
-    assert len(caplog.records) == 2
+    assert len(caplog.records) == 3
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from utils.stages.prediction.rows import InputRows, RowSource
 from utils.stages.prediction.scorer import Scorer
 from utils.system import units
 from utils.system.engine import Engine, progress
-from utils.system.files import scratch
+from utils.system.files import scratch, writing
 from utils.system.threads import ahead
 from utils.system.units import UnitOfWork
 
@@ -285,7 +285,7 @@ def _score(scorer: Scorer, rows: InputRows) -> tuple[Scored, LeakAudit]:
 def _described(table: Path, audit: LeakAudit) -> dict[str, Path]:
     """Write the audit of all rows of a prediction to a table, and return it as an artifact."""
     rows = audit.to_rows()
-    with table.open("w", newline="", encoding="utf-8") as file:
+    with writing(table), table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

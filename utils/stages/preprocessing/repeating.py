@@ -26,7 +26,7 @@ _NOWHERE = {"engine", "chunk_size"}
 
 _AFTER_READING = frozenset(
     {"seed", "train_size", "duplicates", "class_to_info", "class_balance", "compute_w_CP"}
-    | {"scaler", "pca", "pipe_name", "output_samples", "output_filename_template", "check"}
+    | {"scaler", "pca", "pipe_name", "output_samples", "output_filename_template"}
 )
 """Keys of what is done with rows that were read: no kept row follows from them.
 

@@ -97,10 +97,10 @@ def log_training(
         log.warning("Warning: %s; the training goes on", error)
     results = folds()
     models = kind(config.model_kind)
+    run.log_skims(_skims(config, data.skim))
     if models.FLAVOR is not None:  # before metrics: MLflow links those of a step 0 to every model
         example = data.skim.matrix(data.features, RowRange(0, min(5, data.skim.n_rows)))
         run.log_models(models.FLAVOR, [r.model for r in results], data.features, example)
-    run.log_skims(_skims(config, data.skim))
     numbers = ranking.summary(config, data, results, n_threads)
     run.log_curves({**_curves(results), **{name: [(0, v)] for name, v in numbers.items()}})
     run.log_parameters({**told, "sorted_by": ranking.sorted_by(numbers, results)})

@@ -177,11 +177,17 @@ def _running(config: EngineConfig) -> Iterator[Cluster]:
 
 @contextmanager
 def _on_this_machine(config: EngineConfig, n_workers: int) -> Iterator[Cluster]:
+    from distributed.core import Status
+
     started = local_cluster(config, n_workers)
 
     def end_workers() -> None:
         # Now, so that what they write can go: else they would outlive this process for a while.
-        kill(nanny.pid for nanny in [*started.workers.values()] if nanny.pid)
+        keepers = [*started.workers.values()]
+        pids = [getattr(keeper, "pid", None) for keeper in keepers]
+        for keeper in keepers:
+            keeper.status = Status.closing  # or it would start them anew
+        kill(pid for pid in pids if pid)
 
     with _closed(started), _client(config, started, None) as client, _at_an_interrupt(end_workers):
         yield Cluster(client, started.scheduler_address, config.wait_seconds or _PATIENCE_HERE)

@@ -15,7 +15,7 @@ from utils.schema import PipelineError
 log = logging.getLogger(__name__)
 
 ASKED_EVERY = 15.0
-"""Seconds between two questions to the batch system while no worker is there."""
+"""Seconds between two questions to the batch system while no worker is there, at most."""
 
 TOLD_EVERY = 60.0
 """Seconds between two lines on jobs that wait."""
@@ -100,7 +100,7 @@ class Jobs:
     _asked: float = float("-inf")
     _told: float = float("-inf")
     _n_workers: int = 0
-    _soon: float = 0.5
+    _soon: float = 0.5  # seconds to the next question where Slurm has no reason yet, doubled first
 
     def look(self, n_workers: int) -> None:
         """Tell of jobs that ended, and each minute why others wait.

@@ -51,9 +51,6 @@ def security(config: EngineConfig) -> Any:
     return Security(**{"require_encryption": True, **files})
 
 
-_NO_TRACKING = "ignore:resource_tracker"
-
-
 def local_cluster(config: EngineConfig, n_workers: int) -> Any:
     """Return worker processes on this machine, started. Raises ConfigError for wrong options."""
     from distributed import LocalCluster, Nanny, Worker
@@ -70,13 +67,17 @@ def local_cluster(config: EngineConfig, n_workers: int) -> Any:
         **config.cluster_options,
     }
     # Python's keeper of semaphores removes those of a command that is cut off, and tells as much.
-    given = os.environ.get("PYTHONWARNINGS", "")
-    if _NO_TRACKING not in given:
-        os.environ["PYTHONWARNINGS"] = f"{given},{_NO_TRACKING}".strip(",")
+    given = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = f"{given or ''},ignore:resource_tracker".strip(",")
     try:
         return LocalCluster(**options)
     except (TypeError, ValueError, RuntimeError, ImportError, OSError) as error:
         raise ConfigError(f"engine.cluster_options for a local cluster: {error}") from None
+    finally:
+        if given is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = given
 
 
 def batch_cluster(config: EngineConfig, logs: Path, asynchronous: bool = False) -> Any:
