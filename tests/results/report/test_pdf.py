@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +16,8 @@ import pytest
 from pypdf import PdfReader
 
 from utils.results.report import PdfWriter, pdf
-from utils.schema import PipelineError
+from utils.results.report.skeleton import sheet
+from utils.schema import PROJECT, PipelineError
 
 
 def test_pdfs_are_vector_graphics(drawn: dict[str, go.Figure], tmp_path: Path) -> None:
@@ -74,6 +79,21 @@ def test_silent_kaleido_is_given_up_with_one_line(
     ):
         writer.write(figure, target)
     assert not target.exists()
+
+
+def test_what_draws_a_figure_writes_no_file(drawn: dict[str, go.Figure], tmp_path: Path) -> None:
+    """It would do so after its command was killed, too."""
+    done = subprocess.run(
+        [sys.executable, "-c", pdf.CHILD],
+        cwd=PROJECT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        input=f"{sheet(drawn['performance/roc_balanced']).data}\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert base64.b64decode(json.loads(done.stdout)["pdf"]).startswith(b"%PDF")
+    assert list(tmp_path.iterdir()) == []
 
 
 ENDS_ONCE = """

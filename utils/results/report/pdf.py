@@ -2,12 +2,14 @@
 
 kaleido drives a browser engine, which on a busy machine may never answer. So the drawing
 happens in child processes that can be ended and started anew; each serves many figures with one
-start of the engine. `serve` runs there: one JSON object per line on stdin,
-`{"path": ..., "figure": ...}`, one on stdout when it is done.
+start of the engine. `serve` runs there: one figure (JSON) per line on stdin, one JSON object on
+stdout when it is drawn, `{"pdf": ...}` (base64) or `{"error": ...}`. It writes no file: where this
+process is killed, it lives on for as long as it draws.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -115,7 +117,7 @@ class _Worker:
     def draw(self, path: Path, figure: str) -> None:
         """Draw a figure (JSON) to `path`."""
         for attempt in range(ATTEMPTS):
-            answer = self._ask(path, figure, self._patience * 2**attempt)
+            answer = self._ask(figure, self._patience * 2**attempt)
             if self._given_up:
                 return
             if answer is None:
@@ -127,17 +129,19 @@ class _Worker:
                     "the pinned kaleido is installed and can start on this machine"
                 )
             else:
+                with complete(path) as partial:
+                    partial.write_bytes(base64.b64decode(answer["pdf"]))
                 return
         raise PipelineError(
             f"{path.name}: kaleido gave no PDF in {ATTEMPTS} attempts, the last of up to "
             f"{self._patience * 2 ** (ATTEMPTS - 1):g} s; check that it can start on this machine"
         )
 
-    def _ask(self, path: Path, figure: str, patience: float) -> dict[str, str] | None:
+    def _ask(self, figure: str, patience: float) -> dict[str, str] | None:
         """Return the child's answer, None where it falls silent or ends."""
         if self._child.stdin is None:
             raise RuntimeError("a child process has no pipes")
-        request = f'{{"path": {json.dumps(str(path.resolve()))}, "figure": {figure}}}\n'.encode()
+        request = f"{figure}\n".encode()
         # By a thread: an engine that hangs lets nobody read, and without that a pipe takes 64 kB.
         threading.Thread(target=_tell, args=(self._child.stdin, request), daemon=True).start()
         with contextlib.suppress(queue.Empty):
@@ -213,12 +217,8 @@ def serve() -> None:
     with contextlib.suppress(ValueError, RuntimeError, OSError):  # the first figure will tell
         plotly.io.to_image({"data": []}, format="pdf", validate=False)  # starts the engine
     for line in sys.stdin:
-        request = json.loads(line)
         try:
-            data = _one_page(request["figure"])
-            with complete(Path(request["path"])) as partial:
-                partial.write_bytes(data)
-            answer = {}
+            answer = {"pdf": base64.b64encode(_one_page(json.loads(line))).decode()}
         except (ValueError, RuntimeError, OSError) as error:
             answer = {"error": (str(error).strip() or type(error).__name__).splitlines()[0]}
         sys.stdout.write(json.dumps(answer) + "\n")
