@@ -175,7 +175,10 @@ def _beat() -> None:
 
 def _remove(partial: Path) -> None:
     if partial.is_dir() and not partial.is_symlink():
-        shutil.rmtree(partial, ignore_errors=True)
+        for _ in range(3):  # a process that ends with this one may still write in it
+            shutil.rmtree(partial, ignore_errors=True)
+            if not partial.exists():
+                break
     else:
         partial.unlink(missing_ok=True)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -133,6 +135,19 @@ def test_an_interrupted_evaluation_waits_for_no_pdf(
         interrupted(writer)
     assert time.monotonic() - begin < 150  # nobody waited for an answer
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_draws_has_its_temporary_files_where_the_command_has_them(
+    drawn: dict[str, go.Figure], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "import json, os; input(); print(json.dumps({'error': os.environ['TMPDIR']}))"
+    monkeypatch.setattr(pdf, "CHILD", told)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with (
+        pytest.raises(PipelineError, match=re.escape(str(tmp_path))),
+        PdfWriter(1) as writer,
+    ):
+        writer.write(drawn["performance/roc_balanced"], tmp_path / "y.pdf")
 
 
 def test_broken_kaleido_is_named(

@@ -18,6 +18,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from pathlib import Path
@@ -154,6 +155,8 @@ class _Worker:
         self._child = subprocess.Popen(
             [sys.executable, "-c", CHILD],
             cwd=PROJECT,
+            # What the engine leaves when it is ended goes with what is temporary here.
+            env={**os.environ, "TMPDIR": tempfile.gettempdir()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # the engine's chatter; errors are answers
