@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,6 +132,36 @@ def test_ranges_are_asked_for_side_by_side(served: Served, content: bytes) -> No
         file.prepare(ranges)
         assert [bytes(file.taken(r)) for r in ranges] == [content[r.start : r.stop] for r in ranges]
     assert alone == []
+
+
+def test_no_more_requests_are_under_way_than_may_be(
+    served: Served, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranges = [Range(start, 2_000) for start in range(100_000, 2_900_000, 200_000)]
+    get = remote._Http._get
+    under_way: list[Range | None] = []
+    most = 0
+
+    @asynccontextmanager
+    async def counted(part: Range | None, answer: Any) -> AsyncIterator[Any]:
+        nonlocal most
+        under_way.append(part)
+        most = max(most, len(under_way))
+        try:
+            async with answer as given:
+                yield given
+        finally:
+            under_way.remove(part)
+
+    async def counting(server: remote._Http, url: Url, part: Range | None) -> Any:
+        return counted(part, await get(server, url, part))
+
+    monkeypatch.setattr(remote, "IN_FLIGHT", 3)
+    monkeypatch.setattr(remote._Http, "_get", counting)
+    with open_bytes(url_of(served)) as file:
+        file.prepare(ranges)
+        assert [bytes(file.taken(r)) for r in ranges] == [content[r.start : r.stop] for r in ranges]
+    assert most == 3
 
 
 @pytest.fixture
