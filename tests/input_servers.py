@@ -69,17 +69,29 @@ def listens(port: int, server: object) -> bool:
     return False
 
 
+QUIET = 15.0
+"""Seconds without a request after which those that are held are answered, together or not.
+
+Shorter than the patience of who asks: a request that is asked for again would count twice.
+"""
+
+
 @dataclass
 class Served:
     """What an HTTP server does: `ranges` says whether it honours them.
 
     `fails(i)` says of the i-th request whether the server drops the connection in its midst.
+    `together(start)` says how many requests must have waited at the same moment before one for the
+    bytes from `start` on is answered, and `most` how many there were. Where no more come, all are
+    answered.
     """
 
     url: str
     folder: Path
     ranges: bool = True
     fails: Callable[[int], bool] = lambda _: False
+    together: Callable[[int], int] = lambda _: 1
+    most: int = 0
     status: int | None = None
     sent: dict[str, int] = field(default_factory=dict)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
@@ -121,6 +133,7 @@ def http(folder: Path) -> Iterator[Served]:
                 if start >= size:
                     self.send_error(416)
                     return
+            wait_for_others(number, start)
             self.send_response(206 if found else 200)
             self.send_header("Content-Length", str(stop - start))
             if found:
@@ -136,7 +149,22 @@ def http(folder: Path) -> Iterator[Served]:
                 file.seek(start)
                 self.wfile.write(file.read(stop - start))
 
-    lock = threading.Lock()
+    lock, arrived = threading.Lock(), threading.Condition()
+    waiting: set[int] = set()
+    stopped = threading.Event()
+
+    def wait_for_others(number: int, start: int) -> None:
+        """Let a request wait until enough are there, or no more of them come."""
+        with arrived:
+            waiting.add(number)
+            served.most = max(served.most, len(waiting))
+            arrived.notify_all()
+            while served.most < served.together(start) and not stopped.is_set():
+                if not arrived.wait(QUIET):
+                    stopped.set()
+                    arrived.notify_all()
+            waiting.discard(number)
+
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         served = Served(f"http://127.0.0.1:{server.server_address[1]}", folder)

@@ -104,6 +104,7 @@ NAMED_OTHERWISE = {
     "formats/ntuples/test_damage.py": "changed bytes, through every reader of the package",
     "formats/ntuples/test_servers.py": "inputs on servers, through every reader of the package",
     "formats/test_skims_untrusted.py": "what a skim from elsewhere may try",
+    "system/test_heartbeat.py": "signs of life, of whatever a process holds",
     "system/test_private_parts.py": "what any module uses of a library's private parts",
     "formats/test_histograms_oracle.py": "published histograms, from what ntuples/ reads",
     "results/test_two_classes.py": "a binary problem, through metrics and figures",

@@ -23,6 +23,7 @@ NTUPLES = "data/bbH/tt/2018/ntuples"
 SAMPLE = "VBFHToTauTau_M125"
 PREDICTION = ("--config-path", "configs/preprocess/prediction_data", f"input_samples=[{SAMPLE}]")
 FRIENDS = ("predict.py", "--config-name", "for_datacards", "run_id=RUN", f"sample_names=[{SAMPLE}]")
+OWN = f"data/own_whole/{SAMPLE}_pred.root"
 SECRET = "hunter2"
 
 
@@ -103,6 +104,14 @@ def friend(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return metadata, file["pred"].arrays(library="np")
 
 
+def models(workspace: Workspace, run_id: str) -> list[bytes]:
+    """Return the models of a run, as they are stored."""
+    [folder] = workspace.folder.glob(f"mlruns/*/{run_id}/artifacts/recipe")
+    found = [path.read_bytes() for path in sorted(folder.glob("model_*"))]
+    assert found
+    return found
+
+
 def check_server(
     workspace: Workspace, kind: str, url: str, environment: Mapping[str, str] | None = None
 ) -> None:
@@ -119,29 +128,61 @@ def test_http_that_drops_connections(made: Workspace, served: Served) -> None:
 
 
 def test_http_without_ranges(made: Workspace, served: Served) -> None:
+    """The whole chain, with a run of its own, which knows the server from its training."""
+    first, last = last_run(made)["run_id"], made.folder / "outputs" / "last_run.json"
+    kept = last.read_bytes()
     served.ranges = False
     try:
         check_server(made, "whole", served.url)
+        asked = len(served.requests)
+        results = run_commands(
+            made.folder,
+            [
+                ["train.py", "year=2018", "skim_path=data/whole", "model_param.num_iterations=3"],
+                [*FRIENDS, "source=ntuples", "output_path=data/own_whole"],
+                ["utils.proof", f"{served.url}/{SAMPLE}.root", OWN, "--scores", "RUN"],
+            ],
+        )
+        own = last_run(made)["run_id"]
     finally:
         served.ranges = True
+        last.write_bytes(kept)  # other tests go on with the first run
+    succeed(results)
+    assert own != first
+    assert models(made, own) == models(made, first)
+    assert f"{served.url}/{SAMPLE}.root: the server sends no parts of files" in results[1][1]
+    assert {name for name, _ in served.requests[asked:]} == {f"{SAMPLE}.root"}
+    found = friend(made.folder / OWN)
+    expected = friend(made.folder / f"data/fused_local/{SAMPLE}_pred.root")
+    assert found[0]["run_id"] == own
+    for name, column in expected[1].items():
+        np.testing.assert_array_equal(found[1][name], column, strict=True)
 
 
-def test_the_friend_tree_itself_may_be_on_a_server(made: Workspace) -> None:
-    ntuple = f"{NTUPLES}/{SAMPLE}.root"
+def test_the_friend_tree_itself_may_be_on_a_server(made: Workspace, served: Served) -> None:
+    ntuple, url = f"{NTUPLES}/{SAMPLE}.root", f"{served.url}/{SAMPLE}.root"
     with http(made.folder / "data/friends_http") as server:
         tree = f"{server.url}/{SAMPLE}_pred.root"
-        [proved, refused] = run_commands(
+        asked = len(served.requests)
+        here, there, other, absent, secret = run_commands(
             made.folder,
             [
                 ["utils.proof", ntuple, tree, "--scores", "RUN"],
+                ["utils.proof", url, tree, "--scores", "RUN"],
                 ["utils.proof", f"{NTUPLES}/ZZTo4L.root", tree],
+                ["utils.proof", ntuple, f"{server.url}/none_pred.root"],
+                ["utils.proof", ntuple, tree.replace("//", f"//me:{SECRET}@")],
             ],
         )
-        assert server.requests
-    succeed([proved])
-    assert f"is a friend of {SAMPLE}.root" in proved[1]
-    assert refused[0] == 1
-    assert "Traceback" not in refused[1]
+        assert f"{SAMPLE}_pred.root" in {name for name, _ in server.requests}
+    assert f"{SAMPLE}.root" in {name for name, _ in served.requests[asked:]}
+    for proved in (here, there):
+        succeed([proved])
+        assert f"{SAMPLE}_pred.root is a friend of {SAMPLE}.root" in proved[1]
+    assert f"{SAMPLE}_pred.root is not a friend of ZZTo4L.root" in refusal(other)
+    assert refusal(absent) == f"there is no file {server.url}/none_pred.root"
+    assert "holds credentials" in refusal(secret)
+    assert SECRET not in secret[1]
 
 
 def test_xrootd(made: Workspace) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,20 +134,96 @@ def test_ranges_are_asked_for_side_by_side(served: Served, content: bytes) -> No
     assert alone == []
 
 
-def test_the_wait_for_the_next_attempt_doubles_until_patience_ends(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+def test_no_more_requests_are_under_way_than_may_be(
+    served: Served, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ranges = [Range(start, 2_000) for start in range(100_000, 2_900_000, 200_000)]
+    get = remote._Http._get
+    under_way: list[Range | None] = []
+    most = 0
+
+    @asynccontextmanager
+    async def counted(part: Range | None, answer: Any) -> AsyncIterator[Any]:
+        nonlocal most
+        under_way.append(part)
+        most = max(most, len(under_way))
+        try:
+            async with answer as given:
+                yield given
+        finally:
+            under_way.remove(part)
+
+    async def counting(server: remote._Http, url: Url, part: Range | None) -> Any:
+        return counted(part, await get(server, url, part))
+
+    monkeypatch.setattr(remote, "IN_FLIGHT", 3)
+    monkeypatch.setattr(remote._Http, "_get", counting)
+    with open_bytes(url_of(served)) as file:
+        file.prepare(ranges)
+        assert [bytes(file.taken(r)) for r in ranges] == [content[r.start : r.stop] for r in ranges]
+    assert most == 3
+
+
+@pytest.fixture
+def waits(served: Served, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was waited for a server that fails, by a clock that only waiting moves on."""
     waits: list[float] = []
-    monkeypatch.setattr(
-        remote, "time", SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append)
-    )
+    clock = SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append)
+    monkeypatch.setattr(remote, "time", clock)
     monkeypatch.setattr(remote, "random", SimpleNamespace(uniform=lambda *_: 1.0))
-    monkeypatch.setenv(remote.PATIENCE, "2")
     monkeypatch.setattr(remote, "FIRST_WAIT", 0.1)
+    return waits
+
+
+@pytest.mark.parametrize(
+    ("patience", "expected"),
+    [("2", [0.1, 0.2, 0.4, 0.8]), ("1.5", [0.1, 0.2, 0.4, 0.8]), ("0.01", [0.1]), ("0", [])],
+)
+def test_the_wait_for_the_next_attempt_doubles_until_patience_ends(
+    served: Served,
+    waits: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    patience: str,
+    expected: list[float],
+) -> None:
+    """Any patience at all is good for a second attempt."""
+    monkeypatch.setenv(remote.PATIENCE, patience)
     served.status = 503
-    with pytest.raises(InputError, match="could not open it in 5 attempts"):
+    with pytest.raises(InputError, match="could not open it"):
         open_bytes(url_of(served))
-    assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8])
+    assert waits == pytest.approx(expected)
+    assert len(served.requests) == len(expected) + 1
+
+
+def test_waits_differ_by_chance_and_keep_within_patience(
+    served: Served, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(remote.PATIENCE, "2")
+    served.status = 503
+    for draw, at_least, at_most in ((min, 0.05, 0.1), (max, 0.1, 0.15)):
+        monkeypatch.setattr(remote, "random", SimpleNamespace(uniform=draw))
+        waits.clear()
+        with pytest.raises(InputError, match="could not open it"):
+            open_bytes(url_of(served))
+        assert at_least < waits[0] < at_most
+        assert sum(waits) <= 2
+        assert [b / a for a, b in pairwise(waits)] == pytest.approx([2.0] * (len(waits) - 1))
+
+
+def test_waits_are_short_again_when_something_came(
+    served: Served, content: bytes, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One range comes at each of the first two attempts; all take longer than patience lasts."""
+    ranges = [Range(start, 2_000) for start in range(100_000, 900_000, 200_000)]
+    with open_bytes(url_of(served)) as file:
+        file.read([Range(0, 20)])
+        before = len(served.requests)
+        monkeypatch.setenv(remote.PATIENCE, "0.35")
+        served.fails = lambda number: number - before in (2, 3, 4, 6, 7, 8, 9)
+        file.prepare(ranges)
+        assert [bytes(file.taken(r)) for r in ranges] == [content[r.start : r.stop] for r in ranges]
+    assert waits == pytest.approx([0.1, 0.1, 0.2])
+    assert len(served.requests) == before + 4 + 3 + 2 + 2
 
 
 @pytest.mark.parametrize("ranges", [True, False])

@@ -164,6 +164,19 @@ def test_what_follows_comes_along_up_to_a_limit(
     assert (rounds[0], rounds[-1]) == (N_LARGE // 6_000, 1)
 
 
+def test_baskets_are_asked_for_side_by_side(served: Served, folder: Path) -> None:
+    """No basket of a branch is sent before all are asked for."""
+    here, there = (open_tree(f"{at}/large.root", "TauCheck") for at in (folder, served.url))
+    baskets = there.sources["x1"].baskets
+    assert baskets is not None
+    starts = set(map(int, baskets.seek))
+    assert len(starts) == N_LARGE // 6_000
+    served.most, served.together = 0, lambda start: len(starts) if start in starts else 1
+    (_, expected), (_, found) = read(here, ["x1"]), read(there, ["x1"])
+    assert found["x1"].tobytes() == expected["x1"].tobytes()
+    assert served.most == len(starts)
+
+
 # --- what is wrong -------------------------------------------------------------------------------
 
 
