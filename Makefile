@@ -34,8 +34,9 @@ test: $(TEST_STAMP)
 	pytest -n 2 --dist loadfile
 
 # What is about losing nothing: kills, interrupts, repeated commands, workers and servers that go.
-LOSSES := tests/test_kills.py tests/system/test_files.py tests/system/test_interrupts.py \
-	tests/system/test_units.py tests/system/test_places.py tests/system/test_remote.py \
+LOSSES := tests/test_kills.py tests/system/test_files.py tests/system/test_heartbeat.py \
+	tests/system/test_interrupts.py tests/system/test_units.py tests/system/test_places.py \
+	tests/system/test_remote.py \
 	tests/system/test_engine.py tests/system/test_program.py tests/system/clusters \
 	tests/formats/test_manifests.py tests/formats/test_runs.py tests/formats/test_skims.py \
 	tests/formats/ntuples/test_servers.py tests/stages/preprocessing/test_repeating.py \

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,12 +19,15 @@ STARTS = 5
 
 
 @contextmanager
-def started(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    command: list[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program in the folder of its log, and end it with everything it started."""
     with log.open("wb") as file:
         process = subprocess.Popen(
             command,
             cwd=log.parent,
+            env={**os.environ, **(environment or {})},
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that its workers end with it
@@ -37,6 +40,10 @@ def started(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+_NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""Without MLflow's own queue of jobs: six processes more, and nobody sends one."""
+
+
 @contextmanager
 def mlflow(command: str, folder: Path, *arguments: str) -> Iterator[str]:
     """Run `mlflow ui` or `mlflow server` in `folder`; yields its address when it answers."""
@@ -45,7 +52,7 @@ def mlflow(command: str, folder: Path, *arguments: str) -> Iterator[str]:
     for _ in range(STARTS):
         port = free_port()
         where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        with started([program, command, *where, *arguments], log) as server:
+        with started([program, command, *where, *arguments], log, _NO_JOBS) as server:
             address = f"http://127.0.0.1:{port}"
             if answers(f"{address}/health", server):
                 yield address

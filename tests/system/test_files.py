@@ -14,9 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from patience import HANGS
 
-from utils.schema import PROJECT, InputError, PipelineError, ProofError
+from utils.schema import InputError, PipelineError, ProofError
 from utils.system import files, processes
 from utils.system.files import complete, scratch, system_message
 from utils.system.processes import Process
@@ -181,36 +180,3 @@ def test_a_file_system_without_locks_lets_all_in(
     monkeypatch.setattr(fcntl, "flock", none)
     with files.locked(tmp_path / "deep" / "lock"):
         assert (tmp_path / "deep" / "lock").exists()
-
-
-HEARTBEATS = """
-import os, sys, time
-from pathlib import Path
-from utils.system import files
-files.HEARTBEAT_ENDS = 0.2
-from utils.formats import runs
-runs.RUNNING = Path(sys.argv[1]) / "running"
-
-def lives(path):
-    os.utime(path, (1, 1))
-    while path.stat().st_mtime == 1:
-        time.sleep(0.01)
-
-with files.complete(Path(sys.argv[1]) / "out") as partial:
-    partial.touch()
-    lives(partial)
-with runs.training_run(None, None, {}):
-    [mark] = runs.RUNNING.glob("*.json")
-    lives(mark)
-"""
-"""Waits for ever where nothing gives a sign of life."""
-
-
-def test_what_is_unfinished_and_a_training_give_signs_of_life(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-c", HEARTBEATS, str(tmp_path)],
-        cwd=PROJECT,
-        env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
-        check=True,
-        timeout=HANGS,
-    )
