@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from patience import HANGS
 
 from utils.schema import (
     PROJECT,
     ConfigError,
+    InputError,
     PreprocessConfig,
 )
-from utils.system import program
+from utils.system import files, program
 
 KILLED = """
 import os, signal, sys, time
@@ -281,3 +285,28 @@ def test_any_locale_will_do(tmp_path: Path) -> None:
     path.write_text(f"defaults: [bbH_tt, _self_]\n{text}", encoding="utf-8")
     said = says(f"analysis={path}", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert "there is no file" in said
+
+
+def test_a_command_that_fails_leaves_nothing_of_its_other_threads(tmp_path: Path) -> None:
+    """A thread may be in the midst of another file, and ends with the process."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with contextlib.suppress(FileNotFoundError), files.complete(tmp_path / "out") as partial:
+            partial.touch()
+            begun.set()
+            ended.wait(HANGS)
+
+    def fail() -> None:
+        raise InputError("another file can't be written")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    begun.wait(HANGS)
+    with pytest.raises(SystemExit), program._one_line_errors():
+        fail()
+    left = list(tmp_path.iterdir())
+    ended.set()
+    thread.join()
+    assert left == []
+    assert list(tmp_path.iterdir()) == []

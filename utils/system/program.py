@@ -10,6 +10,7 @@ mapping is merged into what is there.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import io
@@ -57,7 +58,12 @@ from utils.system.configuration_files import (
     read_analysis,
     read_yaml,
 )
-from utils.system.files import check_addressable, scratch, system_message
+from utils.system.files import (
+    check_addressable,
+    discard_unfinished,
+    scratch,
+    system_message,
+)
 from utils.system.libraries.imports import spare_collections
 
 log = logging.getLogger(__name__)
@@ -130,6 +136,7 @@ def run(
         sys.stdout.write(help_text(sys.modules["__main__"].__doc__ or "", model, primaries))
         return 0
     interrupts.listen()
+    atexit.register(discard_unfinished)  # of threads that end with this process
     faulthandler.enable(2)  # a library that crashes would end the process without a word
     logging.raiseExceptions = False  # a full disk is told of by the work, not by its log file
     for stream in (sys.stdout, sys.stderr):
@@ -308,6 +315,7 @@ def _one_line_errors() -> Iterator[None]:
         number = interrupts.ended_by(error)
         if number is not None:
             interrupts.end(number)
+        discard_unfinished()  # of threads that were at work on something else
         line = _explained(error)
         if line is None:
             raise
