@@ -23,7 +23,7 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 order = json.load(sys.stdin)
 for name in order["imports"]:
     importlib.import_module(name)
-import h5py, numpy as np
+import h5py, numpy as np, psutil
 from utils.system import units
 from utils.system.files import unfinished_below
 
@@ -79,6 +79,24 @@ def command(words, report, kill_at=0, ended_by=signal.SIGKILL):
 def seconds_since():
     "Return how long ago a command was told to end."
     return time.time() - float(told.read_text())
+
+
+def alive():
+    "Return the commands of processes that those commands started, whose temporary files are here."
+    found = []
+    for process in psutil.process_iter(["environ", "cmdline"]):
+        place = (process.info["environ"] or {}).get("TMPDIR", "")
+        if place.startswith(os.environ["TMPDIR"] + os.sep):
+            found.append(process.info["cmdline"])
+    return found
+
+
+def outlived():
+    "Return what `alive` does, after a while: what ends with its command takes a moment."
+    until = time.monotonic() + 60
+    while alive() and time.monotonic() < until:
+        time.sleep(0.05)
+    return alive()
 
 
 def restore():
@@ -226,6 +244,7 @@ for number, moment in enumerate(moments):
         "moment": moment, "status": status, "expected": expected, "left": left, "again": again,
         "ending": ending, "seconds": seconds, "run_status": run_status,
         "marks": marks, "temporary": os.listdir(os.environ["TMPDIR"]),
+        "processes": outlived(),
         "log": log, "redone": sorted(redone), "kept": sorted(kept_already),
         "twice": sorted(redone & kept_already),
         "changed": [name for name in {*expected_contents, *found}

@@ -201,6 +201,7 @@ def check(outcomes: list[dict[str, Any]]) -> None:
         assert outcome["all_done"], outcome
         assert outcome["litter"] == [], outcome
         assert outcome["temporary"] == [], outcome
+        assert outcome["processes"] == [], outcome
         if outcome["expected"] == 128 + signal.SIGTERM:
             assert outcome["left"] == [], outcome
         if outcome["status"] == 128 + signal.SIGTERM:

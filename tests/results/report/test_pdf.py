@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import plotly.graph_objects as go
+import psutil
 import pytest
+from patience import HANGS
 from pypdf import PdfReader
 
 from utils.results.report import PdfWriter, pdf
@@ -84,18 +89,77 @@ def test_silent_kaleido_is_given_up_with_one_line(
 
 
 def test_what_draws_a_figure_writes_no_file(drawn: dict[str, go.Figure], tmp_path: Path) -> None:
-    """It would do so after its command was killed, too."""
-    done = subprocess.run(
+    """It would do so for a moment after its command was killed, too."""
+    request = f"{sheet(drawn['performance/roc_balanced']).data}\n"
+    with subprocess.Popen(
         [sys.executable, "-c", pdf.CHILD],
         cwd=PROJECT,
         env={**os.environ, "TMPDIR": str(tmp_path)},
-        input=f"{sheet(drawn['performance/roc_balanced']).data}\n",
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
-        check=True,
-    )
-    assert base64.b64decode(json.loads(done.stdout)["pdf"]).startswith(b"%PDF")
+        start_new_session=True,
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(request)
+        child.stdin.flush()
+        answer = json.loads(child.stdout.readline())
+    assert base64.b64decode(answer["pdf"]).startswith(b"%PDF")
     assert list(tmp_path.iterdir()) == []
+    assert child.returncode == -signal.SIGKILL  # by itself, as nobody had more to ask
+
+
+HANGS_IN_ITS_ENGINE = """
+import subprocess, sys
+from utils.results.report import pdf
+
+def hangs(*_, **__):
+    engine = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(10**6)"])
+    with open({told!r}, "w") as file:
+        file.write(str(engine.pid) + chr(10))
+    engine.wait()
+
+pdf.plotly.io.to_image = hangs
+pdf.serve()
+"""
+
+DRAWS = """
+import sys
+import plotly.graph_objects as go
+from utils.results.report import pdf
+
+pdf.CHILD = sys.argv[1]
+with pdf.PdfWriter(1, patience=10**6) as writer:
+    writer.write(go.Figure(), "x.pdf")
+"""
+
+
+def test_what_draws_ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
+    """An engine whose command was killed kept two cores busy and took all memory, for ever."""
+    told = tmp_path / "told"
+    with subprocess.Popen(
+        [sys.executable, "-c", DRAWS, HANGS_IN_ITS_ENGINE.format(told=str(told))], cwd=PROJECT
+    ) as command:
+        wait_until(lambda: told.exists() and told.read_text().endswith("\n"), HANGS)
+        started = psutil.Process(command.pid).children(recursive=True)
+        command.kill()
+    assert int(told.read_text()) in [process.pid for process in started]
+    wait_until(lambda: not any(map(lives, started)), 60)  # a moment, where nothing hangs
+
+
+def lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def wait_until(there: Callable[[], bool], seconds: float) -> None:
+    begin = time.monotonic()
+    while not there():
+        assert time.monotonic() - begin < seconds
+        time.sleep(0.05)
 
 
 ENDS_ONCE = """

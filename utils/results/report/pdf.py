@@ -3,8 +3,9 @@
 kaleido drives a browser engine, which on a busy machine may never answer. So the drawing
 happens in child processes that can be ended and started anew; each serves many figures with one
 start of the engine. `serve` runs there: one figure (JSON) per line on stdin, one JSON object on
-stdout when it is drawn, `{"pdf": ...}` (base64) or `{"error": ...}`. It writes no file: where this
-process is killed, it lives on for as long as it draws.
+stdout when it is drawn, `{"pdf": ...}` (base64) or `{"error": ...}`. It ends with everything that
+it started as soon as stdin ends, which it does where this process is killed, and writes no file
+in the moment until then.
 """
 
 from __future__ import annotations
@@ -207,7 +208,9 @@ def _collect(stream: IO[bytes], answers: queue.SimpleQueue[bytes]) -> None:
 
 
 def serve() -> None:
-    """Answer requests until stdin ends."""
+    """Answer requests. At the end of stdin the whole group of processes, led by this one, ends."""
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin, requests), daemon=True).start()
     # kaleido 0.2 is chosen because it needs no browser on the machine; plotly 6 says at every use
     # that a later plotly will not support it.
     warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -219,13 +222,24 @@ def serve() -> None:
         scope.chromium_args = (*scope.chromium_args, "--single-process")
     with contextlib.suppress(ValueError, RuntimeError, OSError):  # the first figure will tell
         plotly.io.to_image({"data": []}, format="pdf", validate=False)  # starts the engine
-    for line in sys.stdin:
+    while True:
+        request = requests.get()
         try:
-            answer = {"pdf": base64.b64encode(_one_page(json.loads(line))).decode()}
+            answer = {"pdf": base64.b64encode(_one_page(json.loads(request))).decode()}
         except (ValueError, RuntimeError, OSError) as error:
             answer = {"error": (str(error).strip() or type(error).__name__).splitlines()[0]}
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        with contextlib.suppress(BrokenPipeError):  # nobody reads: `_listen` ends all
+            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.flush()
+
+
+def _listen(stream: IO[str], requests: queue.SimpleQueue[str]) -> None:
+    """Pass on each line; at the end, end this process and what it started."""
+    for line in stream:
+        requests.put(line)
+    # Nobody waits for an answer any more. An engine whose temporary files went with the command's
+    # answers none: it would tell its errors for ever, and kaleido keeps them in memory.
+    os.killpg(os.getpid(), signal.SIGKILL)
 
 
 def _one_page(figure: dict[str, Any]) -> bytes:
