@@ -25,6 +25,7 @@ import servers
 from utils.formats import runs
 from utils.schema import PROJECT, ClassInfo, FoldRule, Recipe, RunError
 from utils.system import interrupts
+from utils.system import servers as known_servers
 from utils.system.processes import Process
 
 # MLflow's own imports warn of what it uses of other libraries; nothing here can mend that.
@@ -462,6 +463,26 @@ def test_an_interrupted_training_is_marked_killed(store: Path) -> None:
     assert (before, n_marks) == ("RUNNING", 1)
     assert status(store, run_id) == "KILLED"
     assert list(runs.RUNNING.iterdir()) == []
+
+
+def test_notes_that_a_dead_command_had_not_finished_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = tmp_path / "outputs"
+    monkeypatch.setattr(runs, "RUNNING", outputs / "running")
+    monkeypatch.setattr(runs, "PLACES", outputs / "places")
+    monkeypatch.setattr(runs, "LAST_RUN", outputs / "last_run.json")
+    monkeypatch.setattr(known_servers, "SERVERS", outputs / "places" / "servers")
+    mine = Process.current()
+    dead = replace(mine, started=mine.started - 1)
+    places = [outputs, outputs / "running", outputs / "places", outputs / "places" / "servers"]
+    notes = [place / f".note.{dead}-0123abcd.tmp.json" for place in places]
+    for note in notes:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text("half")
+    runs.end_dead_runs()
+    known_servers.remember([])
+    assert [note for note in notes if note.exists()] == []
 
 
 def test_the_run_of_a_dead_training_is_ended_and_no_other(

@@ -480,7 +480,7 @@ def end_dead_runs() -> None:
 
     Those that it does not take now are left to the next command.
     """
-    discard_abandoned(RUNNING)
+    discard_abandoned(RUNNING, PLACES, LAST_RUN.parent)  # marks, and what `remember` writes
     for mark in sorted(RUNNING.glob("*.json")):
         process = Process.named_in(mark.name)
         try:
