@@ -94,9 +94,9 @@ def alive():
 def outlived():
     "Return what `alive` does, after a while: what ends with its command takes a moment."
     until = time.monotonic() + 60
-    while alive() and time.monotonic() < until:
+    while (found := alive()) and time.monotonic() < until:
         time.sleep(0.05)
-    return alive()
+    return found
 
 
 def restore():

@@ -25,7 +25,6 @@ import servers
 from utils.formats import runs
 from utils.schema import PROJECT, ClassInfo, FoldRule, Recipe, RunError
 from utils.system import interrupts
-from utils.system import servers as known_servers
 from utils.system.processes import Process
 
 # MLflow's own imports warn of what it uses of other libraries; nothing here can mend that.
@@ -472,7 +471,7 @@ def test_notes_that_a_dead_command_had_not_finished_go(
     monkeypatch.setattr(runs, "RUNNING", outputs / "running")
     monkeypatch.setattr(runs, "PLACES", outputs / "places")
     monkeypatch.setattr(runs, "LAST_RUN", outputs / "last_run.json")
-    monkeypatch.setattr(known_servers, "SERVERS", outputs / "places" / "servers")
+    monkeypatch.setattr(runs.servers, "SERVERS", outputs / "places" / "servers")
     mine = Process.current()
     dead = replace(mine, started=mine.started - 1)
     places = [outputs, outputs / "running", outputs / "places", outputs / "places" / "servers"]
@@ -481,7 +480,6 @@ def test_notes_that_a_dead_command_had_not_finished_go(
         note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text("half")
     runs.end_dead_runs()
-    known_servers.remember([])
     assert [note for note in notes if note.exists()] == []
 
 

@@ -478,9 +478,10 @@ def _end(mark: Path, status: str, tell: Callable[[str], object]) -> None:
 def end_dead_runs() -> None:
     """Tell the store of runs that are RUNNING there, though the processes that trained them died.
 
-    Those that it does not take now are left to the next command.
+    Those that it does not take now are left to the next command. What dead processes were noting
+    for later commands goes.
     """
-    discard_abandoned(RUNNING, PLACES, LAST_RUN.parent)  # marks, and what `remember` writes
+    discard_abandoned(RUNNING, PLACES, servers.SERVERS, LAST_RUN.parent)
     for mark in sorted(RUNNING.glob("*.json")):
         process = Process.named_in(mark.name)
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from utils.schema import PROJECT, Location, Url, servers_of, short_name
-from utils.system.files import complete, discard_abandoned
+from utils.system.files import complete
 
 SERVERS = PROJECT / "outputs" / "places" / "servers"
 """A file a server that a preprocessing of this project read from."""
@@ -17,7 +17,6 @@ SERVERS = PROJECT / "outputs" / "places" / "servers"
 
 def remember(inputs: Iterable[Location]) -> None:
     """Write down the servers of inputs that the user's own command names."""
-    discard_abandoned(SERVERS)
     for server in servers_of(inputs):
         with complete(SERVERS / short_name(server)) as path:
             path.write_text(server, encoding="utf-8")
