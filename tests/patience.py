@@ -6,5 +6,6 @@ where something hangs. A server is waited for as long as its process lives.
 
 from __future__ import annotations
 
-HANGS = 1800.0
-"""Seconds after which something hangs: a hundred times what the slowest command takes."""
+HANGS = 600.0
+"""Seconds after which something hangs: many times what the slowest command takes, and so far below
+the time a whole run of the tests may take that it ends by naming the test that hung."""

@@ -100,6 +100,19 @@ def test_a_report_scrolls_one_way_and_begins_with_numbers(
     page.close()
 
 
+def test_contents_open_when_the_page_becomes_wide(browser: Any, report: Path) -> None:
+    page = browser.new_page()
+    page.set_viewport_size({"width": 480, "height": 800})
+    page.goto(report.as_uri())
+    page.wait_for_function("!document.querySelector('nav > details').open")
+    page.set_viewport_size({"width": 1700, "height": 800})
+    page.wait_for_function("document.querySelector('nav > details').open")
+    assert page.locator("nav a[href='#recipe']").is_visible()
+    page.set_viewport_size({"width": 480, "height": 800})
+    page.wait_for_function("!document.querySelector('nav > details').open")
+    page.close()
+
+
 def test_buttons_cover_no_text(browser: Any, report: Path) -> None:
     page = browser.new_page()
     page.set_viewport_size({"width": 1300, "height": 900})

@@ -8,7 +8,12 @@
     return new TextDecoder().decode(module.exports(bytes.subarray(10), new Uint8Array(size)));
   };
   const contents = document.querySelector('nav > details');
-  if (contents) contents.open = window.matchMedia('(min-width: 901px)').matches;
+  // A frame may have no width yet when this runs (MLflow shows pages in one): its contents open
+  // when it has. Where the page is wide there is no summary to open them with.
+  const wide = window.matchMedia('(min-width: 901px)');
+  const openContents = () => { if (contents) contents.open = wide.matches; };
+  openContents();
+  wide.addEventListener('change', openContents);
   for (const link of document.querySelectorAll('nav a')) {
     link.addEventListener('click', (event) => {
       event.preventDefault();
