@@ -148,6 +148,46 @@ def test_a_lost_cluster_is_one_line(
     assert command.returncode == 1
 
 
+def ends_its_worker(once: str) -> Callable[[int], object]:
+    """Return work that is done when its worker ends: as soon as the result is asked for."""
+
+    def work(number: int) -> object:
+        import os
+        import pathlib
+        import signal
+
+        class Result:
+            def __reduce__(self) -> tuple[type[int], tuple[int]]:
+                if not pathlib.Path(once).exists():
+                    pathlib.Path(once).touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return int, (number,)
+
+        return Result()
+
+    return work
+
+
+def test_a_result_that_is_lost_with_the_last_worker_is_not_waited_for(
+    running: Running, tmp_path: Path
+) -> None:
+    running.worker("--no-nanny")
+    with (
+        engine.start(running.config(wait="1 s")) as workers,
+        pytest.raises(PipelineError, match=r"^no Dask worker at .* for 1 s: start workers "),
+    ):
+        list(workers.map(ends_its_worker(str(tmp_path / "once")), [0]))
+    assert (tmp_path / "once").exists()
+
+
+def test_a_result_that_is_lost_with_its_worker_is_made_again(
+    one_worker: engine.Engine, tmp_path: Path
+) -> None:
+    work = ends_its_worker(str(tmp_path / "once"))
+    assert list(one_worker.map(work, [0, 1, 2])) == [0, 1, 2]
+    assert (tmp_path / "once").exists()
+
+
 def test_a_worker_that_dies_once_is_replaced(one_worker: engine.Engine, tmp_path: Path) -> None:
     """Its keeper starts it anew, and the task is done again."""
     once = str(tmp_path / "once")

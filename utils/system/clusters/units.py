@@ -7,11 +7,13 @@ nor its code.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
 from typing import Any
 
@@ -84,7 +86,9 @@ def _outcome(cluster: Cluster, task: Any, future: Any) -> Any:
     from distributed import KilledWorker
 
     try:
-        result, error, refusal = future.result()
+        result, error, refusal = _arrived(cluster, future)
+    except PipelineError:
+        raise
     except KilledWorker as lost:
         raise PipelineError(
             f"{task}: the {lost.allowed_failures + 1} workers that tried it ended in the midst of "
@@ -102,6 +106,23 @@ def _outcome(cluster: Cluster, task: Any, future: Any) -> Any:
     if error is not None:
         raise error
     return result
+
+
+def _arrived(cluster: Cluster, future: Any) -> Any:
+    """Return what a worker holds, looking meanwhile whether the cluster is still there.
+
+    A result whose worker ends before it has arrived is waited for anew, and `future.result()` would
+    wait for ever where no worker comes. Raises what that would, and PipelineError.
+    """
+    client = cluster.client
+    gathered = client.gather(future, asynchronous=True)
+    arriving = asyncio.run_coroutine_threadsafe(gathered, client.loop.asyncio_loop)
+    try:
+        while not wait([arriving], timeout=_LOOK).done:
+            cluster.check()
+        return arriving.result()
+    finally:
+        arriving.cancel()
 
 
 def _unit(project: str, code: str) -> Callable[[bytes], tuple[Any, Any, Any]]:
