@@ -23,6 +23,7 @@ from patience import HANGS
 
 from utils.schema import PROJECT, EngineConfig, InputError, PipelineError
 from utils.system import engine
+from utils.system.clusters import cluster
 from utils.system.clusters.cluster import Cluster
 
 
@@ -218,6 +219,48 @@ def test_a_task_that_kills_its_workers_is_named(one_worker: engine.Engine) -> No
     said = r"sample S, entries 0-9: the 2 workers that tried it .* memory \(1 GB for each\)"
     with pytest.raises(PipelineError, match=said):
         list(one_worker.map(work, ["sample S, entries 0-9"]))
+
+
+def test_workers_that_stay_paused_end_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "FULL_FOR", 2.0)
+
+    def fill(number: int) -> int:
+        import os
+        import pathlib
+        import sys
+        import time
+
+        if not hasattr(sys, "filled"):
+            n_pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+            more = 450_000_000 - n_pages * os.sysconf("SC_PAGE_SIZE")
+            sys.filled = b"x" * more  # type: ignore[attr-defined]
+        time.sleep(1)  # Dask looks a few times a second
+        return number
+
+    config = EngineConfig(
+        kind="dask", n_workers=1, cluster_options={"memory_limit": "500 MB"}, wait=f"{HANGS} s"
+    )
+    said = r"^every Dask worker at .* is paused for 2 s, its memory \(0.5 GB for each\) too full "
+    with engine.start(config) as workers, pytest.raises(PipelineError, match=said):
+        list(workers.map(fill, range(60)))
+
+
+def test_a_paused_worker_that_still_works_is_waited_for() -> None:
+    paused = {"status": "paused", "nthreads": 1, "metrics": {"task_counts": {"ready": 1}}}
+    works = {**paused, "metrics": {"task_counts": {"executing": 1}}}
+    runs = {**paused, "status": "running"}
+    said = iter([[paused], [paused, works], [paused], [runs], [], [paused], [paused], [paused]])
+    times = iter([0.0, 61.0, 122.0, 183.0, 244.0, 305.0, 364.0, 365.0])
+    client = SimpleNamespace(
+        status="running",
+        scheduler=SimpleNamespace(identity=None),
+        sync=lambda *_, **__: {"workers": dict(enumerate(next(said)))},
+    )
+    looked = Cluster(client, "tls://here", None, clock=lambda: next(times))
+    for _ in range(7):
+        looked.check()
+    with pytest.raises(PipelineError, match="is paused for 60 s"):
+        looked.check()
 
 
 def test_a_command_that_waits_for_ever_says_so_each_minute(

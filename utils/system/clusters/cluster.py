@@ -34,6 +34,10 @@ PATIENCE = 60.0
 _PATIENCE_HERE = 600.0
 """The same for workers of this machine, which their keepers start anew, slowly if it is busy."""
 
+FULL_FOR = 60.0
+"""Seconds that every worker may be too full to begin anything: Dask pauses workers above a part of
+their memory, and what fills it by itself does not go again."""
+
 _LOOK_EVERY = 1.0
 
 
@@ -56,13 +60,14 @@ class Cluster:
     memory: int | None = None
     _looked: float = float("-inf")
     _alone_since: float | None = None
+    _full_since: float | None = None
     _told: float = float("-inf")
 
     def check(self, at_once: bool = False) -> None:
         """Look, once a second at most, who is there.
 
-        Raises PipelineError where the scheduler is gone, or no worker is there for too long or
-        can come.
+        Raises PipelineError where the scheduler is gone, no worker is there for too long or can
+        come, or all have been too full for long.
         """
         now = self.clock()
         if not at_once and now - self._looked < _LOOK_EVERY:
@@ -74,7 +79,9 @@ class Cluster:
             self.jobs.look(len(self.workers))
         if self.workers:
             self._alone_since = None
+            self._check_room(now)
             return
+        self._full_since = None
         if self._alone_since is None:
             self._alone_since = self._told = now
         if self.patience is not None and now - self._alone_since >= self.patience:
@@ -86,6 +93,17 @@ class Cluster:
         if self.jobs is None and now - self._told >= TOLD_EVERY:
             self._told, minutes = now, (now - self._alone_since) / 60
             log.info("No Dask worker at %s for %.0f min", self.address, minutes)
+
+    def _check_room(self, now: float) -> None:
+        if not all(map(_is_full, self.workers.values())):
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now
+        elif now - self._full_since >= FULL_FOR:
+            raise PipelineError(
+                f"every Dask worker at {self.address} is paused for {FULL_FOR:g} s, its memory "
+                f"({self.memory_text}) too full to begin anything: give workers more memory"
+            )
 
     def _ask(self) -> dict[str, dict[str, Any]]:
         client, patience = self.client, self.patience or PATIENCE
@@ -137,6 +155,11 @@ class Cluster:
         if self.jobs is None or job is None:
             return f"at {worker.address}"
         return f"in Slurm job {job}, log {self.jobs.log_of(job)}"
+
+
+def _is_full(worker: dict[str, Any]) -> bool:
+    """Return whether a worker is paused and does nothing that could end and leave it room."""
+    return worker["status"] == "paused" and not worker["metrics"]["task_counts"].get("executing")
 
 
 @contextmanager
