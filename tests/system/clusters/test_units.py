@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import dask
 import pytest
@@ -245,18 +246,24 @@ def test_workers_that_stay_paused_end_the_command(monkeypatch: pytest.MonkeyPatc
         list(workers.map(fill, range(60)))
 
 
+def with_workers(said: list[list[dict[str, Any]]], times: list[float]) -> Cluster:
+    """Return a cluster whose scheduler tells of these workers, one look after the other."""
+    looks, clock = iter(said), iter(times)
+    client = SimpleNamespace(
+        status="running",
+        scheduler=SimpleNamespace(identity=None),
+        sync=lambda *_, **__: {"workers": dict(enumerate(next(looks)))},
+    )
+    return Cluster(client, "tls://here", None, clock=lambda: next(clock))
+
+
 def test_a_paused_worker_that_still_works_is_waited_for() -> None:
     paused = {"status": "paused", "nthreads": 1, "metrics": {"task_counts": {"ready": 1}}}
     works = {**paused, "metrics": {"task_counts": {"executing": 1}}}
     runs = {**paused, "status": "running"}
-    said = iter([[paused], [paused, works], [paused], [runs], [], [paused], [paused], [paused]])
-    times = iter([0.0, 61.0, 122.0, 183.0, 244.0, 305.0, 364.0, 365.0])
-    client = SimpleNamespace(
-        status="running",
-        scheduler=SimpleNamespace(identity=None),
-        sync=lambda *_, **__: {"workers": dict(enumerate(next(said)))},
-    )
-    looked = Cluster(client, "tls://here", None, clock=lambda: next(times))
+    said = [[paused], [paused, works], [paused], [runs], [], [paused], [paused], [paused]]
+    times = [0.0, 61.0, 122.0, 183.0, 244.0, 305.0, 364.0, 365.0]
+    looked = with_workers(said, times)
     for _ in range(7):
         looked.check()
     with pytest.raises(PipelineError, match="is paused for 60 s"):
@@ -267,15 +274,10 @@ def test_a_command_that_waits_for_ever_says_so_each_minute(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """As with HTCondor, which is not asked whether any job is left."""
-    scheduler = SimpleNamespace(identity=None)
-    client = SimpleNamespace(
-        status="running", scheduler=scheduler, sync=lambda *_, **__: {"workers": {}}
-    )
-    times = iter([0.0, 30.0, 61.0, 90.0, 122.0])
-    cluster = Cluster(client, "tls://here", None, clock=lambda: next(times))
+    looked = with_workers([[]] * 5, [0.0, 30.0, 61.0, 90.0, 122.0])
     with caplog.at_level("INFO"):
         for _ in range(5):
-            cluster.check()
+            looked.check()
     said = "No Dask worker at tls://here for {} min"
     assert caplog.messages == [said.format(1), said.format(2)]
 
