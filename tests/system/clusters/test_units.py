@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -222,52 +222,108 @@ def test_a_task_that_kills_its_workers_is_named(one_worker: engine.Engine) -> No
         list(one_worker.map(work, ["sample S, entries 0-9"]))
 
 
-def test_workers_that_stay_paused_end_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_worker_that_stays_paused_ends_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, n_workers: int
+) -> None:
+    """Also where another has room, which is not given what the first can't begin."""
     monkeypatch.setattr(cluster, "FULL_FOR", 2.0)
+    folder = str(tmp_path)
 
     def fill(number: int) -> int:
+        import contextlib
         import os
         import pathlib
         import sys
         import time
 
-        if not hasattr(sys, "filled"):
+        with contextlib.suppress(FileExistsError):
+            pathlib.Path(folder, "full").touch(exist_ok=False)
             n_pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
             more = 450_000_000 - n_pages * os.sysconf("SC_PAGE_SIZE")
             sys.filled = b"x" * more  # type: ignore[attr-defined]
-        time.sleep(1)  # Dask looks a few times a second
+        time.sleep(2)  # Dask looks a few times a second
         return number
 
     config = EngineConfig(
-        kind="dask", n_workers=1, cluster_options={"memory_limit": "500 MB"}, wait=f"{HANGS} s"
+        kind="dask",
+        n_workers=n_workers,
+        cluster_options={"memory_limit": "500 MB"},
+        wait=f"{HANGS} s",
     )
-    said = r"^every Dask worker at .* is paused for 2 s, its memory \(0.5 GB for each\) too full "
+    said = (
+        rf"^Dask has paused 1 of {n_workers} workers at .* for 2 s, "
+        r"whose memory \(0.5 GB for each\) is too full to begin "
+    )
     with engine.start(config) as workers, pytest.raises(PipelineError, match=said):
         list(workers.map(fill, range(60)))
 
 
-def with_workers(said: list[list[dict[str, Any]]], times: list[float]) -> Cluster:
-    """Return a cluster whose scheduler tells of these workers, one look after the other."""
-    looks, clock = iter(said), iter(times)
-    client = SimpleNamespace(
-        status="running",
-        scheduler=SimpleNamespace(identity=None),
-        sync=lambda *_, **__: {"workers": dict(enumerate(next(looks)))},
-    )
+def with_workers(
+    looks: list[list[dict[str, Any]]],
+    times: Iterable[float],
+    given: Mapping[int, list[str]] | None = None,
+) -> Cluster:
+    """Return a cluster whose scheduler tells of these workers, one look after the other.
+
+    `given` are the keys of the units that it has given to each of them.
+    """
+    identity, clock = iter(looks), iter(times)
+
+    def sync(question: str, **_: object) -> object:
+        if question == "processing":
+            return given
+        return {"workers": dict(enumerate(next(identity)))}
+
+    scheduler = SimpleNamespace(identity="identity", processing="processing")
+    client = SimpleNamespace(status="running", scheduler=scheduler, sync=sync)
     return Cluster(client, "tls://here", None, clock=lambda: next(clock))
 
 
-def test_a_paused_worker_that_still_works_is_waited_for() -> None:
-    paused = {"status": "paused", "nthreads": 1, "metrics": {"task_counts": {"ready": 1}}}
-    works = {**paused, "metrics": {"task_counts": {"executing": 1}}}
-    runs = {**paused, "status": "running"}
-    said = [[paused], [paused, works], [paused], [runs], [], [paused], [paused], [paused]]
-    times = [0.0, 61.0, 122.0, 183.0, 244.0, 305.0, 364.0, 365.0]
-    looked = with_workers(said, times)
-    for _ in range(7):
-        looked.check()
-    with pytest.raises(PipelineError, match="is paused for 60 s"):
-        looked.check()
+def with_tasks(status: str, state: str) -> dict[str, Any]:
+    return {"status": status, "nthreads": 1, "metrics": {"task_counts": {state: 1}}}
+
+
+def unit(key: str, done: bool = False) -> SimpleNamespace:
+    return SimpleNamespace(key=key, done=lambda: done)
+
+
+PAUSED, RUNS = with_tasks("paused", "ready"), with_tasks("running", "ready")
+IS_PAUSED = r"^Dask has paused 1 of {} workers at .* for 60 s"
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        [],
+        [RUNS],
+        *(
+            [with_tasks("paused", state)]
+            for state in ("executing", "long-running", "cancelled", "resumed")
+        ),
+    ],
+)
+def test_a_paused_worker_that_can_go_on_is_waited_for(between: list[dict[str, Any]]) -> None:
+    looks = [[PAUSED], between, [PAUSED], [PAUSED], [PAUSED]]
+    looked = with_workers(looks, [0.0, 61.0, 122.0, 181.0, 182.0])
+    for _ in range(4):
+        looked.check([unit("a")])
+    with pytest.raises(PipelineError, match=IS_PAUSED.format(1)):
+        looked.check([unit("a")])
+
+
+def test_only_what_a_paused_worker_has_ends_the_command() -> None:
+    given = {0: ["a", "b"], 1: ["c"]}
+    looked = with_workers([[PAUSED, RUNS]] * 12, [61.0 * n for n in range(12)], given)
+    goes_on = [[unit("c")], [unit("a"), unit("c")], [unit("a", done=True)], []]
+    for awaited in goes_on:  # the other has it, or one of them; it is on its way; nothing is
+        looked.check(awaited)
+        looked.check(awaited)
+    looked.check([unit("a")])
+    looked.check([unit("b")])  # the other came meanwhile
+    looked.check([unit("a"), unit("b")])
+    with pytest.raises(PipelineError, match=IS_PAUSED.format(2)):
+        looked.check([unit("a"), unit("b")])
 
 
 def test_a_command_that_waits_for_ever_says_so_each_minute(

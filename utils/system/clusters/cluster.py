@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,8 +35,11 @@ _PATIENCE_HERE = 600.0
 """The same for workers of this machine, which their keepers start anew, slowly if it is busy."""
 
 FULL_FOR = 60.0
-"""Seconds that every worker may be too full to begin anything: Dask pauses workers above a part of
-their memory, and what fills it by itself does not go again."""
+"""Seconds that workers may be too full to begin what a command waits for.
+
+Dask pauses workers above a part of their memory; what fills it by itself does not go again, and
+what has been given to such a worker is not given to another.
+"""
 
 _LOOK_EVERY = 1.0
 
@@ -60,28 +63,30 @@ class Cluster:
     memory: int | None = None
     _looked: float = float("-inf")
     _alone_since: float | None = None
-    _full_since: float | None = None
+    _stuck: frozenset[str] = frozenset()
+    _stuck_since: float = float("inf")
     _told: float = float("-inf")
 
-    def check(self, at_once: bool = False) -> None:
+    def check(self, awaited: Iterable[Any] = (), at_once: bool = False) -> None:
         """Look, once a second at most, who is there.
 
-        Raises PipelineError where the scheduler is gone, no worker is there for too long or can
-        come, or all have been too full for long.
+        `awaited` are futures without which the command does not go on. Raises PipelineError where
+        the scheduler is gone, no worker is there for too long or can come, or those that should
+        begin what is awaited have been too full for it for long.
         """
         now = self.clock()
         if not at_once and now - self._looked < _LOOK_EVERY:
             return
         self._looked = now
-        self.workers = self._ask()
+        self.workers = self._ask("identity", n_workers=-1)["workers"]
         self.memory = self._least_memory() or self.memory
         if self.jobs is not None:
             self.jobs.look(len(self.workers))
         if self.workers:
             self._alone_since = None
-            self._check_room(now)
+            self._check_room(now, awaited)
             return
-        self._full_since = None
+        self._stuck = frozenset()
         if self._alone_since is None:
             self._alone_since = self._told = now
         if self.patience is not None and now - self._alone_since >= self.patience:
@@ -94,31 +99,37 @@ class Cluster:
             self._told, minutes = now, (now - self._alone_since) / 60
             log.info("No Dask worker at %s for %.0f min", self.address, minutes)
 
-    def _check_room(self, now: float) -> None:
-        if not all(map(_is_full, self.workers.values())):
-            self._full_since = None
-        elif self._full_since is None:
-            self._full_since = now
-        elif now - self._full_since >= FULL_FOR:
+    def _check_room(self, now: float, awaited: Iterable[Any]) -> None:
+        full = {address for address, worker in self.workers.items() if _is_full(worker)}
+        stuck = frozenset(future.key for future in awaited if full and not future.done())
+        if stuck and len(full) < len(self.workers):
+            given = self._ask("processing")
+            if not stuck.issubset(key for address in full for key in given.get(address, [])):
+                stuck = frozenset()
+        if stuck != self._stuck:
+            self._stuck, self._stuck_since = stuck, now
+        elif stuck and now - self._stuck_since >= FULL_FOR:
             raise PipelineError(
-                f"every Dask worker at {self.address} is paused for {FULL_FOR:g} s, its memory "
-                f"({self.memory_text}) too full to begin anything: give workers more memory"
+                f"Dask has paused {len(full)} of {len(self.workers)} workers at {self.address} for "
+                f"{FULL_FOR:g} s, whose memory ({self.memory_text}) is too full to begin what the "
+                "command waits for: give workers more memory"
             )
 
-    def _ask(self) -> dict[str, dict[str, Any]]:
-        client, patience = self.client, self.patience or PATIENCE
+    def _ask(self, what: str, **more: Any) -> dict[str, Any]:
+        """Return what the scheduler answers, which may be busy."""
+        client, patience = self.client, max(self.patience or 0, PATIENCE)
         try:
             if client.status != "running":
                 raise OSError(f"the connection is {client.status}")
-            said = client.sync(client.scheduler.identity, n_workers=-1, callback_timeout=patience)
+            question = getattr(client.scheduler, what)
+            answer: dict[str, Any] = client.sync(question, callback_timeout=patience, **more)
         except Exception as error:  # Dask tells a lost connection in many ways
             said = " ".join(str(error).split()) or type(error).__name__
             raise PipelineError(
                 f"the Dask scheduler at {self.address} is gone ({said[-200:]}): run the command "
                 "again when one is there"
             ) from None
-        workers: dict[str, dict[str, Any]] = said["workers"]
-        return workers
+        return answer
 
     def wait(self) -> None:
         """Wait for the first worker, within the patience."""
@@ -158,8 +169,13 @@ class Cluster:
 
 
 def _is_full(worker: dict[str, Any]) -> bool:
-    """Return whether a worker is paused and does nothing that could end and leave it room."""
-    return worker["status"] == "paused" and not worker["metrics"]["task_counts"].get("executing")
+    """Return whether a worker is paused and does nothing that could end and leave it room.
+
+    A unit of work goes on where its client has gone ("cancelled").
+    """
+    tasks = worker["metrics"]["task_counts"]
+    works = any(map(tasks.get, ("executing", "long-running", "cancelled", "resumed")))
+    return worker["status"] == "paused" and not works
 
 
 @contextmanager

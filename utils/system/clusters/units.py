@@ -72,12 +72,12 @@ def results(cluster: Cluster, run: Callable[[Any], Any], tasks: Sequence[Any]) -
                 yield _outcome(cluster, task, future)
             else:
                 one_ended(_LOOK)
-                cluster.check()
+                cluster.check([sent[0][1]])
     except Exception:
         with suppress(PipelineError):
-            while any(not future.done() for _, future in sent):
+            while under_way := [future for _, future in sent if not future.done()]:
                 one_ended(_LOOK)
-                cluster.check()
+                cluster.check(under_way)
         raise
 
 
@@ -119,7 +119,7 @@ def _arrived(cluster: Cluster, future: Any) -> Any:
     arriving = asyncio.run_coroutine_threadsafe(gathered, client.loop.asyncio_loop)
     try:
         while not wait([arriving], timeout=_LOOK).done:
-            cluster.check()
+            cluster.check([future])
         return arriving.result()
     finally:
         arriving.cancel()
