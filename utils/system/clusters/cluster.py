@@ -29,7 +29,7 @@ from utils.system.processes import kill
 log = logging.getLogger(__name__)
 
 PATIENCE = 60.0
-"""Seconds without any worker or answer of a scheduler, unless `engine.wait` says otherwise."""
+"""Seconds without any worker, unless `engine.wait` says otherwise, and at least for an answer."""
 
 _PATIENCE_HERE = 600.0
 """The same for workers of this machine, which their keepers start anew, slowly if it is busy."""
@@ -116,7 +116,7 @@ class Cluster:
             )
 
     def _ask(self, what: str, **more: Any) -> dict[str, Any]:
-        """Return what the scheduler answers, which may be busy."""
+        """Return the scheduler's answer, which may take a while, however short `engine.wait` is."""
         client, patience = self.client, max(self.patience or 0, PATIENCE)
         try:
             if client.status != "running":
