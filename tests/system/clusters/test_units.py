@@ -150,8 +150,11 @@ def test_a_lost_cluster_is_one_line(
     assert command.returncode == 1
 
 
-def ends_its_worker(once: str) -> Callable[[int], object]:
-    """Return work that is done when its worker ends: as soon as the result is asked for."""
+def ends_its_worker(once: str | None) -> Callable[[Any], object]:
+    """Return work that is done when its worker ends: as soon as the result is asked for.
+
+    `once` is a file that is made then, and where it is no further worker ends; None: each does.
+    """
 
     def work(number: int) -> object:
         import os
@@ -160,8 +163,9 @@ def ends_its_worker(once: str) -> Callable[[int], object]:
 
         class Result:
             def __reduce__(self) -> tuple[type[int], tuple[int]]:
-                if not pathlib.Path(once).exists():
-                    pathlib.Path(once).touch()
+                if once is None or not pathlib.Path(once).exists():
+                    if once is not None:
+                        pathlib.Path(once).touch()
                     os.kill(os.getpid(), signal.SIGKILL)
                 return int, (number,)
 
@@ -188,6 +192,15 @@ def test_a_result_that_is_lost_with_its_worker_is_made_again(
     work = ends_its_worker(str(tmp_path / "once"))
     assert list(one_worker.map(work, [0, 1, 2])) == [0, 1, 2]
     assert (tmp_path / "once").exists()
+
+
+def test_a_result_that_ends_all_that_hold_it_is_named(one_worker: engine.Engine) -> None:
+    said = (
+        r"^sample S: the \d+ workers that held its result ended before it had arrived: "
+        r"too little memory \(1 GB for each\) is the usual reason$"
+    )
+    with pytest.raises(PipelineError, match=said):
+        list(one_worker.map(ends_its_worker(None), ["sample S"]))
 
 
 def test_a_worker_that_dies_once_is_replaced(one_worker: engine.Engine, tmp_path: Path) -> None:
@@ -284,8 +297,8 @@ def with_tasks(status: str, state: str) -> dict[str, Any]:
     return {"status": status, "nthreads": 1, "metrics": {"task_counts": {state: 1}}}
 
 
-def unit(key: str, done: bool = False) -> SimpleNamespace:
-    return SimpleNamespace(key=key, done=lambda: done)
+def unit(key: str, done: bool = False) -> tuple[str, SimpleNamespace]:
+    return f"task {key}", SimpleNamespace(key=key, done=lambda: done)
 
 
 PAUSED, RUNS = with_tasks("paused", "ready"), with_tasks("running", "ready")
@@ -324,6 +337,25 @@ def test_only_what_a_paused_worker_has_ends_the_command() -> None:
     looked.check([unit("a"), unit("b")])
     with pytest.raises(PipelineError, match=IS_PAUSED.format(2)):
         looked.check([unit("a"), unit("b")])
+
+
+def test_only_awaited_results_that_died_with_their_workers_count() -> None:
+    def ended(*lost: str, expected: bool = False) -> tuple[float, dict[str, Any]]:
+        told = {"action": "remove-worker", "expected": expected, "lost-computed-tasks": set(lost)}
+        return 0.0, told
+
+    looked = with_workers([[RUNS]] * 3, [0.0, 2.0, 4.0])
+    for _ in range(3):
+        looked.hear(ended("a", "b"))
+    looked.hear((0.0, {"action": "add-worker"}))
+    looked.hear(ended("a", expected=True))
+    said = r"^task b: the 4 workers that held its result ended before it had arrived: "
+    with dask.config.set({"distributed.scheduler.allowed-failures": 3}):
+        looked.check([unit("a"), unit("b")])
+        looked.hear(ended("b"))
+        looked.check([unit("a")])
+        with pytest.raises(PipelineError, match=said):
+            looked.check([unit("a"), unit("b")])
 
 
 def test_a_command_that_waits_for_ever_says_so_each_minute(

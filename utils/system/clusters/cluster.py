@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,17 +63,19 @@ class Cluster:
     workers: dict[str, dict[str, Any]] = field(default_factory=dict)
     memory: int | None = None
     _looked: float = float("-inf")
+    _losses: Counter[str] = field(default_factory=Counter)
     _alone_since: float | None = None
     _stuck: frozenset[str] = frozenset()
     _stuck_since: float = float("inf")
     _told: float = float("-inf")
 
-    def check(self, awaited: Iterable[Any] = (), at_once: bool = False) -> None:
+    def check(self, awaited: Sequence[tuple[Any, Any]] = (), at_once: bool = False) -> None:
         """Look, once a second at most, who is there.
 
-        `awaited` are futures without which the command does not go on. Raises PipelineError where
-        the scheduler is gone, no worker is there for too long or can come, or those that should
-        begin what is awaited have been too full for it for long.
+        `awaited` are tasks with their futures, without which the command does not go on. Raises
+        PipelineError where the scheduler is gone, no worker is there for too long or can come,
+        those that should begin what is awaited have been too full for it for long, or too many
+        ended that held the result of one.
         """
         now = self.clock()
         if not at_once and now - self._looked < _LOOK_EVERY:
@@ -82,6 +85,7 @@ class Cluster:
         self.memory = self._least_memory() or self.memory
         if self.jobs is not None:
             self.jobs.look(len(self.workers))
+        self._check_losses(awaited)
         if self.workers:
             self._alone_since = None
             self._check_room(now, awaited)
@@ -99,9 +103,30 @@ class Cluster:
             self._told, minutes = now, (now - self._alone_since) / 60
             log.info("No Dask worker at %s for %.0f min", self.address, minutes)
 
-    def _check_room(self, now: float, awaited: Iterable[Any]) -> None:
+    def hear(self, event: tuple[float, Any]) -> None:
+        """Take note of results that were lost with their worker, from what the scheduler tells all.
+
+        It has them made again, which may take no time, so that looking sees nothing of it.
+        """
+        _, told = event
+        if told.get("action") == "remove-worker" and not told["expected"]:
+            self._losses.update(told["lost-computed-tasks"])
+
+    def _check_losses(self, awaited: Sequence[tuple[Any, Any]]) -> None:
+        """Bound what Dask does not: it counts only workers that end in the midst of a task."""
+        import dask
+
+        allowed = dask.config.get("distributed.scheduler.allowed-failures")
+        for task, future in awaited:
+            if (n_lost := self._losses[future.key]) > allowed:
+                raise PipelineError(
+                    f"{task}: the {n_lost} workers that held its result ended before it had "
+                    f"arrived: too little memory ({self.memory_text}) is the usual reason"
+                )
+
+    def _check_room(self, now: float, awaited: Sequence[tuple[Any, Any]]) -> None:
         full = {address for address, worker in self.workers.items() if _is_full(worker)}
-        stuck = frozenset(future.key for future in awaited if full and not future.done())
+        stuck = frozenset(future.key for _, future in awaited if full and not future.done())
         if stuck and len(full) < len(self.workers):
             given = self._ask("processing")
             if not stuck.issubset(key for address in full for key in given.get(address, [])):
@@ -198,6 +223,7 @@ def connected(config: EngineConfig, n_workers: int) -> Iterator[Cluster]:
         else:
             opened = _on_this_machine(config, config.n_workers or n_workers)
         with opened as cluster:
+            cluster.client.subscribe_topic("all", cluster.hear)
             log.info("Waiting for the first worker of %s", cluster.address)
             cluster.wait()
             link = _dashboard(config, cluster)

@@ -32,7 +32,7 @@ def results(cluster: Cluster, run: Callable[[Any], Any], tasks: Sequence[Any]) -
 
     What is under way then ends first, so that nobody writes into folders that are gone. Raises what
     a task raised, ConfigError where a worker has other code, and PipelineError where the scheduler
-    or the last worker is gone or a task's workers died one after the other.
+    or the last worker is gone or the workers of a task, or of its result, died one after the other.
     """
     import cloudpickle
 
@@ -72,10 +72,10 @@ def results(cluster: Cluster, run: Callable[[Any], Any], tasks: Sequence[Any]) -
                 yield _outcome(cluster, task, future)
             else:
                 one_ended(_LOOK)
-                cluster.check([sent[0][1]])
+                cluster.check([sent[0]])
     except Exception:
         with suppress(PipelineError):
-            while under_way := [future for _, future in sent if not future.done()]:
+            while under_way := [unit for unit in sent if not unit[1].done()]:
                 one_ended(_LOOK)
                 cluster.check(under_way)
         raise
@@ -86,7 +86,7 @@ def _outcome(cluster: Cluster, task: Any, future: Any) -> Any:
     from distributed import KilledWorker
 
     try:
-        result, error, refusal = _arrived(cluster, future)
+        result, error, refusal = _arrived(cluster, task, future)
     except PipelineError:
         raise
     except KilledWorker as lost:
@@ -108,18 +108,19 @@ def _outcome(cluster: Cluster, task: Any, future: Any) -> Any:
     return result
 
 
-def _arrived(cluster: Cluster, future: Any) -> Any:
+def _arrived(cluster: Cluster, task: Any, future: Any) -> Any:
     """Return what a worker holds, looking meanwhile whether the cluster is still there.
 
-    A result whose worker ends before it has arrived is waited for anew, and `future.result()` would
-    wait for ever where no worker comes. Raises what that would, and PipelineError.
+    A result whose worker ends before it has arrived is made again, and `future.result()` would wait
+    for ever where no worker comes, or where each ends that is asked for it. Raises what that would,
+    and PipelineError.
     """
     client = cluster.client
     gathered = client.gather(future, asynchronous=True)
     arriving = asyncio.run_coroutine_threadsafe(gathered, client.loop.asyncio_loop)
     try:
         while not wait([arriving], timeout=_LOOK).done:
-            cluster.check([future])
+            cluster.check([(task, future)])
         return arriving.result()
     finally:
         arriving.cancel()
