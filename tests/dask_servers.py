@@ -16,8 +16,14 @@ from utils.schema import EngineConfig
 
 Process = subprocess.Popen[bytes]
 DASK = [sys.executable, "-m", "dask"]
-HERE = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
+_HTTP = ["--dashboard-address", "127.0.0.1:0"]
+HERE = ["--host", "127.0.0.1", *_HTTP]
 """Where both listen; without a dashboard, there is still a server of theirs that speaks HTTP."""
+BEHIND_A_WALL = [
+    *("--listen-address", "tcp://127.0.0.1:0", "--contact-address", "tcp://127.0.0.1:9"),
+    *_HTTP,
+]
+"""The same for a worker that the scheduler can't connect to."""
 
 
 def certificates(folder: Path) -> dict[str, Path]:
@@ -52,11 +58,11 @@ class Running:
         # Not from a --scheduler-file: that is written after this line, and not at once.
         self.address = says(self.scheduler, log, "Scheduler at:")
 
-    def worker(self, *options: str) -> Process:
-        """Start a worker with one thread and wait until it is registered."""
+    def worker(self, *options: str, here: Sequence[str] = HERE) -> Process:
+        """Start a worker with one thread, which listens `here`, and wait until it is registered."""
         self.n_workers += 1
         log = self.folder / f"worker{self.n_workers}.log"
-        command = [*DASK, "worker", self.address, *HERE, "--no-dashboard", "--nthreads", "1"]
+        command = [*DASK, "worker", self.address, *here, "--no-dashboard", "--nthreads", "1"]
         worker = self.stack.enter_context(started([*command, *self.secured, *options], log))
         says(worker, log, "Registered to:")
         return worker

@@ -18,7 +18,7 @@ from typing import Any
 
 import dask
 import pytest
-from dask_servers import Running
+from dask_servers import BEHIND_A_WALL, Running
 from distributed import LocalCluster
 from patience import HANGS
 
@@ -203,6 +203,32 @@ def test_a_result_that_ends_all_that_hold_it_is_named(one_worker: engine.Engine)
         list(one_worker.map(ends_its_worker(None), ["sample S"]))
 
 
+def test_a_worker_that_is_not_reached_is_named(
+    running: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may connect to the scheduler, but not the other way round, as behind a firewall."""
+    running.worker("--no-nanny", here=BEHIND_A_WALL)
+    monkeypatch.setattr(cluster, "TOLD_EVERY", 1.0)
+    monkeypatch.setattr(cluster, "ARRIVES_WITHIN", 3.0)
+
+    def same(number: int) -> int:
+        return number
+
+    at = "the worker at tcp://127.0.0.1:9"
+    said = (
+        rf"^7: done, but its result has not come from {at} for 0 min: the scheduler at "
+        rf"{running.address} must be able to connect to workers: "
+    )
+    with (
+        caplog.at_level("INFO"),
+        engine.start(running.config()) as workers,
+        pytest.raises(PipelineError, match=said),
+    ):
+        list(workers.map(same, [7]))
+    told = f"7: done, waiting for its result for 0 min; can the scheduler connect to {at}?"
+    assert told in caplog.messages
+
+
 def test_a_worker_that_dies_once_is_replaced(one_worker: engine.Engine, tmp_path: Path) -> None:
     """Its keeper starts it anew, and the task is done again."""
     once = str(tmp_path / "once")
@@ -344,7 +370,9 @@ def test_only_awaited_results_that_died_with_their_workers_count() -> None:
         told = {"action": "remove-worker", "expected": expected, "lost-computed-tasks": set(lost)}
         return 0.0, told
 
-    looked = with_workers([[RUNS]] * 3, [0.0, 2.0, 4.0])
+    looked = with_workers([[RUNS]] * 4, [0.0, 2.0, 4.0, 6.0])
+    looked.hear(ended("a", "b"))
+    looked.check([unit("a"), unit("b")])
     for _ in range(3):
         looked.hear(ended("a", "b"))
     looked.hear((0.0, {"action": "add-worker"}))

@@ -42,6 +42,12 @@ Dask pauses workers above a part of their memory; what fills it by itself does n
 what has been given to such a worker is not given to another.
 """
 
+ARRIVES_WITHIN = 1800.0
+"""Seconds that a result may take from a worker to here.
+
+One that the scheduler can't connect to computes all the same, and Dask asks it again without end.
+"""
+
 _LOOK_EVERY = 1.0
 
 
@@ -63,6 +69,7 @@ class Cluster:
     workers: dict[str, dict[str, Any]] = field(default_factory=dict)
     memory: int | None = None
     _looked: float = float("-inf")
+    _awaited: frozenset[str] = frozenset()
     _losses: Counter[str] = field(default_factory=Counter)
     _alone_since: float | None = None
     _stuck: frozenset[str] = frozenset()
@@ -77,6 +84,7 @@ class Cluster:
         those that should begin what is awaited have been too full for it for long, or too many
         ended that held the result of one.
         """
+        self._awaited = frozenset(future.key for _, future in awaited)
         now = self.clock()
         if not at_once and now - self._looked < _LOOK_EVERY:
             return
@@ -104,13 +112,13 @@ class Cluster:
             log.info("No Dask worker at %s for %.0f min", self.address, minutes)
 
     def hear(self, event: tuple[float, Any]) -> None:
-        """Take note of results that were lost with their worker, from what the scheduler tells all.
+        """Take note where what is awaited was lost with its worker, from what Dask tells all.
 
-        It has them made again, which may take no time, so that looking sees nothing of it.
+        It is made again, which may take no time, so that looking sees nothing of it.
         """
         _, told = event
         if told.get("action") == "remove-worker" and not told["expected"]:
-            self._losses.update(told["lost-computed-tasks"])
+            self._losses.update(self._awaited.intersection(told["lost-computed-tasks"]))
 
     def _check_losses(self, awaited: Sequence[tuple[Any, Any]]) -> None:
         """Bound what Dask does not: it counts only workers that end in the midst of a task."""
@@ -123,6 +131,39 @@ class Cluster:
                     f"{task}: the {n_lost} workers that held its result ended before it had "
                     f"arrived: too little memory ({self.memory_text}) is the usual reason"
                 )
+
+    def arrives(self, task: Any, future: Any) -> Callable[[], None]:
+        """Return what looks whether a result that is asked for comes.
+
+        It raises what `check` does, and PipelineError where the result has not come for too long.
+        """
+        since = told = self.clock()
+
+        def look() -> None:
+            nonlocal since, told
+            self.check([(task, future)])
+            now = self.clock()
+            if not future.done():  # it was lost, and is made again
+                since = told = now
+            if now - told < TOLD_EVERY:
+                return
+            told, minutes = now, f"{(now - since) / 60:.0f} min"
+            held = " or ".join(self._ask("who_has", keys=[future.key])[future.key])
+            if not held:  # lost just now
+                return
+            if now - since >= ARRIVES_WITHIN:
+                raise PipelineError(
+                    f"{task}: done, but its result has not come from the worker at {held} for "
+                    f"{minutes}: the scheduler at {self.address} must be able to connect to "
+                    "workers: a firewall or engine.cluster_options.interface is the usual reason"
+                )
+            log.info(
+                "%s: done, waiting for its result for %s; can the scheduler connect to the worker "
+                "at %s?",
+                *(task, minutes, held),
+            )
+
+        return look
 
     def _check_room(self, now: float, awaited: Sequence[tuple[Any, Any]]) -> None:
         full = {address for address, worker in self.workers.items() if _is_full(worker)}

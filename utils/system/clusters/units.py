@@ -112,15 +112,16 @@ def _arrived(cluster: Cluster, task: Any, future: Any) -> Any:
     """Return what a worker holds, looking meanwhile whether the cluster is still there.
 
     A result whose worker ends before it has arrived is made again, and `future.result()` would wait
-    for ever where no worker comes, or where each ends that is asked for it. Raises what that would,
-    and PipelineError.
+    for ever where no worker comes, or where each ends that is asked for it, or can't be. Raises
+    what that would, and PipelineError.
     """
     client = cluster.client
     gathered = client.gather(future, asynchronous=True)
     arriving = asyncio.run_coroutine_threadsafe(gathered, client.loop.asyncio_loop)
+    look = cluster.arrives(task, future)
     try:
         while not wait([arriving], timeout=_LOOK).done:
-            cluster.check([(task, future)])
+            look()
         return arriving.result()
     finally:
         arriving.cancel()
