@@ -142,15 +142,14 @@ class Cluster:
         def look() -> None:
             nonlocal since, told
             self.check([(task, future)])
+            # The future won't do: it forgets that it is done each time that asking a worker fails.
+            held = " or ".join(self._ask("who_has", keys=[future.key])[future.key])
             now = self.clock()
-            if not future.done():  # it was lost, and is made again
+            if not held:  # it was lost, and is made again
                 since = told = now
             if now - told < TOLD_EVERY:
                 return
             told, minutes = now, f"{(now - since) / 60:.0f} min"
-            held = " or ".join(self._ask("who_has", keys=[future.key])[future.key])
-            if not held:  # lost just now
-                return
             if now - since >= ARRIVES_WITHIN:
                 raise PipelineError(
                     f"{task}: done, but its result has not come from the worker at {held} for "
