@@ -22,8 +22,6 @@ import htt_ml
 from utils.formats import runs
 from utils.schema import PROJECT
 
-pytestmark = pytest.mark.filterwarnings("default")  # those of MLflow, whose client this uses
-
 SWEEP = ("model_param.max_depth=1,nonsense,4", "n_splits=3", "model_param.learning_rate=0.3")
 
 

@@ -15,9 +15,6 @@ from utils.results.metrics.naming import flat_metrics
 from utils.results.plotting import Style, figures
 from utils.results.report import write_html, write_report
 
-# MLflow's own imports warn of what it uses of other libraries; nothing here can mend that.
-pytestmark = pytest.mark.filterwarnings("default")
-
 FIGURE = "performance/roc_balanced"
 
 

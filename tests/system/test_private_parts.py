@@ -294,7 +294,6 @@ def test_pandas_reads_the_layout_of_skims(tmp_path: Path) -> None:
         assert all(len(pandas.read_hdf(path, group)) == 3 for group in GROUPS)
 
 
-@pytest.mark.filterwarnings("default")  # MLflow's own, of what it builds on
 def test_mlflow_keeps_runs_in_the_tables_we_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
